@@ -1,0 +1,50 @@
+# Everything a person needs; `make demo` and `make test` work on a fresh clone with Python 3.11+.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check lint server deploy worker bench bench-store clean
+
+demo: $(INSTALLED)  ## the whole method on a real (small) pair
+	$(BIN)/paraknow transfer configs/demo.yaml
+
+test: lint  ## everything that CI runs
+	$(BIN)/pytest
+
+check: lint  ## quick: style, types, arrows, unit tests
+	$(BIN)/pytest tests/unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+server: $(INSTALLED)  ## Prefect's server and UI on http://127.0.0.1:4200
+	PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/prefect server start --host 127.0.0.1
+
+deploy: $(INSTALLED)  ## tell the server of the pool and the deployments
+	$(BIN)/prefect --no-prompt work-pool create paraknow --type process --overwrite
+	$(BIN)/prefect --no-prompt deploy --all --prefect-file deployments.yaml
+
+worker: $(INSTALLED)  ## run what is deployed, one run at a time
+	$(BIN)/prefect worker start --pool paraknow --limit 1
+
+bench: $(VENV)/.dev  ## core steps against the public algorithm; prints ratios
+	$(BIN)/python -m benchmarks.core_steps
+
+bench-store: $(VENV)/.dev  ## publishing 2 GB and finding one of 100,000; prints ratios
+	$(BIN)/python -m benchmarks.store_speed
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	@touch $@
+
+$(VENV)/.dev: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+clean:  ## remove the environment; the artifact store is kept
+	rm -rf $(VENV)
