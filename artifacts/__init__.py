@@ -1,0 +1,1 @@
+"""Bytes and identity: the content-addressed store. Knows neither Prefect nor tensors."""

@@ -1,0 +1,287 @@
+"""The store: look up a step's result by its key, publish one, open its files.
+
+docs/store.md describes the layout and the protocol.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from artifacts.canonical import Json
+from artifacts.errors import (
+    StoreFullError,
+    StoreReadOnlyError,
+    UnknownKeyError,
+)
+from artifacts.files import free_bytes, new_file, reading, writing
+from artifacts.keys import KeyPayload
+from artifacts.layout import StoreInfo, open_layout
+from artifacts.ledger import Ledger
+from artifacts.locations import user_cache_folder
+from artifacts.names import Digest, StepKey
+from artifacts.objects import Objects
+from artifacts.publishing import Source, has_objects, publish, sources_of
+from artifacts.records import FileEntry, Record
+from artifacts.stamps import StampCache
+from artifacts.views import ensure_view
+from artifacts.work import discard, held_lease, work_folder
+
+_NO_LIMIT: Final = float("inf")
+
+
+class Store:
+    """A content-addressed store in one folder; open it with ``Store.open``.
+
+    Attributes:
+        root: its folder, links resolved.
+        info: what its store.json says.
+        read_only: True if this process promises not to write to it.
+        objects: digest -> bytes.
+        ledger: key -> record.
+        stamps: digests of files hashed on this host, for ``digest_folder``.
+    """
+
+    def __init__(self, root: Path, info: StoreInfo, *, read_only: bool) -> None:
+        self.root = root
+        self.info = info
+        self.read_only = read_only
+        self.stamps = StampCache(root / "stat", root / "tmp", write=not read_only)
+        self.objects = Objects(root, self.stamps, read_only=read_only)
+        self.ledger = Ledger(root, read_only=read_only)
+
+    @classmethod
+    def open(cls, root: Path, *, read_only: bool = False) -> "Store":
+        """Open the store at ``root``; unless ``read_only``, create it in a new or empty folder.
+
+        Raises:
+            StoreFormatError: if the folder is no store or of a newer format.
+            StoreIOError: if it cannot be read or created.
+        """
+        root = root.expanduser().resolve()
+        return cls(root, open_layout(root, read_only=read_only), read_only=read_only)
+
+    # -- reading
+
+    def lookup(self, key: StepKey) -> Record | None:
+        """Return the record of a key if all its objects are there and intact.
+
+        An object's full digest is checked at its first use on this host, later its stat stamp. A
+        corrupt object or record is moved to quarantine, and the lookup is a miss.
+
+        Raises:
+            StoreIOError: if something could not be read; that is never taken for corruption.
+            StoreFormatError: if the record was written by a newer version.
+        """
+        record = self.lookup_record(key)
+        if record is None or not has_objects(self.objects, record):
+            return None
+        self.ledger.touch(record)
+        return record
+
+    def lookup_record(self, key: StepKey) -> Record | None:
+        """Return the record of a key without a look at its objects.
+
+        Raises:
+            StoreIOError: if it could not be read.
+        """
+        found = self.ledger.current(key)
+        return found.record if found is not None else None
+
+    def records(self) -> Iterator[Record]:
+        """Iterate over all records in key order, without a look at their objects."""
+        for key in self.ledger.all_keys():
+            if (record := self.lookup_record(key)) is not None:
+                yield record
+
+    def find(self, prefix: str) -> Record:
+        """Return the one record whose key starts with ``prefix``.
+
+        Raises:
+            UnknownKeyError: if there is none, or more than one.
+        """
+        keys = list(self.ledger.all_keys(prefix)) if prefix else []
+        if len(keys) > 1:
+            shown = ", ".join(key[:16] for key in keys[:5])
+            raise UnknownKeyError(
+                f"{prefix!r} begins {len(keys)} keys ({shown} …); give more digits"
+            )
+        record = self.lookup_record(keys[0]) if keys else None
+        if record is None:
+            raise UnknownKeyError(
+                f"no record in {self.root} has a key that starts with {prefix!r}; "
+                "`paraknow store ls` lists them"
+            )
+        return record
+
+    def find_by_tree(self, tree: Digest) -> list[Record]:
+        """Return the records whose output has this digest: the steps that made an input."""
+        return [record for record in self.records() if record.tree == tree]
+
+    def file_path(self, record: Record, name: str) -> Path:
+        """Return the object that holds one file of a record, read-only; its name is the digest.
+
+        Raises:
+            UnknownKeyError: if the record has no such file.
+        """
+        entry = record.files.get(name)
+        if entry is None:
+            raise UnknownKeyError(
+                f"{record.step} {record.key[:12]} has no file {name!r}; it has "
+                f"{', '.join(sorted(record.files)) or 'none'}"
+            )
+        return self.objects.path(entry.digest)
+
+    def tree_path(self, record: Record) -> Path:
+        """Return a folder that shows a record's files under their names, as links; do not edit.
+
+        In a read-only store whose view is not there, it is made in the user's cache folder.
+
+        Raises:
+            StoreIOError: if it cannot be made.
+        """
+        if not self.read_only:
+            with contextlib.suppress(StoreReadOnlyError):
+                return ensure_view(record, self.objects, self.root / "views", self.root / "tmp")
+        base = user_cache_folder() / "views" / self.info.id
+        with writing(base):
+            (base / "tmp").mkdir(parents=True, exist_ok=True)
+        return ensure_view(record, self.objects, base, base / "tmp")
+
+    # -- writing
+
+    def free_bytes(self) -> int:
+        """Return the bytes that may still be written on the store's file system.
+
+        Raises:
+            StoreIOError: if the file system does not tell.
+        """
+        with reading(self.root):
+            return free_bytes(self.root)
+
+    def check_writable(self, need_bytes: int = 0) -> None:
+        """Find out before a long computation whether its result can be published.
+
+        Args:
+            need_bytes: what the result will take.
+
+        Raises:
+            StoreReadOnlyError: if the store cannot be written to.
+            StoreFullError: if less than ``need_bytes`` are free.
+            StoreIOError: if writing fails in any other way.
+        """
+        if self.read_only:
+            raise StoreReadOnlyError(
+                f"the store {self.root} was opened read-only; open it writable to compute"
+            )
+        with writing(self.root), new_file(self.root / "tmp") as (descriptor, _path):
+            os.write(descriptor, b"?")
+        free = self.free_bytes()
+        if free < need_bytes:
+            raise StoreFullError(
+                f"the store {self.root} has {free:,} bytes free, and {need_bytes:,} are needed. "
+                "Make room, or choose another store with PARAKNOW_STORE"
+            )
+
+    def publish(
+        self,
+        payload: KeyPayload,
+        files: Path | Mapping[str, Source],
+        *,
+        facts: Mapping[str, Json] | None = None,
+        provenance: Mapping[str, Json] | None = None,
+        replaces: Record | None = None,
+        expected: Mapping[str, FileEntry] | None = None,
+    ) -> Record:
+        """Publish a step's result; the first writer of a key wins, a later one gets its record.
+
+        Complete when it returns: every byte is durable. Until its last action nothing of it is
+        visible, and whatever interrupts it, running the step again heals.
+
+        Args:
+            payload: what the result's key is made of.
+            files: a folder, all files of which are published, or name -> path or bytes. Files in
+                a work folder of the store are moved, others copied; links are refused.
+            facts: a few small values that are wanted without opening a file.
+            provenance: how the result came about.
+            replaces: publish although this record exists, as its next generation.
+            expected: the digests that the files must have, if they are known.
+
+        Returns:
+            The record that counts from now on; downstream keys are to be made of *its* digests.
+
+        Raises:
+            StoreReadOnlyError: if the store cannot be written to.
+            StoreFullError: if the disk or quota is full.
+            StoreIOError: if reading or writing fails in any other way.
+            NameRefusedError: for a file name that the store does not allow.
+            CorruptObjectError: if a file is not the one expected.
+            CanonicalError: if facts or provenance are not plain JSON.
+        """
+        if self.read_only:
+            self.check_writable()
+        sources = sources_of(files)
+        draft = Record(
+            key=payload.key(),
+            payload=payload,
+            tree=Digest("0" * 64),
+            files=dict(expected or {}),
+            facts=dict(facts or {}),
+            provenance=dict(provenance or {}),
+        )
+        draft.encode()  # refuses odd facts before a byte is written
+        with writing(self.root):
+            return publish(self.objects, self.ledger, draft, sources, replaces)
+
+    # -- work
+
+    def workdir(self, key: StepKey, *, adopt: bool) -> Path:
+        """Make a folder for a step to work in, on the store's file system.
+
+        Args:
+            key: of the step.
+            adopt: take over what an unfinished run of the same step left there; pass what
+                ``lease`` yielded.
+
+        Raises:
+            StoreIOError: if it cannot be made.
+        """
+        with writing(self.root / "work"):
+            return work_folder(self.root / "work", key, adopt=adopt)
+
+    def discard_work(self, work: Path) -> None:
+        """Remove a folder that ``workdir`` made, once its result is published."""
+        if work.parent.parent == self.root / "work":
+            discard(work)
+
+    @contextlib.contextmanager
+    def lease(
+        self,
+        key: StepKey,
+        *,
+        wait: float = _NO_LIMIT,
+        on_wait: Callable[[float], None] = lambda _seconds: None,
+    ) -> Iterator[bool]:
+        """Try to be the only one that computes a step; look the key up again once inside.
+
+        Saves work and promises nothing: on any lock trouble it yields False, and the caller
+        computes all the same, in a work folder of its own.
+
+        Args:
+            key: of the step.
+            wait: seconds to wait for another process that computes it; the wait also ends when
+                the record appears.
+            on_wait: called about twice a second with the seconds waited so far.
+
+        Yields:
+            Whether the lease is held.
+        """
+
+        def waiting(seconds: float) -> bool:
+            on_wait(seconds)
+            return self.lookup_record(key) is None
+
+        path = self.root / "leases" / self.ledger.path(key).with_suffix(".lease").name
+        with held_lease(path, wait=0 if self.read_only else wait, waiting=waiting) as held:
+            yield held

@@ -1,0 +1,1 @@
+"""Which steps, in which order: Prefect flows and the command line. No maths, no file formats."""

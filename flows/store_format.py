@@ -1,0 +1,134 @@
+"""How ``paraknow store`` reads ages and sizes, opens the store, and prints."""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from artifacts.canonical import Json
+from artifacts.keys import Absent
+from artifacts.locations import STORE_VARIABLE, default_store_root
+from artifacts.records import Record
+from artifacts.store import Store
+
+SHOWN: Final = 12  # digits of a key in a table; any unique prefix is accepted back
+_SECONDS: Final = {"min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+_BYTES: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_AMOUNT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        envvar=STORE_VARIABLE,
+        help="The store's folder; a per-user cache folder if not given.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+KeyArgument = Annotated[str, typer.Argument(help="A key, or the first digits of one.")]
+
+
+def open_store(root: Path | None) -> Store:
+    """Open an existing store, writable if it can be; never create one."""
+    root = root or default_store_root()
+    exists = (root / "store.json").exists()
+    return Store.open(root, read_only=not (exists and os.access(root, os.W_OK)))
+
+
+def parse_age(text: str) -> float:
+    """Return the seconds of an age such as ``90min``, ``12h``, ``30d``, ``2w``.
+
+    Raises:
+        typer.BadParameter: for anything else.
+    """
+    return _amount(text, _SECONDS, "an age such as 90min, 12h, 30d or 2w")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as ``500MB`` or ``1.5GB``, decimal as disks are sold.
+
+    Raises:
+        typer.BadParameter: for anything else.
+    """
+    return int(_amount(text, _BYTES, "a size such as 500MB or 1.5GB"))
+
+
+def _amount(text: str, units: dict[str, float] | dict[str, int], wanted: str) -> float:
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or match[2].lower() not in units:
+        raise typer.BadParameter(f"{text!r} is not {wanted}")
+    return float(match[1]) * units[match[2].lower()]
+
+
+def human_size(size: int) -> str:
+    """Write a number of bytes in decimal units, as disks are sold."""
+    value, unit = float(size), "B"
+    for following in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, following
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def human_age(seconds: float) -> str:
+    """Write a span of time in the unit that suits it."""
+    minutes = max(0.0, seconds) / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} d"
+
+
+def age_of(record: Record) -> float | None:
+    """Return the seconds since a result was finished, None if its record does not say when."""
+    try:
+        finished = datetime.fromisoformat(text_of(record, "finished")).astimezone(UTC)
+    except ValueError:
+        return None
+    return (datetime.now(UTC) - finished).total_seconds()
+
+
+def text_of(record: Record, field: str) -> str:
+    """Return a text of a record's provenance, "" if it is not there."""
+    value = record.provenance.get(field)
+    return value if isinstance(value, str) else ""
+
+
+def name_of(record: Record | None) -> str:
+    """Name a result by step and key."""
+    return f"{record.step} {record.key[:SHOWN]}" if record is not None else "an unknown step"
+
+
+def value_text(value: Json | Absent) -> str:
+    """Write a setting's value on one line."""
+    return "absent" if isinstance(value, Absent) else json.dumps(value, ensure_ascii=False)
+
+
+def print_json(value: Json | list[dict[str, Json]]) -> None:
+    """Print a value for a program to read."""
+    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table; in a pipe it is not cut to a width."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_fields(title: str, fields: dict[str, Json]) -> None:
+    """Print a titled list of fields, if there are any."""
+    if not fields:
+        return
+    typer.echo(title)
+    for name, value in sorted(fields.items()):
+        typer.echo(f"  {name}: {value_text(value)}")
+    typer.echo("")
