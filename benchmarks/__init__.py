@@ -1,0 +1,1 @@
+"""Runnable measurements of the core steps against the published algorithm."""
