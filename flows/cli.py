@@ -1,0 +1,135 @@
+"""The ``paraknow`` command. Imports little at the top, so that ``--help`` comes at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from artifacts.errors import StoreError
+from flows.load import load_config
+from flows.stages import Stage
+from flows.store_cli import store_app
+from paraknow_core.errors import ParaknowError
+
+if TYPE_CHECKING:
+    from flows.config import TransferConfig
+    from flows.plan import Plan
+    from flows.transfer import TransferResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Move knowledge from a large language model to a smaller one through its parameters, and "
+    "find out honestly whether anything moved.",
+)
+app.add_typer(store_app, name="store")
+
+QUIET = {
+    # The embedded server's first start migrates its database; 20 s, the default, can be too short.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # Attaches the steps' lines to their task runs in the UI.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "paraknow",
+}
+
+
+@app.callback()
+def _main() -> None:
+    """Commands of paraknow."""
+
+
+@app.command("transfer")
+def transfer_command(
+    config: Annotated[Path, typer.Argument(help="Experiment as YAML, such as configs/demo.yaml.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a setting, such as finetune.seed=3."
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print which steps would hit or run; run nothing.")
+    ] = False,
+    until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.REPORT,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print steps, keys, seconds and file paths as JSON.")
+    ] = False,
+) -> None:
+    """Run one teacher/student pair end to end; what is in the store is not computed again.
+
+    The student is measured untouched, after plain LoRA, and after LoRA that starts from the
+    teacher's most sensitive parameters (SeeKing, arXiv 2310.11451). A killed run goes on where it
+    was: just run it again.
+
+    Examples:
+    - `paraknow transfer configs/demo.yaml --plan`
+    - `paraknow transfer configs/demo.yaml --set lora.rank=4 --set finetune.seed=1`
+    - `paraknow transfer configs/demo.yaml --until lora --json`
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from flows.config import TransferConfig
+    from flows.plan import make_plan
+
+    settings = load_config(TransferConfig, config, set_ or [])
+    console = Console(stderr=json_)
+    planned = make_plan(settings, until)
+    if plan:
+        _print_plan(console, planned, as_json=json_)
+        return
+    planned.check_disk()
+    result = _execute(console, settings, until, planned)
+    _print_result(console, result, as_json=json_)
+
+
+def _execute(
+    console: Console, settings: "TransferConfig", until: Stage, planned: "Plan"
+) -> "TransferResult":
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.console import watching
+    from flows.transfer import collect, transfer
+
+    if planned.all_cached and not PREFECT_API_URL.value():
+        # Nothing to run and nobody to watch: an embedded server would only cost its 10 s start.
+        return collect(settings.run, planned.refs())
+    with watching(console):
+        return transfer(settings, until)
+
+
+def _print_plan(console: Console, planned: "Plan", *, as_json: bool) -> None:
+    from flows.console import show_plan
+
+    if as_json:
+        typer.echo(planned.to_json())
+    else:
+        show_plan(console, planned)
+
+
+def _print_result(console: Console, result: "TransferResult", *, as_json: bool) -> None:
+    from flows.console import show_result
+
+    if as_json:
+        typer.echo(result.model_dump_json(indent=1))
+    else:
+        show_result(console, result)
+
+
+def main() -> None:
+    """Run the command; an expected error is one clear message and exit code 2."""
+    try:
+        app()
+    except (ParaknowError, StoreError) as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            "interrupted: run the same command again to go on", style="yellow"
+        )
+        sys.exit(130)

@@ -1,0 +1,83 @@
+"""How the wiring's steps are carried out: as Prefect tasks, one after another."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from prefect.futures import PrefectFuture
+
+from flows.stages import Stage, is_within
+from tasks.preflight import Check
+from tasks.refs import Ref
+from tasks.run import RunConfig
+from tasks.step import C, Step, folder_of
+
+
+@dataclass
+class Handle:
+    """One step's output, known now, later or never (beyond the last stage)."""
+
+    label: str
+    future: "PrefectFuture[Any] | None" = None
+    known: Ref | None = None
+
+    @property
+    def ref(self) -> Ref | None:
+        """The output's reference; waits for a step that is under way, and raises its error."""
+        if self.known is None and self.future is not None:
+            self.known = self.future.result()
+        return self.known
+
+
+class Runner(Protocol):
+    """What the wiring needs: to start a step, to run one, and to check what is known."""
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Start a step that may go on beside others."""
+
+    def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Run a step to its end: each wants the whole machine."""
+
+    def check(self, check: Check, **inputs: Handle) -> None:
+        """Check the folders of finished steps before anything expensive runs."""
+
+
+@dataclass
+class PrefectRunner:
+    """Runs steps as tasks of this flow run; inputs travel as futures, so the UI draws them."""
+
+    run: RunConfig
+    until: Stage
+    handles: list[Handle] = field(default_factory=list)
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Submit the step, unless it lies beyond the last stage."""
+        handle = Handle(label)
+        if is_within(step.name, self.until):
+            futures = {role: given.future for role, given in inputs.items()}
+            handle.future = step.task.submit(
+                label=label, config=config, inputs=futures, run=self.run
+            )
+            self.handles.append(handle)
+        return handle
+
+    def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Submit the step and wait for it."""
+        handle = self.start(step, config, label=label, **inputs)
+        _ = handle.ref
+        return handle
+
+    def check(self, check: Check, **inputs: Handle) -> None:
+        """Run the check on the inputs' folders."""
+        check(known_folders(self.run, inputs))
+
+    def refs(self) -> list[Ref]:
+        """Return what ran, in its order."""
+        return [ref for handle in self.handles if (ref := handle.ref) is not None]
+
+
+def known_folders(run: RunConfig, inputs: dict[str, Handle]) -> dict[str, Path]:
+    """Return role → folder of every input whose output is known."""
+    store = run.open_store()
+    refs = {role: handle.ref for role, handle in inputs.items()}
+    return {role: folder_of(store, ref) for role, ref in refs.items() if ref is not None}

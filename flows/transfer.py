@@ -1,0 +1,79 @@
+"""The flow ``transfer``: one teacher/student pair, end to end."""
+
+from prefect import flow, get_run_logger
+from pydantic import BaseModel, ConfigDict
+
+from flows.config import TransferConfig
+from flows.plan import make_plan
+from flows.runner import PrefectRunner
+from flows.stages import Stage
+from flows.wiring import wire
+from tasks.files import read_json
+from tasks.refs import Ref
+from tasks.run import RunConfig
+from tasks.step import folder_of
+
+
+class StepResult(BaseModel):
+    """One step of a run, as ``--json`` prints it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    step: str
+    key: str
+    artifact: str
+    status: str
+    seconds: float
+    folder: str
+    files: list[str]
+
+
+class TransferResult(BaseModel):
+    """What a run gave: its steps, and the report's numbers if it came that far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    steps: list[StepResult]
+    summary: dict[str, object] | None
+
+
+@flow(name="transfer", flow_run_name="{config.name}", persist_result=False, log_prints=False)
+def transfer(config: TransferConfig, until: Stage = Stage.REPORT) -> TransferResult:
+    """Move knowledge from a teacher to a student through its parameters, and measure it.
+
+    Every step's output is kept in the artifact store under a key of all that decides it; a step
+    whose key is there is not computed again, whichever run or pair computed it first.
+
+    Args:
+        config: teacher, student, data, and each step's settings.
+        until: the last stage to run.
+    """
+    get_run_logger().info("store %s", config.run.open_store().root)
+    make_plan(config, until).check_disk()
+    runner = PrefectRunner(config.run, until)
+    wire(config, runner)
+    return collect(config.run, runner.refs())
+
+
+def collect(run: RunConfig, refs: list[Ref]) -> TransferResult:
+    """Gather what a run gave from the references of its steps."""
+    store = run.open_store()
+    steps, summary = [], None
+    for ref in refs:
+        folder = folder_of(store, ref)
+        steps.append(
+            StepResult(
+                name=ref.label,
+                step=ref.step,
+                key=ref.key,
+                artifact=ref.tree,
+                status="cached" if ref.cached else "computed",
+                seconds=ref.seconds,
+                folder=str(folder),
+                files=[str(folder / name) for name in sorted(ref.files)],
+            )
+        )
+        if ref.step == "report":
+            summary = read_json(folder / "summary.json")
+    return TransferResult(steps=steps, summary=summary)

@@ -1,0 +1,1 @@
+"""One step per file: its config, its identity, its Prefect task."""

@@ -1,0 +1,157 @@
+"""Acquire a model: find its folder, digest every file, and read its sizes. No weight is copied."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import model_validator
+
+from artifacts.canonical import canonical_bytes
+from artifacts.digests import digest_bytes
+from artifacts.folders import digest_folder
+from artifacts.records import tree_digest
+from paraknow_core.architecture import Architecture, describe
+from paraknow_core.errors import HubUnreachableError, ModelFolderError
+from tasks.files import read_json, write_json
+from tasks.identity import StepConfig, execution
+from tasks.pretrain import PretrainConfig
+from tasks.progress import StepProgress
+from tasks.refs import Ref
+from tasks.run import RunConfig
+from tasks.step import Facts, Job, NotDownloadedError, Source, Step, folder_of
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""Every kind of file that loading a model or its tokenizer may read."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class ModelConfig(StepConfig):
+    """Which model: a folder, a Hub id with its revision, or a recipe to train one from scratch."""
+
+    model: str = execution(
+        "",
+        title="Model",
+        description="A local folder with safetensors weights, or a Hub id such as "
+        "meta-llama/Llama-3.2-1B. Identity is the content of its files, not this name.",
+    )
+    revision: str = execution(
+        "main", title="Revision", description="Hub branch, tag or commit; resolved to a commit."
+    )
+    pretrain: PretrainConfig | None = execution(
+        None,
+        title="Train from scratch",
+        description="A recipe, in place of a model (the demo's pair).",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelConfig":
+        if bool(self.model) == (self.pretrain is not None):
+            msg = (
+                f"give either model or pretrain, not both and not neither (model is {self.model!r})"
+            )
+            raise ValueError(msg)
+        return self
+
+
+def find_model(model: str, revision: str, *, download: bool) -> Path:
+    """Return the folder of a model; a Hub id is downloaded first if ``download`` allows it.
+
+    Raises:
+        ModelFolderError: if it is neither a folder nor a Hub id, or the Hub does not have it.
+        NotDownloadedError: if it is not here and ``download`` is false.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.exists() or not _HUB_ID.fullmatch(model):
+        raise ModelFolderError(
+            f"Model {model!r} is no folder (looked at {folder.absolute()}) and no Hub id of the "
+            "form organisation/name. Give a folder with config.json and *.safetensors, or a Hub id."
+        )
+    return _from_hub(model, revision, download=download)
+
+
+def _from_hub(model: str, revision: str, *, download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            model,
+            revision=revision,
+            allow_patterns=list(MODEL_FILES),
+            local_files_only=not download,
+        )
+    except LocalEntryNotFoundError as error:
+        raise (HubUnreachableError if download else NotDownloadedError)(
+            f"Model {model!r} is no local folder, and revision {revision!r} of it is not in the "
+            "Hub's local cache and cannot be downloaded now. Check the spelling and the connection."
+        ) from error
+    except HfHubHTTPError as error:
+        raise ModelFolderError(
+            f"The Hub does not give out {model!r} at revision {revision!r}: {error}. Check the "
+            "spelling; for a gated model accept its licence and set HF_TOKEN."
+        ) from error
+    return Path(found)
+
+
+def _source(config: ModelConfig, inputs: Mapping[str, Ref], run: RunConfig) -> Source:
+    """Resolve the folder and digest its files; digests of unchanged files are remembered."""
+    store = run.open_store()
+    if "built" in inputs:
+        return Source(location=str(folder_of(store, inputs["built"])))
+    folder = find_model(config.model, config.revision, download=run.download)
+    describe(folder)  # a broken folder is refused before gigabytes are hashed
+    files = digest_folder(
+        folder, _names(folder), stamps=store.stamps, progress=StepProgress("digest model")
+    )
+    return Source(digests={"files": tree_digest(files)}, location=str(folder))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for pattern in MODEL_FILES for path in folder.glob(pattern))
+
+
+def _compute(job: Job[ModelConfig]) -> Facts:
+    """Read a model's sizes from config and headers, and check its tokenizer against them."""
+    from paraknow_core.models import load_tokenizer
+
+    folder = job.locations["self"]
+    architecture = describe(folder)
+    tokenizer = load_tokenizer(folder)
+    vocabulary = canonical_bytes(tokenizer.get_vocab())
+    described = architecture.to_json()
+    for tensor in described["tensors"]:
+        tensor["file"] = ""  # how a model is cut into shards changes nothing downstream
+    write_json(job.out / "architecture.json", described)
+    write_json(
+        job.out / "tokenizer.json",
+        {"size": len(tokenizer), "vocabulary": str(digest_bytes(vocabulary))},
+    )
+    files = digest_folder(folder, _names(folder), stamps=job.run.open_store().stamps)
+    write_json(
+        job.out / "manifest.json", {name: str(entry.digest) for name, entry in files.items()}
+    )
+    return {
+        "folder_name": folder.name,  # of a Hub model: the commit that its revision was resolved to
+        "model_type": architecture.model_type,
+        "parameters": architecture.num_parameters,
+        "layers": architecture.num_layers,
+        "hidden_size": architecture.hidden_size,
+    }
+
+
+def load_architecture(folder: Path) -> Architecture:
+    """Read the architecture from an acquired model's artifact."""
+    return Architecture.from_json(read_json(folder / "architecture.json"))
+
+
+acquire_model = Step(
+    name="acquire-model",
+    version=1,
+    compute=_compute,
+    source=_source,
+    preview=True,
+    retries=2,
+)

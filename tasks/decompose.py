@@ -1,0 +1,99 @@
+"""Truncated SVD of the teacher's windows, at a maximum rank that serves every rank below it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.estimates import Estimate, Foreseen
+from tasks.extract import read_cuts
+from tasks.files import read_json, write_json
+from tasks.identity import StepConfig
+from tasks.run import RunConfig
+from tasks.step import Facts, Job, Step
+
+
+class DecomposeConfig(StepConfig):
+    """How the windows are decomposed."""
+
+    max_rank: int = Field(
+        32,
+        ge=1,
+        title="Maximum rank",
+        description="Any LoRA rank up to this re-uses the decomposition.",
+    )
+    driver: Literal["auto", "gram", "krylov", "full"] = Field(
+        "auto", title="SVD driver", description="auto chooses by size, checks, and falls back."
+    )
+
+
+def _compute(job: Job[DecomposeConfig]) -> Facts:
+    """Decompose each window, reading only its slice of the teacher's safetensors."""
+    from safetensors.torch import load_file, save_file
+
+    from paraknow_core.checkpoints import Checkpoint
+
+    cuts = read_cuts(job.inputs["windows"])
+    factors: dict[str, Any] = {}
+    certificates: dict[str, Any] = {}
+    with Checkpoint(job.locations["teacher"]) as teacher:
+        for done, cut in enumerate(cuts):
+            job.progress(done, len(cuts), cut.module)
+            part = job.work / f"{done:05d}.safetensors"
+            if not part.with_suffix(".json").exists():  # written last, once the factors are whole
+                _decompose_one(job, teacher, cut, part)
+            factors |= load_file(part)
+            certificates[cut.module] = read_json(part.with_suffix(".json"))
+    save_file(factors, job.out / "factors.safetensors")
+    write_json(job.out / "certificates.json", certificates)
+    energies = [certificate["energy"] for certificate in certificates.values()]
+    return {
+        "matrices": len(cuts),
+        "energy_mean": sum(energies) / len(energies),
+        "energy_least": min(energies),
+        "fell_back": sum(bool(certificate["fell_back"]) for certificate in certificates.values()),
+    }
+
+
+def _decompose_one(job: Job[DecomposeConfig], teacher: Any, cut: Any, part: Path) -> None:
+    """Write one window's factors, durably, and then its certificate beside them."""
+    from safetensors.torch import save_file
+
+    from paraknow_core.durable import settle
+    from paraknow_core.lowrank import truncated_svd
+
+    rows, cols = slice(cut.row, cut.row + cut.rows), slice(cut.col, cut.col + cut.cols)
+    weight_MN = teacher.read_slice(cut.tensor, rows, cols)
+    found = truncated_svd(weight_MN, rank=job.config.max_rank, driver=job.config.driver)
+    draft = part.with_suffix(".part")
+    factors = {"U": found.u_MR, "S": found.s_R, "Vh": found.vh_RN}
+    save_file({f"{cut.module}.{name}": t.contiguous() for name, t in factors.items()}, draft)
+    settle(draft, part)
+    write_json(draft, found.certificate | {"energy": found.energy})
+    settle(draft, part.with_suffix(".json"))
+
+
+def _numerics(config: DecomposeConfig, _run: RunConfig) -> Mapping[str, str | bool]:
+    return {"accumulate": "float64", "device": "cpu", "svd": config.driver}
+
+
+def _estimate(config: DecomposeConfig, known: Foreseen) -> Estimate:
+    """One window and its Gram matrix in float64; factors of every window on disk, twice over."""
+    student = known.architecture("student")
+    sides = [tensor.shape for tensor in student.tensors if len(tensor.shape) == 2]
+    largest = max(rows * cols + min(rows, cols) ** 2 for rows, cols in sides)
+    factors = sum(4 * config.max_rank * (rows + cols + 1) for rows, cols in sides)
+    return Estimate(memory_bytes=8 * largest, disk_bytes=2 * factors)
+
+
+decompose = Step(
+    name="decompose",
+    version=1,
+    compute=_compute,
+    reads={"teacher": ("manifest.json",), "windows": (), "student": ("architecture.json",)},
+    numerics=_numerics,
+    estimate=_estimate,
+    threaded=True,
+    sized_by=("student",),
+)

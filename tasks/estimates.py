@@ -1,0 +1,55 @@
+"""What steps are expected to need, from the sizes of models and data that are known beforehand."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paraknow_core.architecture import Architecture
+from paraknow_core.data import read_split
+from tasks.files import read_json
+
+CHARACTERS_A_TOKEN = 4
+"""Of English text with a large vocabulary; an estimate only."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step is expected to need; None where that cannot be known beforehand."""
+
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a plan knows of a step's inputs before it runs."""
+
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """Role → folder, for inputs whose content is known."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Role → bytes, for inputs whose size at least is known or estimated."""
+
+    def architecture(self, role: str) -> Architecture:
+        """Return an acquired model's sizes; the step must be sized by this role."""
+        return Architecture.from_json(read_json(self.folders[role] / "architecture.json"))
+
+
+def adapter_bytes(model: Architecture, roles: Collection[str], rank: int) -> int:
+    """Return the bytes of an adapter's float32 factors."""
+    shapes = [t.shape for t in model.tensors if t.role in roles and len(t.shape) == 2]
+    return sum(4 * rank * (rows + cols) for rows, cols in shapes)
+
+
+def bytes_each(compute_dtype: str) -> int:
+    """Return the bytes that one weight takes while it is computed with."""
+    return 2 if compute_dtype == "bfloat16" else 4
+
+
+def tokens_of(known: Foreseen, split: str) -> int | None:
+    """Return about how many tokens a split has, or None while the data is not known."""
+    if "data" not in known.folders:
+        return None
+    rows = read_split(known.folders["data"] / f"{split}.parquet")
+    texts = sum(len(row.prompt) + len(row.answer) for row in rows) // CHARACTERS_A_TOKEN
+    return texts + sum(len(row.input_ids or ()) for row in rows)

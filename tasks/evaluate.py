@@ -1,0 +1,90 @@
+"""Measure a model on the test split: answer NLL, perplexity, exact match, each item kept."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from paraknow_core.data import read_split
+from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.files import write_json
+from tasks.identity import StepConfig, execution
+from tasks.run import RunConfig
+from tasks.step import Facts, Job, Step
+
+
+class EvaluateConfig(StepConfig):
+    """How the test split is measured, through lm-evaluation-harness."""
+
+    match: str = Field(
+        "exact", title="Match", description="What counts as correct: exact, or last_number (GSM8K)."
+    )
+    max_new_tokens: int = Field(256, ge=1, title="Longest answer", description="Tokens generated.")
+    compute_dtype: Literal["float32", "bfloat16"] = Field("float32", title="Compute dtype")
+    batch_size: int = execution(16, ge=1, title="Batch size", description="Rows a forward pass.")
+
+
+def _compute(job: Job[EvaluateConfig]) -> Facts:
+    """Measure answer NLL, perplexity and exact match of greedy answers, item by item."""
+    from paraknow_core.evaluation import evaluate as measure
+    from paraknow_core.evaluation import write_items
+    from paraknow_core.models import load_tokenizer
+
+    result = measure(
+        _model(job),
+        load_tokenizer(job.locations["student"]),
+        read_split(job.inputs["data"] / "test.parquet"),
+        match=job.config.match,
+        max_new_tokens=job.config.max_new_tokens,
+        batch_size=job.config.batch_size,
+        progress=job.progress,
+    )
+    write_items(job.out / "items.parquet", result.items)
+    write_json(job.out / "metrics.json", result.metrics)
+    return dict(result.metrics)
+
+
+def _model(job: Job[EvaluateConfig]) -> Any:
+    from paraknow_core.models import load_model, parse_dtype, pick_device
+
+    device = pick_device(job.run.device)
+    dtype = parse_dtype(job.config.compute_dtype)
+    model = load_model(job.locations["student"], dtype=dtype, device=device)
+    if "adapter" not in job.inputs:
+        return model
+    from peft import PeftModel
+
+    from paraknow_core.anchor import quiet_peft
+
+    with quiet_peft():
+        return PeftModel.from_pretrained(model, str(job.inputs["adapter"])).eval()
+
+
+def _numerics(config: EvaluateConfig, run: RunConfig) -> Mapping[str, str | bool]:
+    return {"compute": config.compute_dtype, "device": run.device_type(), "tf32": False}
+
+
+def _estimate(config: EvaluateConfig, known: Foreseen) -> Estimate:
+    """The student in memory; what is written is small."""
+    student = known.architecture("student")
+    return Estimate(
+        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype),
+        disk_bytes=1_000_000,
+        tokens=tokens_of(known, "test"),
+    )
+
+
+evaluate = Step(
+    name="evaluate",
+    version=1,
+    compute=_compute,
+    reads={
+        "student": ("manifest.json",),
+        "adapter": ("adapter_model.safetensors", "adapter_config.json"),
+        "data": ("test.parquet",),
+    },
+    numerics=_numerics,
+    estimate=_estimate,
+    threaded=True,
+    sized_by=("student",),
+)

@@ -1,0 +1,123 @@
+"""The start point of LoRA as a PEFT adapter folder: from the teacher's factors, or plain."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from paraknow_core.architecture import Role
+from tasks.acquire_model import load_architecture
+from tasks.estimates import Estimate, Foreseen, adapter_bytes
+from tasks.extract import ExtractConfig
+from tasks.identity import StepConfig
+from tasks.step import Facts, Job, Step
+
+_ALL_ROLES = ExtractConfig().roles
+
+
+class LoraConfig(StepConfig):
+    """Size of the adapter and how singular values are shared between its two factors."""
+
+    rank: int = Field(
+        16, ge=1, title="Rank", description="Of the trained factors; delivered is twice that."
+    )
+    alpha: float = Field(16.0, gt=0, title="Alpha", description="PEFT scales B·A by alpha / rank.")
+    split: Literal["output", "sqrt"] = Field(
+        "output",
+        title="Split",
+        description="output: B = UΣ, A = Vᵀ (SeeKing); sqrt: √Σ on both (PiSSA).",
+    )
+
+
+class PlainLoraConfig(StepConfig):
+    """Plain LoRA's start point: PEFT's own draw, so that the transfer has something to beat."""
+
+    rank: int = Field(16, ge=1, title="Rank")
+    alpha: float = Field(16.0, gt=0, title="Alpha")
+    roles: tuple[str, ...] = Field(_ALL_ROLES, min_length=1, title="Roles")
+    seed: int = Field(0, ge=0, title="Seed", description="Of the draw.")
+
+
+def _compute(job: Job[LoraConfig]) -> Facts:
+    """Cut the decomposition to the rank and write it as a PEFT adapter folder, the start point."""
+    from safetensors.torch import load_file
+
+    from paraknow_core.adapters import start_factors, write_start
+
+    config = job.config
+    student = load_architecture(job.inputs["student"])
+    stored = load_file(job.inputs["factors"] / "factors.safetensors")
+    modules = sorted({name.rpartition(".")[0] for name in stored})
+    factors = {
+        module: start_factors(
+            stored[f"{module}.U"],
+            stored[f"{module}.S"],
+            stored[f"{module}.Vh"],
+            rank=config.rank,
+            alpha=config.alpha,
+            split=config.split,
+        )
+        for module in modules
+    }
+    embedding = student.module_of(Role.EMBED)
+    has_embedding = embedding in factors
+    write_start(
+        job.out,
+        factors=factors,
+        embeddings=[embedding] if has_embedding else [],
+        rank=config.rank,
+        alpha=config.alpha,
+        tied_head=student.module_of(Role.HEAD) if student.tied and has_embedding else None,
+    )
+    return {"modules": len(factors), "rank": config.rank}
+
+
+def _compute_plain(job: Job[PlainLoraConfig]) -> Facts:
+    """Draw plain LoRA's start point with PEFT and write it as the same kind of folder."""
+    from paraknow_core.adapters import plain_start
+
+    config = job.config
+    plain_start(
+        job.locations["student"],
+        job.out,
+        roles=[Role(role) for role in config.roles],
+        rank=config.rank,
+        alpha=config.alpha,
+        seed=config.seed,
+    )
+    return {"rank": config.rank}
+
+
+def _estimate(config: LoraConfig, known: Foreseen) -> Estimate:
+    """The factors at the start point's rank."""
+    student = known.architecture("student")
+    return Estimate(disk_bytes=adapter_bytes(student, _ALL_ROLES, config.rank))
+
+
+def _estimate_plain(config: PlainLoraConfig, known: Foreseen) -> Estimate:
+    """The student in float32 while PEFT draws, and the factors."""
+    student = known.architecture("student")
+    return Estimate(
+        memory_bytes=4 * student.num_parameters,
+        disk_bytes=adapter_bytes(student, config.roles, config.rank),
+    )
+
+
+lora = Step(
+    name="lora",
+    version=1,
+    compute=_compute,
+    reads={"student": ("architecture.json",), "factors": ("factors.safetensors",)},
+    threaded=True,
+    estimate=_estimate,
+    sized_by=("student",),
+)
+
+plain_lora = Step(
+    name="plain-lora",
+    version=1,
+    compute=_compute_plain,
+    reads={"student": ("architecture.json",)},
+    threaded=True,
+    estimate=_estimate_plain,
+    sized_by=("student",),
+)

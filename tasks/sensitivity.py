@@ -1,0 +1,90 @@
+"""Sensitivity of every teacher parameter on the seed samples (SeeKing, arXiv 2310.11451, §3.1)."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from paraknow_core.data import read_split, tokenise_all
+from tasks.acquire_model import load_architecture
+from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.identity import StepConfig, execution
+from tasks.run import RunConfig
+from tasks.step import Facts, Job, Step
+
+
+class SensitivityConfig(StepConfig):
+    """How the teacher's sensitivity is computed."""
+
+    compute_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        title="Compute dtype",
+        description="bfloat16 halves weights and time, layer sums within 1e-3. Sums are float32.",
+    )
+    cutoff: int = Field(2048, ge=8, title="Cut-off", description="Tokens kept of each sample.")
+    checkpoint_seconds: float = execution(
+        30.0,
+        ge=0,
+        title="Checkpoint every",
+        description="Seconds between checkpoints; 0: each sample.",
+    )
+
+
+def _compute(job: Job[SensitivityConfig]) -> Facts:
+    """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes at the last whole sample."""
+    from paraknow_core.models import load_model, load_tokenizer, parse_dtype, pick_device
+    from paraknow_core.sensitivity import accumulate
+    from paraknow_core.sensitivity_checkpoint import SensitivityCheckpoint
+    from paraknow_core.sensitivity_maps import score_table, write_maps, write_score_table
+
+    folder = job.locations["teacher"]
+    samples = tokenise_all(
+        read_split(job.inputs["data"] / "seeds.parquet"),
+        load_tokenizer(folder),
+        cutoff=job.config.cutoff,
+    )
+    model = load_model(
+        folder, dtype=parse_dtype(job.config.compute_dtype), device=pick_device(job.run.device)
+    )
+    maps = accumulate(
+        model,
+        samples.examples,
+        progress=job.progress,
+        checkpoint=SensitivityCheckpoint(job.work, every_seconds=job.config.checkpoint_seconds),
+    )
+    architecture = load_architecture(job.inputs["teacher"])
+    write_maps(maps, job.out, architecture)
+    write_score_table(score_table(maps, architecture), job.out)
+    tokens = sum(len(sample.input_ids) for sample in samples.examples)
+    return {"samples": len(samples.examples), "tokens": tokens, "truncated": samples.truncated}
+
+
+def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | bool]:
+    return {
+        "compute": config.compute_dtype,
+        "accumulate": "float32",
+        "device": run.device_type(),
+        "tf32": False,
+    }
+
+
+def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
+    """Weights and the float32 map in memory; the map on disk, and once more as a checkpoint."""
+    parameters = known.architecture("teacher").num_parameters
+    return Estimate(
+        memory_bytes=parameters * (bytes_each(config.compute_dtype) + 4),
+        disk_bytes=parameters * 8,
+        tokens=tokens_of(known, "seeds"),
+    )
+
+
+sensitivity = Step(
+    name="sensitivity",
+    version=1,
+    compute=_compute,
+    reads={"teacher": (), "data": ("seeds.parquet",)},
+    numerics=_numerics,
+    estimate=_estimate,
+    threaded=True,
+    sized_by=("teacher",),
+)

@@ -1,0 +1,30 @@
+"""Generate one-step word problems, dealt out like any data set."""
+
+from pydantic import Field
+
+from paraknow_core.data import SplitSizes, check_overlap, write_examples
+from tasks.acquire_data import SPLIT_FILES, SizesConfig
+from tasks.identity import StepConfig
+from tasks.step import Facts, Job, Step
+
+
+class WordProblemsConfig(StepConfig):
+    """How many problems, and which draw of them."""
+
+    sizes: SizesConfig = Field(SizesConfig(), title="Sizes")
+    seed: int = Field(0, ge=0, title="Seed")
+
+
+def _compute(job: Job[WordProblemsConfig]) -> Facts:
+    """Generate seeds, train, validation and test; the test problems are worded afresh."""
+    from paraknow_core.word_problems import problem_splits
+
+    sizes = SplitSizes(**job.config.sizes.model_dump())
+    splits = problem_splits(sizes, seed=job.config.seed)
+    check_overlap(splits)
+    for name, file in SPLIT_FILES.items():
+        write_examples(job.out / file, splits[name])
+    return {name: len(rows) for name, rows in splits.items()}
+
+
+word_problems = Step(name="word-problems", version=1, compute=_compute, preview=True)
