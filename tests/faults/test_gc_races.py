@@ -97,7 +97,7 @@ def finish(*processes: mp.process.BaseProcess) -> None:
 
 @pytest.mark.xfail(
     run=False,
-    reason="failed once and timed out once, cause unknown: gc --apply beside publishers is unproven",
+    reason="failed once, timed out once, cause unknown: gc --apply beside publishers is unproven",
 )
 def test_nothing_dangles_when_collections_race_dedupe_hits(root):
     count, stop, results, collected = 30, SPAWN.Event(), SPAWN.Queue(), SPAWN.Queue()
