@@ -12,6 +12,8 @@ from artifacts.store import Store
 from artifacts.trash import Trash, object_in, record_in, remove
 
 DAY: Final = 86400.0
+DRAFT_SECONDS: Final = 3600.0
+"""A younger draft may belong to a publisher at work, whatever grace was asked for."""
 WORK_SECONDS: Final = 14 * DAY
 QUARANTINE_SECONDS: Final = 30 * DAY
 STAMP_SECONDS: Final = 90 * DAY
@@ -35,9 +37,9 @@ class Leftover:
 def leftovers(store: Store, *, now: float, grace: float, trees: Set[Digest]) -> list[Leftover]:
     """List what may go.
 
-    Drafts and links unchanged for the grace period; work and leases for 14 days, as long as a
-    killed run can be taken up again; quarantine for 30 days; remembered digests for 90 days, after
-    which a file is hashed again; what an earlier collection left in the trash; pins of dead runs.
+    Drafts after an hour; links after the grace period; work and leases after 14 days, in which a
+    killed run can be taken up again; quarantine after 30 days; remembered digests after 90, when
+    a file is hashed again; what an earlier collection left in the trash; pins of dead runs.
 
     Args:
         store: to look through.
@@ -52,7 +54,7 @@ def leftovers(store: Store, *, now: float, grace: float, trees: Set[Digest]) -> 
     views = (path for path in _listed(root / "views") if path.name not in trees)
     leases = (path for path in _listed(root / "leases") if path.suffix == ".lease")
     groups: tuple[tuple[str, Iterable[Path], float], ...] = (
-        ("tmp", _listed(root / "tmp"), grace),
+        ("tmp", _listed(root / "tmp"), DRAFT_SECONDS),
         ("views", views, grace),
         ("work", (run for key in _listed(root / "work") for run in _listed(key)), WORK_SECONDS),
         ("leases", leases, WORK_SECONDS),

@@ -95,8 +95,6 @@ def collect_garbage(
 ) -> None:
     """Say what could be removed and how much that frees; remove it with --apply.
 
-    Use --apply only while nothing runs: beside publishers it is not proven yet.
-
     Without a limit of age or size every result stays, and what goes is what no result needs:
     objects of replaced results, drafts, abandoned work. Pinned results, what runs read that are
     under way, and everything these were made from always stay.

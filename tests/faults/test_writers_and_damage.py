@@ -1,40 +1,19 @@
 """Writers of one key with different bytes, some of them killed; and damage to every stored byte."""
 
 import multiprocessing as mp
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.results import in_quarantine, payload
+from support.store_children import KEYS, write_all_keys
 
 from artifacts.store import Store
 from artifacts.verify import verify
 
 pytestmark = pytest.mark.faults
 
-WRITERS, KEYS = 3, 12
-
-
-def write_all_keys(root, name, barrier, results, dies):
-    """Publish every key at once with the others, with bytes of one's own; `dies` is killed by one.
-
-    A killed writer is gone for the keys that follow, so the barrier is only for the first one.
-    """
-    store = Store.open(root)
-    barrier.wait()
-    for number in range(KEYS):
-        if number == dies:
-            link = os.link
-
-            def dying(*arguments, link=link, **named):
-                link(*arguments, **named)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-            os.link = dying  # just after its record has its name, before anybody is told
-        record = store.publish(payload(number), {"a": name * (number + 1)})
-        results.put((number, record.tree))
+WRITERS = 3
 
 
 @pytest.mark.parametrize("dies", [None, KEYS // 2], ids=["all live", "one is killed"])
