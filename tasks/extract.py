@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from paraknow_core.architecture import MATRIX_ROLES
-from paraknow_core.extraction import Cut, check_cuts, choose_windows, match_matrices
+from paraknow_core.extraction import Cut, choose_windows
+from paraknow_core.pairing import check_cuts, match_matrices
 from tasks.acquire_model import load_architecture
 from tasks.estimates import Estimate, Foreseen
 from tasks.files import read_json, write_json

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from paraknow_core.errors import RankError, ShapeError
-from paraknow_core.extraction import check_cuts, check_vocabularies, match_matrices
+from paraknow_core.extraction import check_vocabularies
+from paraknow_core.pairing import check_cuts, match_matrices
 from tasks.acquire_model import load_architecture
 from tasks.files import read_json
 

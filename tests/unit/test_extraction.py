@@ -9,12 +9,9 @@ from support.tiny import tiny_model
 from paraknow_core.architecture import MATRIX_ROLES, Role, describe
 from paraknow_core.checkpoints import Checkpoint
 from paraknow_core.errors import ConfigError, ShapeError, TokenizerError
-from paraknow_core.extraction import (
-    check_cuts,
-    check_vocabularies,
-    choose_windows,
-    match_matrices,
-)
+from paraknow_core.extraction import check_vocabularies, choose_windows
+from paraknow_core.matrices import read_matrix
+from paraknow_core.pairing import check_cuts, match_matrices
 
 ROLES = [str(role) for role in MATRIX_ROLES]
 
@@ -119,3 +116,13 @@ def test_rows_only_move_between_equal_vocabularies() -> None:
     check_vocabularies(one, other, roles=["q", "up"])
     with pytest.raises(TokenizerError, match=r"teacher 5 tokens, student 6.*Leave embed out"):
         check_vocabularies(one, other, roles=["embed", "q"])
+
+
+def test_any_rows_and_columns_of_a_matrix_are_read(teacher):
+    matrix = describe(teacher).matrix(Role.UP, 1)
+    with Checkpoint(teacher) as weights:
+        whole = weights.read(matrix.name)
+        rows, cols = torch.tensor([7, 3, 3, 30]), torch.tensor([20, 2])
+        assert torch.equal(read_matrix(weights, matrix, rows, cols), whole[rows][:, cols])
+        assert torch.equal(read_matrix(weights, matrix, rows, slice(2, 5)), whole[rows, 2:5])
+        assert read_matrix(weights, matrix, rows[:0], slice(2, 5)).shape == (0, 3)
