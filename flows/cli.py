@@ -10,6 +10,7 @@ from rich.console import Console
 
 from artifacts.errors import StoreError
 from flows.load import load_config
+from flows.results_cli import results_command
 from flows.stages import Stage
 from flows.store_cli import store_app
 from paraknow_core.errors import ParaknowError
@@ -27,6 +28,7 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
+app.command("results")(results_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
