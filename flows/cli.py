@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from artifacts.errors import StoreError
+from flows.compare_cli import compare_command
 from flows.load import load_config
 from flows.results_cli import results_command
 from flows.stages import Stage
@@ -28,6 +29,7 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
+app.command("compare")(compare_command)
 app.command("results")(results_command)
 
 QUIET = {
