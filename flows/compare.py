@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -19,7 +20,6 @@ from flows.stages import Stage
 from flows.trials import Arm, ArmOutcome, reason_of, run_arm
 from tasks.refs import Ref
 from tasks.workers import WorkerPool, worker_pool
-
 
 ACQUIRED = ("teacher", "student", "data")
 """What all methods of a pair and task share, by its role."""
@@ -48,7 +48,7 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     return result
 
 
-def finished(state: State[CompareResult]) -> CompareResult:
+def finished(state: State[Any]) -> CompareResult:
     """Return what a comparison gave, also where some of it failed."""
     result = state.result()
     assert isinstance(result, CompareResult)  # noqa: S101 - a State of it is what compare returns

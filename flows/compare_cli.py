@@ -1,4 +1,4 @@
-"""``paraknow compare``: many pairs, methods, controls and seeds, and one page that says what works."""
+"""``paraknow compare``: many pairs, methods, controls, seeds; one page says what works."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

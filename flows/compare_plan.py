@@ -5,12 +5,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifacts.errors import StoreError
 from artifacts.names import StepKey
-from flows.arms import Pair
+from flows.arms import Pair, acquire_pair
 from flows.cells import Cell
 from flows.compare_config import BudgetConfig, CompareConfig
 from flows.history import History
@@ -184,6 +185,14 @@ class ComparePlan:
         return json.dumps(whole, indent=1)
 
 
+def _plan_arm(arm: Arm, planner: ComparePlanner) -> ArmOutcome:
+    """Plan one method; its own settings are checked as if it were the only one."""
+    try:
+        return run_arm(arm, acquire_pair(arm.settings, planner), planner)
+    except (ParaknowError, StoreError) as error:
+        return ArmOutcome(arm.config.name, arm.config.start, reason=str(error))
+
+
 def make_compare_plan(config: CompareConfig) -> ComparePlan:
     """Plan a comparison; raises what of its settings cannot work.
 
@@ -198,9 +207,8 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
     with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
         planner = ComparePlanner(config.run, Path(aside))
 
-        def run_arms(arms: Sequence[Arm], acquired: Pair) -> list[ArmOutcome]:
-            pairs = [replace(acquired, config=arm.settings) for arm in arms]
-            return [run_arm(arm, pair, planner) for arm, pair in zip(arms, pairs, strict=True)]
+        def run_arms(arms: Sequence[Arm], _acquired: Pair) -> list[ArmOutcome]:
+            return [_plan_arm(arm, planner) for arm in arms]
 
         outcomes = [
             Cell(config, pair, task).run(planner, run_arms) for pair, task in config.cells()
@@ -210,7 +218,7 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
             failures += [
                 f"{outcome.pair.name} on {outcome.task.name}, {arm.name}: {reason}"
                 for arm in outcome.arms
-                for reason in sorted({t.reason for t in arm.trials if t.reason})
+                for reason in sorted({arm.reason, *(t.reason for t in arm.trials)} - {""})
             ]
         if all(outcome.reason for outcome in outcomes):
             raise ParaknowError("No pair can be compared. " + " ".join(failures))

@@ -7,9 +7,9 @@ from functools import partial
 
 from prefect.exceptions import Abort, CancelledRun
 
+from flows.arms import Pair, start_point
 from flows.compare_config import ArmConfig, CompareConfig
 from flows.config import TransferConfig
-from flows.arms import Pair, start_point
 from flows.runner import Handle, TrialRunner
 from flows.wiring import measure
 from tasks.finetune import FinetuneConfig, finetune
