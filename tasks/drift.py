@@ -80,14 +80,19 @@ def must_rebuild(
     if mode == "strict":
         raise refusal({label: drift})
     if mode == "warn":
-        logger.warning(
-            "%s: the stored result (key %s) was made before a change: %s. It is used all the same; "
-            "--strict refuses such results, --rebuild computes them again.",
-            label,
-            record.key[:12],
-            drift.text(),
-        )
+        warn(label, record.key, drift)
     return mode == "rebuild"
+
+
+def warn(label: str, key: str, drift: Drift) -> None:
+    """Say that a stored result is used although other code or libraries made it."""
+    logger.warning(
+        "%s: the stored result (key %s) was made before a change: %s. It is used all the same; "
+        "--strict refuses such results, --rebuild computes them again.",
+        label,
+        key[:12],
+        drift.text(),
+    )
 
 
 def refusal(found: Mapping[str, Drift]) -> DriftError:
@@ -110,7 +115,7 @@ def _changed_code(compute: Callable[..., Any], recorded: object) -> dict[str, st
     files = {module: digests.get("file") for module, digests in then.items()}
     if function == here and all(sources.file_digest(m) == d for m, d in files.items()):
         return {}
-    now = code_of(compute)["modules"]
+    now = code_of(compute, sources)["modules"]
     return {
         module: _how(module in then, module in now)
         for module in sorted(then.keys() | now.keys())
