@@ -87,6 +87,13 @@ def has_objects(objects: Objects, record: Record) -> bool:
     return all(objects.is_intact(digest, size) for digest, size in record.objects().items())
 
 
+def is_newer(found: Record | None, replaces: Record | None) -> bool:
+    """Tell whether a record is there that is not the one to be replaced, nor an older one."""
+    if found is None or replaces is None:
+        return found is not None
+    return found.generation > replaces.generation
+
+
 def sources_of(files: Path | Mapping[str, Source]) -> dict[str, Source]:
     """List what is to be published under which name.
 
@@ -125,7 +132,7 @@ def _winner(
     """Return the record that a publisher has to adopt, made durable, if there is one."""
     if found is None or found.record is None or not has_objects(objects, found.record):
         return None
-    if replaces is not None and found.generation <= replaces.generation:
+    if not is_newer(found.record, replaces):
         return None
     if not _same(found.record, ours):
         ledger.make_durable(found.record.key)
