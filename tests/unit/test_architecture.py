@@ -6,11 +6,12 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny import FAMILIES, tiny_model
+from support.tiny import FAMILIES, UNGATED, tiny_model
 from transformers import AutoModelForCausalLM
 
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role, describe
 from paraknow_core.errors import ArchitectureError, CheckpointError, ModelFolderError
+from paraknow_core.layers import logical
 
 
 @pytest.fixture
@@ -45,18 +46,20 @@ def test_agrees_with_the_transformers_model(tmp_path, family, tied):
     folder = tiny_model(tmp_path, family, tied=tied, dtype=torch.bfloat16, max_shard_size="20KB")
     architecture = describe(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert {t.name: t.shape for t in architecture.tensors} == {
+    assert {t.parameter: t.shape for t in architecture.tensors} == {
         name: tuple(p.shape) for name, p in model.named_parameters()
     }
     assert architecture.num_parameters == model.num_parameters()
     assert architecture.weight_bytes == 2 * model.num_parameters()
     assert (architecture.tied, architecture.has_head) == (tied, not tied)
-    assert set(architecture.roles) == set(MATRIX_ROLES) - ({Role.HEAD} if tied else set())
-    for role in MATRIX_ROLES:
+    missing = ({Role.HEAD} if tied else set()) | ({Role.GATE} if family in UNGATED else set())
+    assert set(architecture.roles) == set(MATRIX_ROLES) - missing
+    for role in architecture.roles:
         for layer in [None] if role in (Role.EMBED, Role.HEAD) else range(3):
-            module = model.get_submodule(architecture.module_of(role, layer))
-            if role in architecture.roles:
-                assert tuple(module.weight.shape) == architecture.matrix(role, layer).shape
+            matrix = architecture.matrix(role, layer)
+            module = model.get_submodule(matrix.module)
+            assert tuple(logical(module.weight, module).shape) == matrix.whole
+    assert model.get_submodule(architecture.module_of(Role.HEAD)) is model.get_output_embeddings()
     assert len({t.file for t in architecture.tensors}) > 1
 
 
@@ -113,7 +116,10 @@ def test_asking_for_a_matrix_that_is_not_there(tmp_path, llama):
         ({"is_encoder_decoder": True}, ["encoder-decoder"]),
         ({"quantization_config": {"bits": 4}}, ["quantised"]),
         ({"per_layer_config": {"1": {}}}, ["per_layer_config"]),
-        ({"model_type": "gpt2"}, ["gpt2", "llama, mistral, qwen2, qwen3"]),
+        ({"model_type": "gpt3"}, ["gpt3", "llama, mistral, qwen2, qwen3, gemma2, gemma3_text"]),
+        ({"model_type": "gemma3"}, ["vision-language", "gemma3"]),
+        ({"model_type": "new_vl", "vision_config": {"depth": 2}}, ["vision-language", "new_vl"]),
+        ({"model_type": "llama4_text"}, ["mixture of experts"]),
         ({"model_type": None}, ["None"]),
     ],
 )
