@@ -79,13 +79,13 @@ def skipped_roles(
             reasons[str(role)] = "tied to the student's embedding, which carries it"
         elif role not in student.roles:
             reasons[str(role)] = f"the student ({student.model_type}) has no such matrix"
-        elif _source(teacher, role) not in teacher.roles:
+        elif source_role(teacher, role) not in teacher.roles:
             reasons[str(role)] = f"the teacher ({teacher.model_type}) has no such matrix"
     return reasons
 
 
-def _source(teacher: Architecture, role: Role) -> Role:
-    """A tied teacher's head is its embedding, for a student that has a head of its own."""
+def source_role(teacher: Architecture, role: Role) -> Role:
+    """The teacher's role that a student's takes from: a tied teacher's head is its embedding."""
     return Role.EMBED if role is Role.HEAD and teacher.tied else role
 
 
@@ -97,7 +97,7 @@ def _match(
         to,
         of,
         student.matrix(role, to),
-        teacher.matrix(_source(teacher, role), of),
+        teacher.matrix(source_role(teacher, role), of),
         student.module_of(role, to),
     )
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -85,6 +86,22 @@ def test_json_round_trip(llama):
     assert again == architecture
     with pytest.raises(ArchitectureError, match="tensors"):
         Architecture.from_json({})
+
+
+@pytest.mark.parametrize(
+    ("family", "digest"),
+    [
+        ("llama", "d87bbed7de940fa7da1a1200890d216f38791383f4c02a3675de46d3975e887d"),
+        ("mistral", "9d01a57762f616407ada444dff5c02a1d7a925ebf1ac1c3450b735602dce6320"),
+        ("qwen2", "49353bc767dd63fce7f61078ebb0520abf5b3a45b7572d84ec749f5b71837992"),
+        ("qwen3", "9634957e78abae3ab1ae18189351a596d8d08623cbfa1ac72deb23e99c2c6a55"),
+    ],
+)
+def test_the_description_of_an_old_family_is_pinned(tmp_path, family, digest):
+    """It is stored, and keys depend on its bytes: if this goes red, every result is a miss."""
+    folder = tiny_model(tmp_path, family, tied=family == "qwen2", dtype=torch.bfloat16)
+    text = json.dumps(describe(folder).to_json())
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
 
 
 def test_asking_for_a_matrix_that_is_not_there(tmp_path, llama):
