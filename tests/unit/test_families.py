@@ -16,12 +16,21 @@ from paraknow_core.adapters import plain_start
 from paraknow_core.anchor import merge_into, quiet_peft
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role, describe
 from paraknow_core.checkpoints import Checkpoint
-from paraknow_core.errors import ArchitectureError, CheckpointError, ConfigError, ShapeError
+from paraknow_core.errors import (
+    ArchitectureError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ShapeError,
+)
+from paraknow_core.examples import TokenisedExample
 from paraknow_core.layers import logical
 from paraknow_core.matrices import assemble, read_matrix, take
+from paraknow_core.model_config import own_names, read_config
 from paraknow_core.models import load_model
 from paraknow_core.pairing import match_matrices, skipped_roles
 from paraknow_core.sensitivity import accumulate, score_table, write_maps
+from paraknow_core.training import finetune
 from paraknow_core.training_batches import collate, next_token_logits
 
 FUSED = ("phi3", "gpt_neox", "gpt2")
@@ -316,6 +325,54 @@ def test_pythia_as_the_hub_has_it(tmp_path):
     assert describe(folder).matrix(Role.HEAD).name == "lm_head.weight"
 
 
+HUB_CONFIGS: list[dict[str, object]] = [
+    {
+        **{"model_type": "gpt2", "activation_function": "gelu_new", "attn_pdrop": 0.1},
+        **{"bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "n_ctx": 1024},
+        **{"layer_norm_epsilon": 1e-05, "n_embd": 768, "n_head": 12, "n_layer": 12},
+        **{"n_positions": 1024, "resid_pdrop": 0.2, "vocab_size": 50257},
+    },
+    {
+        **{"model_type": "gpt_neox", "bos_token_id": 0, "eos_token_id": 0, "hidden_size": 512},
+        **{"hidden_act": "gelu_fast", "intermediate_size": 2048, "layer_norm_eps": 1e-06},
+        **{"max_position_embeddings": 2048, "num_attention_heads": 8, "num_hidden_layers": 6},
+        **{"rotary_emb_base": 500, "rotary_pct": 0.5, "use_parallel_residual": False},
+        **{"tie_word_embeddings": False, "vocab_size": 50304},
+    },
+    {
+        **{"model_type": "gemma2", "attn_logit_softcapping": 40.0, "eos_token_id": [1, 107]},
+        **{"final_logit_softcapping": 20.0, "head_dim": 256, "hidden_activation": "gelu"},
+        **{"hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8},
+        **{"num_hidden_layers": 4, "query_pre_attn_scalar": 224, "vocab_size": 256000},
+    },
+    {
+        **{"model_type": "gemma3_text", "attn_logit_softcapping": None, "head_dim": 256},
+        **{"hidden_size": 1152, "intermediate_size": 6912, "num_attention_heads": 4},
+        **{"num_hidden_layers": 7, "num_key_value_heads": 1, "rope_local_base_freq": 20000},
+        **{"rope_scaling": None, "rope_theta": 2000000, "sliding_window": 512},
+        **{"sliding_window_pattern": 3, "vocab_size": 262144},
+    },
+    {
+        **{"model_type": "phi3", "embd_pdrop": 0.1, "hidden_size": 3072, "resid_pdrop": 0.1},
+        **{"intermediate_size": 8192, "num_attention_heads": 24, "num_hidden_layers": 4},
+        **{"num_key_value_heads": 8, "original_max_position_embeddings": 4096},
+        **{"partial_rotary_factor": 0.75, "tie_word_embeddings": True, "vocab_size": 200064},
+        **{"rope_theta": 10000.0, "sliding_window": 262144},
+    },
+]
+
+
+@pytest.mark.parametrize("config", HUB_CONFIGS, ids=lambda config: config["model_type"])
+def test_a_config_as_the_hub_has_it_is_read_as_transformers_reads_it(tmp_path, config):
+    from transformers import AutoConfig
+
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours = AutoConfig.for_model(**own_names(read_config(tmp_path))).to_dict()
+    theirs = AutoConfig.from_pretrained(tmp_path).to_dict()
+    inert = {"_name_or_path", "n_ctx"}
+    assert {k for k in ours | theirs if ours.get(k) != theirs.get(k)} <= inert
+
+
 def test_what_the_config_leaves_out_is_as_in_the_familys_class(tmp_path):
     for family, tied in (("gemma2", True), ("gemma3_text", True), ("gpt2", True), ("phi3", False)):
         folder = tiny_model(tmp_path / family, family, layers=1, tied=tied, ffn=128)
@@ -328,6 +385,21 @@ def test_what_the_config_leaves_out_is_as_in_the_familys_class(tmp_path):
     edit_config(tmp_path / "gpt2", without=("n_embd",))
     with pytest.raises(ArchitectureError, match="n_embd must be given"):
         describe(tmp_path / "gpt2")
+
+
+def test_a_text_longer_than_the_learned_positions_is_refused(tmp_path):
+    folder = tiny_model(tmp_path, "gpt2", layers=1, max_position_embeddings=8)
+    model = load_model(folder)
+    good, long = (TokenisedExample((5,) * n, (5,) * n) for n in (8, 9))
+    accumulate(model, [good])
+    with pytest.raises(DataError, match=r"Sample 1 has 9 tokens.*8 positions"):
+        accumulate(model, [good, long])
+    given = {"student_folder": folder, "out_folder": tmp_path / "o", "work_folder": tmp_path / "w"}
+    transfer_start(folder, tmp_path / "start")
+    with pytest.raises(DataError, match=r"Example 0 of the train split has 9 tokens.*8 positions"):
+        finetune(start_folder=tmp_path / "start", train=[long], seed=0, **given)
+    rotary = load_model(tiny_model(tmp_path / "llama", max_position_embeddings=8))
+    assert accumulate(rotary, [long])
 
 
 def test_options_of_a_family_reach_its_class_and_are_checked(tmp_path):
