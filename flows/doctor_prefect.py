@@ -85,9 +85,9 @@ def check_prefect() -> Iterator[Finding]:
 def read_site() -> Site:
     """Read the settings as Prefect does: environment, profile, .env."""
     import prefect
-    from prefect.settings import get_current_settings
+    from prefect.settings import Settings
 
-    settings = get_current_settings()
+    settings = Settings()
     key, string = settings.api.key, settings.api.auth_string
     header = ""
     if key is not None:
