@@ -32,10 +32,12 @@ def silent() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def test_any_sequence_agrees_with_a_dictionary():
+def test_any_sequence_agrees_with_a_dictionary(figures):
     before = StoreModel.steps
     run_state_machine_as_test(StoreModel, settings=SOUND)
-    assert StoreModel.steps - before > 1000
+    steps = StoreModel.steps - before
+    assert steps > 1000
+    figures(faults=steps)
 
 
 def trusts_that_it_is_there(self, digest, size, *, again=False):
@@ -60,6 +62,7 @@ def finds_nothing(store, key):
     return []
 
 
+@pytest.mark.figures(faults=1)
 @pytest.mark.parametrize(
     ("place", "name", "wrong"),
     [
