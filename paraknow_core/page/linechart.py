@@ -9,7 +9,7 @@ from markupsafe import Markup
 from paraknow_core.page import svg
 from paraknow_core.page.look import plotly_text
 from paraknow_core.page.scales import Scale, finite, fit, spread_out
-from paraknow_core.page.text import number, short
+from paraknow_core.page.text import compact, number, short
 
 WIDTH, HEIGHT = 560.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 408.0, 26.0, 288.0
@@ -46,12 +46,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Axes:
-    """Labels and kinds of the two axes."""
+    """Labels and kinds of the two axes; ``x_ticks`` stand in place of round numbers."""
 
     x: str
     y: str
     log_x: bool = False
     log_y: bool = False
+    x_ticks: tuple[float, ...] = ()
 
 
 def draw(lines: Sequence[Series], axes: Axes, label: str) -> Markup:
@@ -63,7 +64,7 @@ def draw(lines: Sequence[Series], axes: Axes, label: str) -> Markup:
     y = fit(shown, BOTTOM, TOP, log=axes.log_y)
     parts = [
         svg.y_axis(y, LEFT, axes.y, right=RIGHT),
-        svg.x_axis(x, BOTTOM, axes.x, top=TOP),
+        svg.x_axis(x, BOTTOM, axes.x, top=TOP, ticks=axes.x_ticks or x.ticks(6)),
         *[_band(one, x, y) for one in lines if one.low],
         *[_line(one, x, y) for one in lines],
         _labels([one for one in lines if one.points and one.label], y),
@@ -116,11 +117,21 @@ def spec(lines: Sequence[Series], axes: Axes) -> dict[str, Any]:
     for one in lines:
         traces += [*_plotly_band(one), _plotly_line(one)]
     layout = {
-        "xaxis": {"title": {"text": axes.x}, "type": "log" if axes.log_x else "linear"},
-        "yaxis": {"title": {"text": axes.y}, "type": "log" if axes.log_y else "linear"},
+        "xaxis": _plotly_axis(axes.x, log=axes.log_x, ticks=axes.x_ticks),
+        "yaxis": _plotly_axis(axes.y, log=axes.log_y),
         "showlegend": True,
     }
     return {"data": traces, "layout": layout}
+
+
+def _plotly_axis(label: str, *, log: bool, ticks: Sequence[float] = ()) -> dict[str, Any]:
+    axis: dict[str, Any] = {
+        "title": {"text": plotly_text(label)},
+        "type": "log" if log else "linear",
+    }
+    if ticks:
+        axis |= {"tickvals": list(ticks), "ticktext": [compact(tick) for tick in ticks]}
+    return axis
 
 
 def _plotly_line(one: Series) -> dict[str, Any]:

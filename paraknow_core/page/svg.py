@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from paraknow_core.page.scales import Scale
-from paraknow_core.page.text import compact, short
+from paraknow_core.page.text import clean, compact, short
 
 Point = tuple[float, float]
 
@@ -18,13 +18,9 @@ def element(tag: str, content: object = "", **attributes: object) -> Markup:
         content: text (escaped) or markup.
         attributes: values are escaped; numbers are rounded to a tenth.
     """
-    parts = [
-        Markup(' {}="{}"').format(_name(name), _value(value))
-        for name, value in attributes.items()
-        if value is not None
-    ]
-    inside = Markup("").join(parts)
-    return Markup("<{0}{1}>{2}</{0}>").format(tag, inside, content)
+    named = {_name(name): _value(value) for name, value in attributes.items() if value is not None}
+    inside = "".join(f' {name}="{escape(value)}"' for name, value in named.items())
+    return Markup(f"<{tag}{inside}>{escape(_value(content))}</{tag}>")  # noqa: S704 - all escaped
 
 
 def _name(name: str) -> str:
@@ -32,7 +28,9 @@ def _name(name: str) -> str:
 
 
 def _value(value: object) -> object:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return f"{value:.1f}".removesuffix(".0")
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def group(parts: Iterable[Markup]) -> Markup:
@@ -98,10 +96,12 @@ def dot(at: Point, radius: float, css: str, *, title: str = "") -> Markup:
     return element("circle", tip, cx=at[0], cy=at[1], r=radius, css=css)
 
 
-def x_axis(scale: Scale, y: float, label: str, *, top: float, ticks: int = 6) -> Markup:
+def x_axis(
+    scale: Scale, y: float, label: str, *, top: float, ticks: Sequence[float] = ()
+) -> Markup:
     """Ticks, faint vertical rules up to ``top``, and the label below."""
     parts = []
-    for tick in scale.ticks(ticks):
+    for tick in ticks or scale.ticks(6):
         at = scale(tick)
         parts.append(line((at, top), (at, y), "rule"))
         parts.append(text(at, y + 15, compact(tick), anchor="middle", css="tick"))

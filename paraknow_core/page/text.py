@@ -1,10 +1,18 @@
 """Numbers and names as they are written on the page."""
 
 import math
+import re
 import unicodedata
 
 MISSING = "–"
-_SURROGATES = range(0xD800, 0xE000)
+_ODD = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(
+        chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF)
+    )
+    + "]"
+)
+"""Control characters, lone surrogates, and what Unicode says is no character."""
 
 
 def clean(text: str) -> str:
@@ -12,17 +20,14 @@ def clean(text: str) -> str:
 
     Line breaks and tabs stay. Escaping is not done here.
     """
-    return "".join(_showable(sign) for sign in text)
+    return _ODD.sub(lambda found: _showable(found[0]), text)
 
 
 def _showable(sign: str) -> str:
     code = ord(sign)
-    if code < 0x20 and sign not in "\n\t":
-        return chr(0x2400 + code)  # the Unicode pictures of control characters
     if code == 0x7F:
         return "␡"
-    noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-    return "\ufffd" if 0x80 <= code < 0xA0 or code in _SURROGATES or noncharacter else sign
+    return chr(0x2400 + code) if code < 0x20 else "\ufffd"  # pictures of control characters
 
 
 def short(text: str, size: int = 26) -> str:
@@ -33,16 +38,16 @@ def short(text: str, size: int = 26) -> str:
     line = " ".join("".join(s for s in clean(text) if unicodedata.category(s) != "Cf").split())
     if len(line) <= size:
         return line
-    head = (size - 1 + 1) // 2
+    head = size // 2
     return f"{line[:head]}…{line[len(line) - (size - 1 - head) :]}"
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A number with a true minus; very small and very large ones as powers of ten."""
+    """A number with a true minus; very large and, without ``sign``, very small ones in powers."""
     if value is None or not math.isfinite(value):
         return MISSING
     size = abs(value)
-    fixed = size == 0 or 10**-digits <= size < 1e6
+    fixed = size == 0 or ((sign or 10**-digits <= size) and size < 1e6)
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     if not fixed:
         text = f"{value:+.2e}" if sign else f"{value:.2e}"

@@ -20,7 +20,7 @@ def draw(pair: Pair, look: Look, metric: str) -> Figure:
     if not any(finite([trial.value]) for trial in pair.trials):
         return Figure("sweep", TITLE, missing="No learning-rate trials were handed over.")
     lines = [_series(name, trials, look) for name, trials in methods.items()]
-    axes = Axes("learning rate", f"{metric}, validation", log_x=True)
+    axes = Axes("learning rate", f"{metric}, validation", log_x=True, x_ticks=_ticks(pair.trials))
     return Figure(
         "sweep",
         TITLE,
@@ -44,6 +44,12 @@ def _series(name: str, trials: list[Trial], look: Look) -> Series:
         dots=True,
         ring=chosen,
     )
+
+
+def _ticks(trials: tuple[Trial, ...]) -> tuple[float, ...]:
+    """The rates themselves, as long as they can be told apart."""
+    rates = sorted({trial.learning_rate for trial in trials})
+    return tuple(rates) if len(rates) <= 8 else ()
 
 
 def _table(methods: dict[str, list[Trial]]) -> Table:

@@ -9,7 +9,7 @@ from paraknow_core.page.figure import Figure, Table
 from paraknow_core.page.text import percent, short
 
 TITLE = "Windows taken from the teacher’s matrices"
-WIDTH, LEFT, TOP = 1120.0, 74.0, 34.0
+WIDTH, LEFT, TOP = 1120.0, 74.0, 40.0
 ROW = 74.0
 
 
@@ -18,52 +18,46 @@ def draw(pair: Pair) -> Figure:
     if not pair.windows:
         missing = "No windows were handed over: what is taken is no window, or was not recorded."
         return Figure("windows", TITLE, missing=missing, wide=True)
-    roles = list(dict.fromkeys(w.role for w in pair.windows))
-    inner = [role for role in roles if any(w.student_layer is not None for w in _of(pair, role))]
-    outer = [role for role in roles if role not in inner]
     return Figure(
         "windows",
         TITLE,
         "The outline is the teacher’s whole matrix, the filled part is what the student takes, "
         "stronger where it holds more of the matrix’s sensitivity (the share is written below).",
-        _svg(pair, inner, outer),
+        _svg(pair.windows, pair.name),
         table=_table(pair.windows),
         wide=True,
     )
 
 
-def _of(pair: Pair, role: str) -> list[Window]:
-    return [window for window in pair.windows if window.role == role]
-
-
-def _svg(pair: Pair, inner: list[str], outer: list[str]) -> Markup:
-    layers = sorted({w.student_layer for w in pair.windows if w.student_layer is not None})
-    rows = len(inner) + bool(outer)
-    width = min(100.0, (WIDTH - LEFT) / max(1, len(layers), len(outer)))
-    parts = []
-    for row, role in enumerate(inner):
-        middle = TOP + ROW * row + 28
-        parts.append(svg.text(LEFT - 12, middle, short(role, 9), anchor="end", css="name"))
-        for window in _of(pair, role):
-            if window.student_layer is not None:
-                column = layers.index(window.student_layer)
-                parts.append(_mini(window, LEFT + width * column, TOP + ROW * row, width))
-    parts += [_heads(pair, layers, width)]
-    for column, role in enumerate(outer):
-        at, top = LEFT + width * column, TOP + ROW * len(inner)
-        parts += [_mini(window, at, top + 12, width) for window in _of(pair, role)[:1]]
-        parts.append(svg.text(at, top + 6, short(role, 12), css="name"))
-    return svg.drawing(WIDTH, TOP + ROW * rows + 20, parts, f"{TITLE}, {pair.name}")
-
-
-def _heads(pair: Pair, layers: list[int], width: float) -> Markup:
-    """Which student layer takes from which teacher layer, above the columns."""
-    source = {w.student_layer: w.teacher_layer for w in pair.windows}
+def _svg(windows: tuple[Window, ...], name: str) -> Markup:
+    """Few layers go down the page and roles across, many layers the other way round."""
+    roles = list(dict.fromkeys(_role(w) for w in windows))
+    layers = list(dict.fromkeys(_layer(w) for w in windows))
+    upright = len(layers) <= len(roles)
+    across, down = (roles, layers) if upright else (layers, roles)
+    width = min(150.0, (WIDTH - LEFT) / len(across))
     parts = [svg.text(0, 12, "student layer ← teacher layer", css="axis")]
-    for column, layer in enumerate(layers):
-        label = f"{layer} ← {source[layer]}" if width > 34 else f"{layer}"
-        parts.append(svg.text(LEFT + width * column, TOP - 6, label, css="tick"))
-    return svg.group(parts)
+    for place, label in enumerate(across):
+        if width > 34 or place % 4 == 0:
+            parts.append(svg.text(LEFT + width * place, TOP - 6, label, css="name"))
+    for place, label in enumerate(down):
+        parts.append(svg.text(0, TOP + ROW * place + 28, label, css="name"))
+    for window in windows:
+        at = roles.index(_role(window)), layers.index(_layer(window))
+        column, row = at if upright else (at[1], at[0])
+        parts.append(_mini(window, LEFT + width * column, TOP + ROW * row, width))
+    return svg.drawing(WIDTH, TOP + ROW * len(down) + 4, parts, f"{TITLE}, {name}")
+
+
+def _role(window: Window) -> str:
+    return short(window.role, 9)
+
+
+def _layer(window: Window) -> str:
+    """Matrices outside the layers stand beside those of the first."""
+    if window.student_layer is None:
+        return "outside"
+    return f"{window.student_layer} ← {window.teacher_layer}"
 
 
 def _mini(window: Window, x: float, y: float, width: float) -> Markup:
