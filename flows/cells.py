@@ -59,9 +59,11 @@ class Cell:
         settings = self.config.transfer(self.pair, self.task, ArmConfig(name="shared"))
         outcome.shared = acquire_pair(settings, do)
         pair = outcome.shared
-        overlap = pair.do(contamination, ContaminationConfig(), label="contamination", data=pair.data)
+        data = {"data": pair.data}
+        overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
+        allowed = partial(check_contamination, allow=self.config.allow_overlap)
+        pair.do.check(allowed, overlap=overlap)
         outcome.looks["overlap"] = overlap
-        pair.do.check(partial(check_contamination, allow=self.config.allow_overlap), overlap=overlap)
         outcome.vanilla = measure(pair, "vanilla")
         outcome.look_reason = reason_of(partial(self._look, pair, outcome))
 

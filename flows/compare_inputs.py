@@ -14,7 +14,7 @@ def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> Compari
     """Say what every cell did; the numbers are in the report's inputs."""
     return ComparisonConfig(
         name=config.name,
-        cells=tuple(_cell(config, outcome) for outcome in outcomes),
+        cells=tuple(_cell(outcome) for outcome in outcomes),
         wanted_seeds=config.seeds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -45,7 +45,7 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
             yield arm_role(number, place, "items", run.seed), run.measured
 
 
-def _cell(config: CompareConfig, cell: CellOutcome) -> CellReport:
+def _cell(cell: CellOutcome) -> CellReport:
     refs = [*cell.refs, *(ref for arm in cell.arms for ref in arm.refs)]
     first = {ref.key: ref for ref in reversed(refs)}
     return CellReport(
@@ -61,7 +61,9 @@ def _arm(arm: ArmOutcome) -> ArmReport:
     losses: dict[float, list[float | None]] = {}
     for trial in arm.trials:
         losses.setdefault(trial.rate, []).append(trial.nll)
-    failures = {f"learning rate {t.rate:g}, seed {t.seed}": t.reason for t in arm.trials if t.reason}
+    failures = {
+        f"learning rate {t.rate:g}, seed {t.seed}": t.reason for t in arm.trials if t.reason
+    }
     failures |= {f"seed {run.seed}": run.reason for run in arm.runs if run.reason}
     if arm.look_reason:
         failures["diagnosis"] = arm.look_reason

@@ -216,9 +216,7 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
             Cell(config, pair, task).run(planner, run_arms) for pair, task in config.cells()
         ]
         with planner.undecided(any(step.status != "cached" for step in planner.steps)):
-            planner(
-                comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes)
-            )
+            planner(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes))
         failures = [f"{o.pair.name} on {o.task.name}: {o.reason}" for o in outcomes if o.reason]
         for outcome in outcomes:
             failures += [

@@ -10,8 +10,8 @@ from artifacts.names import StepKey
 from artifacts.store import Store
 from flows.cells import CellOutcome
 from flows.compare_config import CompareConfig
-from flows.results import append, new_run, results_folder
 from flows.compare_inputs import inputs_of, report_of
+from flows.results import append, new_run, results_folder
 from flows.runner import Handle, PrefectRunner
 from flows.trials import ArmOutcome, SeedRun
 from tasks.comparison import PAGE, comparison

@@ -24,7 +24,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def table_of(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List every contrast of ``Comparison.to_json``'s values as one flat row of texts and numbers."""
+    """List every contrast of ``Comparison.to_json``'s values as one flat row."""
     return [
         {
             "pair": pair["name"],
@@ -61,7 +61,10 @@ def _pair(pair: Pair) -> list[str]:
     if not pair.scores:
         return []
     lines = [f"## {escaped(_name(pair))}", ""]
-    lines += ["| method | answer NLL | exact match | learning rate | seeds |", "|---|--:|--:|--:|--:|"]
+    lines += [
+        "| method | answer NLL | exact match | learning rate | seeds |",
+        "|---|--:|--:|--:|--:|",
+    ]
     lines += [
         f"| {escaped(score.method)} | {_number(score.mean)} | {_number(score.accuracy, 3)} | "
         f"{score.learning_rate:g} | {len(score.values)} |"

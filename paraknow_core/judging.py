@@ -7,7 +7,8 @@ from paraknow_core.evaluation import EvaluationResult, Item
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER
 from paraknow_core.page.outcome import BETTER, UNCLEAR, WORSE, Contrast
 from paraknow_core.pooled_items import COVERS, pooled_difference
-from paraknow_core.seed_statistics import SeedComparison, compare_seeds, describe_design, holm
+from paraknow_core.seed_design import describe_design, holm
+from paraknow_core.seed_statistics import SeedComparison, compare_seeds
 from paraknow_core.verdict import KNOWLEDGE_CONTROLS, LABELS, QUESTIONS, Verdict, pair_verdict
 
 METRIC = "answer NLL (nats a token)"

@@ -3,6 +3,8 @@
 import base64
 from pathlib import Path
 
+from pydantic import Field
+
 from tasks.files import write_json
 from tasks.identity import StepConfig, execution
 from tasks.progress import in_task_run
@@ -32,7 +34,7 @@ class ArmReport(StepConfig):
     at_edge: bool = False
     seeds: tuple[int, ...] = ()
     """Those with a result."""
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = Field({})
     """Which trial or seed → why it has none."""
 
 

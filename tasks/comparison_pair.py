@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.names import StepKey
+from artifacts.records import Record
 from paraknow_core.architecture import Architecture
 from paraknow_core.evaluation import Item, read_items
 from paraknow_core.judging import METRIC, ArmResult, Judgement, about, judge
 from paraknow_core.methods import TRANSFER
 from paraknow_core.page import collect
 from paraknow_core.page.data import Failure, Method, Pair
+from paraknow_core.page.diagnosis import ModuleFact
 from tasks.acquire_model import load_architecture
 from tasks.comparison import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
 from tasks.files import read_json
@@ -117,20 +119,19 @@ class _Shared:
         """What the cell's steps cost, and the stored results behind its numbers."""
         store = self._job.run.open_store()
         found = [
-            (label, record.as_json(), reused)
+            (label, record, reused)
             for label, key, reused in self._job.config.cells[self._number].results
             if (record := store.lookup_record(StepKey(key))) is not None
         ]
         costs = collect.costs_of(
-            (record["payload"]["step"], record["key"], _seconds(record), reused)
-            for _, record, reused in found
+            (record.step, record.key, _seconds(record), reused) for _, record, reused in found
         )
-        origins = tuple(collect.origin_of(label, record) for label, record, _ in found)
+        origins = tuple(collect.origin_of(label, record.as_json()) for label, record, _ in found)
         return {"costs": costs, "origins": origins}
 
 
-def _seconds(record: Mapping[str, Any]) -> float:
-    return float(record.get("provenance", {}).get("seconds") or 0.0)
+def _seconds(record: Record) -> float:
+    return float(str(record.provenance.get("seconds", 0.0)))
 
 
 def _model(architecture: Architecture | None) -> str:
@@ -156,9 +157,7 @@ def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]]) -> Any:
     from paraknow_core.evaluation import EvaluationResult
 
     metrics = [EvaluationResult(tuple(found)).metrics for found in items.values()]
-    return collect.score_of(
-        arm.name, metrics, learning_rate=arm.rate, chosen_from=len(arm.trials)
-    )
+    return collect.score_of(arm.name, metrics, learning_rate=arm.rate, chosen_from=len(arm.trials))
 
 
 def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: list[Item]) -> Any:
@@ -172,7 +171,7 @@ def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: lis
 
 
 def _modules(job: Job[ComparisonConfig], number: int) -> Any:
-    found = []
+    found: list[ModuleFact] = []
     for place, arm in enumerate(job.config.cells[number].arms):
         folder = job.inputs.get(arm_role(number, place, "diagnose"))
         if folder is not None:
