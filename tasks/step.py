@@ -1,7 +1,6 @@
 """The one way a step runs: key, look up, compute, publish. The only caching code of the project."""
 
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from tasks.progress import StepProgress, logger
 from tasks.provenance import environment
 from tasks.refs import Ref
 from tasks.run import RunConfig
+from tasks.workers import compute_step
 
 C = TypeVar("C", bound=StepConfig)
 Facts = dict[str, Any]
@@ -86,6 +86,8 @@ class Step(Generic[C]):
     """Inputs that ``estimate`` cannot do without; it uses others where they are known."""
     threaded: bool = False
     """Computes with torch, in as many threads as the run allows."""
+    own_process: bool = False
+    """Goes on beside other steps, so it computes in a process of its own."""
     preview: bool = False
     """Cheap enough for a plan to compute it aside, so that the plan can see further."""
     retries: int = 0
@@ -230,17 +232,16 @@ def _compute(need: Need[Any], store: Store, payload: KeyPayload, *, adopt: bool)
 
 def _compute_in(work: Path, need: Need[Any], store: Store, payload: KeyPayload) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
-    if need.step.threaded:
-        import torch
-
-        torch.set_num_threads(need.run.thread_count())
-    started, clock = datetime.now(UTC), time.monotonic()
-    facts = need.step.compute(job)
+    started, step = datetime.now(UTC), need.step
+    device = str(step.numerics(need.config, need.run).get("device", "cpu"))
+    facts, seconds = compute_step(
+        step.compute, job, threaded=step.threaded, own_process=step.own_process, device=device
+    )
     job.progress.finish()
     provenance = environment() | {
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 3),
+        "seconds": round(seconds, 3),
         "inputs": {
             role: {"step": ref.step, "key": ref.key, "digest": ref.tree}
             for role, ref in need.inputs.items()
