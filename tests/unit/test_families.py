@@ -190,6 +190,8 @@ def test_options_of_a_family_reach_its_class_and_are_checked(tmp_path):
     [
         ("gpt2", {"add_cross_attention": True}, ["cross-attention", "gpt2"]),
         ("gpt2", {"n_layer": 10**7}, ["n_layer is 10000000", "1..1024"]),
+        ("gpt2", {"n_embd": 3}, ["n_embd 3 is too small for 4 heads"]),
+        ("gpt_neox", {"hidden_size": 3}, ["hidden_size 3 is too small for 4 heads"]),
         ("phi3", {"model_type": "phimoe"}, ["mixture of experts"]),
         ("phi3", {"quantization_config": {"bits": 4}}, ["quantised"]),
         ("gemma3_text", {"model_type": "gemma3"}, ["vision-language wrapper", "gemma3_text"]),
