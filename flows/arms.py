@@ -41,6 +41,7 @@ class Cuts:
 
     scores: Handle
     layers: Handle
+    windows: Handle
     factors: Handle
 
 
@@ -131,7 +132,7 @@ def cuts(method: str, pair: Pair, *, seed: int) -> Cuts:
         taken = ControlConfig.model_validate({"name": method, "seed": seed})
         given = {"student": pair.student, "factors": factors}
         factors = do(control, taken, label=f"control {method}", **given)
-    return Cuts(scores, layers, factors)
+    return Cuts(scores, layers, windows, factors)
 
 
 def _teacher(method: str, pair: Pair) -> Handle:

@@ -98,12 +98,6 @@ def load_model(
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 
-def _attention(model_class: Any, config: Any) -> str:
-    """PyTorch's fused attention, except where it would leave out Gemma 2's soft cap."""
-    capped = getattr(config, "attn_logit_softcapping", None) is not None
-    return "sdpa" if model_class._supports_sdpa and not capped else "eager"
-
-
 def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     """Build a model of a folder's config with new weights, as its own class initialises them.
 
@@ -121,6 +115,12 @@ def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
 
     untyped: Any = AutoModelForCausalLM
     return untyped.from_config(_built_config(AutoConfig, folder), dtype=dtype)  # type: ignore[no-any-return]
+
+
+def _attention(model_class: Any, config: Any) -> str:
+    """PyTorch's fused attention, except where it would leave out Gemma 2's soft cap."""
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return "sdpa" if model_class._supports_sdpa and not capped else "eager"
 
 
 @contextmanager
