@@ -272,7 +272,13 @@ def student_start(
         factors |= _plain(model, plain, rank=rank, alpha=alpha, tied_head=head)
     embeddings = [name for name in modules if name == architecture.module_of(Role.EMBED)]
     adapter = write_start(
-        folder, factors=factors, embeddings=embeddings, rank=rank, alpha=alpha, tied_head=head
+        folder,
+        factors=factors,
+        embeddings=embeddings,
+        rank=rank,
+        alpha=alpha,
+        tied_head=head,
+        fan_in_fan_out=architecture.is_transposed(modules),
     )
     return StudentStart(adapter, plain)
 
