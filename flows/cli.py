@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 
 from artifacts.errors import StoreError
+from flows.compare_cli import compare_command
 from flows.load import load_config
 from flows.reproduce_cli import reproduce_command
+from flows.results_cli import results_command
 from flows.stages import Stage
 from flows.store_cli import store_app
 from paraknow_core.errors import ParaknowError
@@ -29,7 +31,9 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
+app.command("compare")(compare_command)
 app.command("reproduce")(reproduce_command)
+app.command("results")(results_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.

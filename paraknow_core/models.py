@@ -98,6 +98,25 @@ def load_model(
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 
+def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
+    """Build a model of a folder's config with new weights, as its own class initialises them.
+
+    Args:
+        folder: a model folder; only config.json is read.
+        dtype: of the weights, which are drawn from torch's current random state.
+
+    Returns:
+        The model on the CPU.
+
+    Raises:
+        ModelFolderError, ArchitectureError: if config.json is missing or refused.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    untyped: Any = AutoModelForCausalLM
+    return untyped.from_config(_built_config(AutoConfig, folder), dtype=dtype)  # type: ignore[no-any-return]
+
+
 @contextmanager
 def _no_bar() -> Iterator[None]:
     """Keep Transformers' own bar off the terminal; the setting is put back."""

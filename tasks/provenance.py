@@ -3,7 +3,6 @@
 import functools
 import importlib.metadata
 import platform
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -73,17 +72,10 @@ def code_of(compute: Callable[..., Any], sources: Sources | None = None) -> dict
     }
 
 
-class Clock:
-    """When a computation began, from when this is made, and how long it took."""
-
-    def __init__(self) -> None:
-        self._started = datetime.now(UTC)
-        self._ticks = time.monotonic()
-
-    def read(self) -> dict[str, Any]:
-        """Return begin, end and seconds, as plain JSON values."""
-        return {
-            "started": self._started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - self._ticks, 3),
-        }
+def taken(started: datetime, seconds: float) -> dict[str, Any]:
+    """Return when a computation that ends now began and how long it took, as plain JSON values."""
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+    }

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,13 +21,14 @@ from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import HubUnreachableError, ParaknowError
-from tasks.drift import must_rebuild
+from tasks.drift import must_rebuild, tell_rebuilt
 from tasks.estimates import Estimate, Foreseen
 from tasks.identity import StepConfig, identity_of
 from tasks.progress import StepProgress, logger, tell_wait
-from tasks.provenance import Clock, code_of, environment
+from tasks.provenance import code_of, environment, taken
 from tasks.refs import Ref
 from tasks.run import RunConfig
+from tasks.workers import compute_step, threads_of
 
 C = TypeVar("C", bound=StepConfig)
 Facts = dict[str, Any]
@@ -86,6 +88,8 @@ class Step(Generic[C]):
     """Inputs that ``estimate`` cannot do without; it uses others where they are known."""
     threaded: bool = False
     """Computes with torch, in as many threads as the run allows."""
+    own_process: bool = False
+    """Goes on beside other steps, so it computes in a process of its own."""
     preview: bool = False
     """Cheap enough for a plan to compute it aside, so that the plan can see further."""
     retries: int = 0
@@ -209,15 +213,15 @@ class Need(Generic[C]):
         progress = StepProgress(self.label)
         return Job(self.config, folders, locations, out, resume, self.run, progress)
 
-    def compute(self, job: Job[C]) -> Facts:
-        """Compute, with as many threads as the run allows."""
-        if self.step.threaded:
-            import torch
-
-            torch.set_num_threads(self.run.thread_count())
-        facts = self.step.compute(job)
+    def compute(self, job: Job[C]) -> tuple[Facts, float]:
+        """Compute where the step belongs; returns its facts and the seconds it took."""
+        step = self.step
+        device = str(step.numerics(self.config, self.run).get("device", "cpu"))
+        facts, seconds = compute_step(
+            step.compute, job, threaded=step.threaded, own_process=step.own_process, device=device
+        )
         job.progress.finish()
-        return facts
+        return facts, seconds
 
     def origin(self) -> dict[str, Any]:
         """Return what computing it again takes, as plain JSON values."""
@@ -225,7 +229,7 @@ class Need(Generic[C]):
             "label": self.label,
             "config": self.config.model_dump(mode="json"),
             "device": self.run.device,
-            "threads": self.run.thread_count(),
+            "threads": threads_of(self.run),
             "code": code_of(self.step.compute),
             "location": self.source.location,
             "inputs": {
@@ -250,9 +254,7 @@ def _compute(
     with in_use(store, (ref.key for ref in need.inputs.values())):
         record = _compute_in(work, need, store, payload, replaces)
     if replaces is not None:
-        same = record.tree == replaces.tree
-        outcome = "the same bytes as before" if same else "other bytes; what hangs on it runs again"
-        logger.info("%s: rebuilt, %s", need.label, outcome)
+        tell_rebuilt(need.label, replaces, record)
     return record
 
 
@@ -260,9 +262,9 @@ def _compute_in(
     work: Path, need: Need[Any], store: Store, payload: KeyPayload, replaces: Record | None
 ) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
-    clock = Clock()
-    facts = need.compute(job)
-    provenance = environment() | clock.read() | need.origin()
+    started = datetime.now(UTC)
+    facts, seconds = need.compute(job)
+    provenance = environment() | taken(started, seconds) | need.origin()
     record = store.publish(payload, job.out, facts=facts, provenance=provenance, replaces=replaces)
     store.discard_work(work)
     return record
