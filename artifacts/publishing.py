@@ -53,7 +53,7 @@ def publish(
             return winner
         if record is None or not has_objects(objects, record):
             record = _store_files(objects, draft, sources)
-        if found is None or not _same(found.record, record):
+        if found is None or not _same(found.record, record) or _is_replaced(found, replaces):
             record = replace(record, generation=found.generation + 1 if found else 0)
             ledger.append(record)
     raise StoreIOError(f"cannot publish {draft.key}: other writers kept taking its name")
@@ -76,6 +76,10 @@ def _store_files(objects: Objects, draft: Record, sources: Mapping[str, Source])
                 "record gives; get an undamaged copy"
             )
     return replace(draft, files=files, tree=objects.put_bytes(tree_bytes(files)).digest)
+
+
+def _is_replaced(found: Current, replaces: Record | None) -> bool:
+    return replaces is not None and not is_newer(found.record, replaces)
 
 
 def _same(found: Record | None, ours: Record | None) -> bool:
@@ -132,7 +136,7 @@ def _winner(
     """Return the record that a publisher has to adopt, made durable, if there is one."""
     if found is None or found.record is None or not has_objects(objects, found.record):
         return None
-    if not is_newer(found.record, replaces):
+    if _is_replaced(found, replaces):
         return None
     if not _same(found.record, ours):
         ledger.make_durable(found.record.key)

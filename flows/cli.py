@@ -10,6 +10,7 @@ from rich.console import Console
 
 from artifacts.errors import StoreError
 from flows.compare_cli import compare_command
+from flows.doctor_cli import doctor_command
 from flows.load import load_config
 from flows.reproduce_cli import reproduce_command
 from flows.results_cli import results_command
@@ -34,6 +35,7 @@ app.add_typer(store_app, name="store")
 app.command("compare")(compare_command)
 app.command("reproduce")(reproduce_command)
 app.command("results")(results_command)
+app.command("doctor")(doctor_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.

@@ -36,14 +36,12 @@ class StartOptions:
     """The methods' own settings; each is used by one method only.
 
     Attributes:
-        pissa_iterations: PiSSA by PEFT's fast randomised SVD with so many iterations; 0: exact.
         corda_mode: ``ipm`` starts in the directions that matter to the samples, ``kpm`` in those
             that matter least to them.
         eva_answers_only: EVA looks at the inputs of answer tokens only, as in its paper.
         lora_ga_gamma: LoRA-GA's γ, above 0: the larger, the smaller the start product.
     """
 
-    pissa_iterations: int = 0
     corda_mode: str = "ipm"
     eva_answers_only: bool = True
     lora_ga_gamma: float = 16.0
@@ -76,9 +74,7 @@ Factors = dict[str, LoraFactors]
 
 def _pissa(ask: _Ask) -> Factors:
     """The principal components: ``B = U √Σ, A = √Σ Vᵀ`` of W (arXiv 2404.02948, eq. 2 and 3)."""
-    fast = ask.options.pissa_iterations
-    init = f"pissa_niter_{fast}" if fast else "pissa"
-    return {name: ask.by_peft(stand_in(m), init_lora_weights=init) for name, m in ask.each()}
+    return {name: ask.by_peft(stand_in(m), init_lora_weights="pissa") for name, m in ask.each()}
 
 
 def _olora(ask: _Ask) -> Factors:
@@ -318,8 +314,6 @@ def _check(rank: int, alpha: float, options: StartOptions) -> None:
         raise ConfigError(f"corda_mode is {options.corda_mode!r}; allowed are ipm and kpm.")
     if not 0 < options.lora_ga_gamma < float("inf"):
         raise ConfigError(f"lora_ga_gamma is {options.lora_ga_gamma}; it must be above 0.")
-    if options.pissa_iterations < 0:
-        raise ConfigError(f"pissa_iterations is {options.pissa_iterations}; 0 is the exact SVD.")
     if rank < 1:
         raise RankError(f"Rank {rank} was asked for; it is at least 1.")
 

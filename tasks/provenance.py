@@ -72,10 +72,16 @@ def code_of(compute: Callable[..., Any], sources: Sources | None = None) -> dict
     }
 
 
-def taken(started: datetime, seconds: float) -> dict[str, Any]:
-    """Return when a computation that ends now began and how long it took, as plain JSON values."""
-    return {
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-    }
+class Clock:
+    """When a computation began, from when this is made, and when it ended."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC)
+
+    def read(self, seconds: float) -> dict[str, Any]:
+        """Return begin, end and the seconds that it computed, as plain JSON values."""
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+        }

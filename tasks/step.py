@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,7 +24,7 @@ from tasks.drift import must_rebuild, tell_rebuilt
 from tasks.estimates import Estimate, Foreseen
 from tasks.identity import StepConfig, identity_of
 from tasks.progress import StepProgress, logger, tell_wait
-from tasks.provenance import code_of, environment, taken
+from tasks.provenance import Clock, code_of, environment
 from tasks.refs import Ref
 from tasks.run import RunConfig
 from tasks.workers import compute_step, threads_of
@@ -214,7 +213,7 @@ class Need(Generic[C]):
         return Job(self.config, folders, locations, out, resume, self.run, progress)
 
     def compute(self, job: Job[C]) -> tuple[Facts, float]:
-        """Compute where the step belongs; returns its facts and the seconds it took."""
+        """Compute where the step belongs; returns its facts and the seconds that it computed."""
         step = self.step
         device = str(step.numerics(self.config, self.run).get("device", "cpu"))
         facts, seconds = compute_step(
@@ -262,9 +261,9 @@ def _compute_in(
     work: Path, need: Need[Any], store: Store, payload: KeyPayload, replaces: Record | None
 ) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
-    started = datetime.now(UTC)
+    clock = Clock()
     facts, seconds = need.compute(job)
-    provenance = environment() | taken(started, seconds) | need.origin()
+    provenance = environment() | clock.read(seconds) | need.origin()
     record = store.publish(payload, job.out, facts=facts, provenance=provenance, replaces=replaces)
     store.discard_work(work)
     return record

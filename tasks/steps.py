@@ -8,6 +8,7 @@ from tasks.acquire_model import acquire_model
 from tasks.align import align
 from tasks.control import control
 from tasks.decompose import decompose
+from tasks.diagnose import diagnose, likeness
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.finetune import finetune
@@ -28,9 +29,11 @@ STEPS: Mapping[str, Step[Any]] = {
         align,
         control,
         decompose,
+        diagnose,
         evaluate,
         extract,
         finetune,
+        likeness,
         lora,
         plain_lora,
         pretrain,

@@ -10,6 +10,7 @@ from typing import Any
 
 from paraknow_core.progress import Progress
 from tasks.child import Worker, run_in_child
+from tasks.run import RunConfig
 
 
 class WorkerPool:
@@ -69,10 +70,11 @@ def worker_pool(pool: WorkerPool) -> Iterator[WorkerPool]:
         pool.close()
 
 
-def threads_of(run: Any) -> int:
-    """Return a step's torch threads; in a pool without a set number its share of the cores."""
-    pool, threads = _ACTIVE.get(), int(run.thread_count())
-    return threads if pool is None or run.threads else max(1, threads // pool.cpu)
+def threads_of(run: RunConfig) -> int:
+    """Return the torch threads of a step: as set, or this machine's cores shared by the slots."""
+    pool = _ACTIVE.get()
+    slots = pool.cpu if pool is not None else 1
+    return run.threads or max(1, run.thread_count() // slots)
 
 
 def compute_step(
