@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.command("compare")(compare_command)
-app.command("results")(results_command)
 app.command("reproduce")(reproduce_command)
+app.command("results")(results_command)
 app.command("doctor")(doctor_command)
 
 QUIET = {
@@ -51,6 +51,8 @@ QUIET = {
 @app.callback()
 def _main() -> None:
     """Commands of paraknow."""
+    for name, value in QUIET.items():  # before Prefect is imported
+        os.environ.setdefault(name, value)
 
 
 @app.command("transfer")
@@ -97,8 +99,6 @@ def transfer_command(
     - `paraknow transfer configs/demo.yaml --set lora.rank=4 --set finetune.seed=1`
     - `paraknow transfer configs/demo.yaml --until lora --json`
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     from flows.config import TransferConfig
     from flows.plan import make_plan
 
