@@ -79,7 +79,7 @@ def _store_files(objects: Objects, draft: Record, sources: Mapping[str, Source])
 
 
 def _is_replaced(found: Current, replaces: Record | None) -> bool:
-    return replaces is not None and found.generation <= replaces.generation
+    return replaces is not None and not is_newer(found.record, replaces)
 
 
 def _same(found: Record | None, ours: Record | None) -> bool:
@@ -89,6 +89,13 @@ def _same(found: Record | None, ours: Record | None) -> bool:
 def has_objects(objects: Objects, record: Record) -> bool:
     """Tell whether all objects of a record are there and intact."""
     return all(objects.is_intact(digest, size) for digest, size in record.objects().items())
+
+
+def is_newer(found: Record | None, replaces: Record | None) -> bool:
+    """Tell whether a record is there that is not the one to be replaced, nor an older one."""
+    if found is None or replaces is None:
+        return found is not None
+    return found.generation > replaces.generation
 
 
 def sources_of(files: Path | Mapping[str, Source]) -> dict[str, Source]:
