@@ -107,7 +107,7 @@ def _labels(lines: Sequence[Series], y: Scale) -> Markup:
     for one, end, place in zip(lines, ends, placed, strict=True):
         bend = [(RIGHT + 2, end), (RIGHT + 12, place), (RIGHT + 18, place)]
         parts.append(svg.path(bend, f"lead {one.style}"))
-        parts.append(svg.text(RIGHT + 22, place + 3.5, short(one.name, 22), css="name"))
+        parts.append(svg.text(RIGHT + 22, place + 3.5, short(one.name, 20), css="name"))
     return svg.group(parts)
 
 
