@@ -145,10 +145,15 @@ def _plotly_line(one: Series) -> dict[str, Any]:
         "x": [x for x, _ in points],
         "y": [y for _, y in points],
         "line": {"color": f"var({one.colour})", "width": 2, "dash": one.dash},
-        "marker": {"size": [11 if x == one.ring else 6 for x, _ in points]} if one.dots else {},
+        "marker": _markers(one) if one.dots else {},
         "showlegend": one.label,
         "hovertemplate": "%{fullData.name}<br><b>%{y:.4~g}</b> at %{x}<extra></extra>",
     }
+
+
+def _markers(one: Series) -> dict[str, Any]:
+    sizes = [11 if x == one.ring else 6 for x, _ in one.points]
+    return {"size": sizes, "opacity": 1, "line": {"width": 0}}
 
 
 def _plotly_band(one: Series) -> list[dict[str, Any]]:

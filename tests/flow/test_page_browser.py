@@ -58,7 +58,8 @@ def test_every_plot_is_drawn_offline_in_light_dark_and_print(
     tab.size(1400, 9000)  # every plot comes into view
     places = tab.eval("document.querySelectorAll('[data-spec]').length")
     assert places == 14
-    tab.wait(f"document.querySelectorAll('.is-live .main-svg .plot').length >= {places}")
+    tab.wait(f"document.querySelectorAll('.is-live').length == {places}")
+    assert tab.eval(DRAWN) >= places
     assert tab.eval(SHOWN.format("[data-spec] > .static")) == 0
     assert not is_dark(tab)
     tab.picture(pictures / "light.png")

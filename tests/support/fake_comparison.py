@@ -42,7 +42,7 @@ def fake_comparison() -> Comparison:
         title="Word problems: which start points help, and is it the teacher?",
         created="2026-11-23T02:40:00+00:00",
         summary="SeeKing beats tuned plain LoRA in both pairs, and in one of them also the "
-        "controls that keep its spectrum; in the other, two thirds of the gain need no teacher.",
+        "controls that keep its spectrum; in the other, random vectors do as well.",
         design={
             "Paired seeds": "8",
             "Learning rates tried": "5 a method, on validation",
