@@ -22,7 +22,10 @@ _OF_STEP = {
     "word-problems": Stage.ACQUIRE,
     "acquire-model": Stage.ACQUIRE,
     "acquire-data": Stage.ACQUIRE,
+    "random-model": Stage.ACQUIRE,
+    "control": Stage.DECOMPOSE,
     "plain-lora": Stage.LORA,
+    "student-start": Stage.LORA,
 }
 
 _ORDER = list(Stage)
