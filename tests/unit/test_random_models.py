@@ -23,7 +23,9 @@ def test_sizes_and_tokenizer_stay_and_weights_are_new(tied: bool, tmp_path: Path
     for name, weight in new.named_parameters():
         if weight.dim() == 2:
             assert not torch.equal(weight, old.get_parameter(name))
-            assert float(weight.detach().std()) == pytest.approx(0.1, rel=0.2)  # the config's own spread
+            assert float(weight.detach().std()) == pytest.approx(
+                0.1, rel=0.2
+            )  # the config's own spread
         else:
             assert torch.equal(weight, torch.ones_like(weight))
 
