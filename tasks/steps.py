@@ -1,0 +1,37 @@
+"""Every step by its name: what a record's ``step`` refers to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.acquire_data import acquire_data
+from tasks.acquire_model import acquire_model
+from tasks.align import align
+from tasks.decompose import decompose
+from tasks.evaluate import evaluate
+from tasks.extract import extract
+from tasks.finetune import finetune
+from tasks.lora import lora, plain_lora
+from tasks.pretrain import pretrain
+from tasks.report import report
+from tasks.sensitivity import sensitivity
+from tasks.step import Step
+from tasks.word_problems import word_problems
+
+STEPS: Mapping[str, Step[Any]] = {
+    step.name: step
+    for step in (
+        acquire_data,
+        acquire_model,
+        align,
+        decompose,
+        evaluate,
+        extract,
+        finetune,
+        lora,
+        plain_lora,
+        pretrain,
+        report,
+        sensitivity,
+        word_problems,
+    )
+}
