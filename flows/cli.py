@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from artifacts.errors import StoreError
+from flows.deliver_cli import deliver_command
 from flows.load import load_config
 from flows.stages import Stage
 from flows.store_cli import store_app
@@ -27,6 +28,7 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
+app.command("deliver")(deliver_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
