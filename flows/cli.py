@@ -10,6 +10,7 @@ from rich.console import Console
 
 from artifacts.errors import StoreError
 from flows.deliver_cli import deliver_command
+from flows.inspect_cli import inspect_command
 from flows.load import load_config
 from flows.stages import Stage
 from flows.store_cli import store_app
@@ -28,6 +29,7 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
+app.command("inspect")(inspect_command)
 app.command("deliver")(deliver_command)
 
 QUIET = {

@@ -201,7 +201,10 @@ def _finish(
         versions=origin.versions,
         path=Path(delivery.folder).name,
     )
-    (draft / "README.md").write_text(render(card), encoding="utf-8")
+    page = draft / "README.md"
+    page.write_text(render(card), encoding="utf-8")
+    for path in draft.iterdir():  # safetensors makes files that only their owner may read
+        path.chmod(page.stat().st_mode)
     files = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*"))
     return replace(delivery, files=files)
 
@@ -219,8 +222,13 @@ def _check_room(out: Path, architecture: Architecture) -> None:
 def _data_facts(record: Record | None) -> dict[str, object]:
     if record is None:
         return {}
-    rows = {f"rows: {name}": value for name, value in record.facts.items()}
-    return {"step": record.step, "key": record.key[:16], **rows, **record.payload.config}
+    found: dict[str, object] = {"made by the step": f"{record.step} {record.key[:16]}"}
+    for name, value in record.payload.config.items():
+        if isinstance(value, dict) and value.get("hub"):
+            found[name] = {field: text for field, text in value.items() if text}
+        elif isinstance(value, str) and value:
+            found[name] = value
+    return found | {f"rows: {name}": count for name, count in record.facts.items()}
 
 
 def _serving_loss(total: float) -> str:

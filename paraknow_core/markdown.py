@@ -5,7 +5,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>&<:@$^=])")
+_MARKUP = re.compile(r"[\\`*_\[\]#!|~&<>$@]|(?<=www)\.|:(?=/)")
+_LIST = re.compile(r"^(\d*)([-+=.)])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _LONGEST = 200
 
@@ -24,9 +25,10 @@ def escaped(text: object, *, longest: int = _LONGEST) -> str:
         text: of any origin.
         longest: characters that are kept.
     """
-    return _MARKUP.sub(
-        lambda found: _HTML.get(found[1], "\\" + found[1]), plain(text, longest=longest)
+    line = _MARKUP.sub(
+        lambda found: _HTML.get(found[0], "\\" + found[0]), plain(text, longest=longest)
     )
+    return _LIST.sub(r"\1\\\2", line)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

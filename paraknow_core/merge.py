@@ -11,7 +11,7 @@ from paraknow_core.anchor import merge_into
 from paraknow_core.architecture import Architecture, describe
 from paraknow_core.checkpoints import TORCH_DTYPES
 from paraknow_core.errors import ConfigError
-from paraknow_core.models import load_model
+from paraknow_core.models import load_model, no_bar
 
 COPIED_FILES = (
     "generation_config.json",
@@ -59,7 +59,8 @@ def write_merged(
         parameter.data = parameter.data.to(stored[name])
     model.config.use_cache = True  # load_model switches it off; a user generates with it
     try:
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        with no_bar():
+            model.save_pretrained(folder, max_shard_size=max_shard_size)
     except ValueError as error:  # of the size's spelling alone: the folder is ours
         raise ConfigError(f"max shard size {max_shard_size!r}: {error}") from error
     for name in COPIED_FILES:
