@@ -18,23 +18,27 @@ def plain(text: object, *, longest: int = _LONGEST) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
-def escaped(text: object, *, longest: int = _LONGEST) -> str:
-    """Return a text that Markdown shows letter by letter: no link, emphasis, HTML, table or line.
+def inline(text: object, *, longest: int = _LONGEST) -> str:
+    """Return a text that Markdown shows letter by letter inside a line: no link, emphasis, HTML.
 
     Args:
         text: of any origin.
         longest: characters that are kept.
     """
-    line = _MARKUP.sub(
+    return _MARKUP.sub(
         lambda found: _HTML.get(found[0], "\\" + found[0]), plain(text, longest=longest)
     )
-    return _LIST.sub(r"\1\\\2", line)
+
+
+def escaped(text: object, *, longest: int = _LONGEST) -> str:
+    """Return ``inline`` of a text that begins a line: it begins no list either."""
+    return _LIST.sub(r"\1\\\2", inline(text, longest=longest))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return the lines of a Markdown table; every cell is escaped."""
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    lines += [f"| {' | '.join(escaped(cell, longest=1000) for cell in row)} |" for row in rows]
+    lines += [f"| {' | '.join(inline(cell, longest=1000) for cell in row)} |" for row in rows]
     return lines
 
 

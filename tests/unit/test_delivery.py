@@ -183,7 +183,8 @@ def test_what_cannot_be_delivered_leaves_nothing(
 def test_changed_weights_are_not_the_student(untied: Path, tmp_path: Path) -> None:
     shutil.copytree(untied / "student", tmp_path / "student")
     weights = tmp_path / "student" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ModelFolderError, match=r"model\.safetensors differ"):
         given_out(untied, tmp_path / "out", merged=True, student=str(tmp_path / "student"))
 
@@ -224,13 +225,12 @@ def test_an_interrupted_delivery_leaves_nothing(
 
 
 def test_a_folder_that_fills_up_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ConfigError, match="not an empty folder"),
-        new_folder.new_folder(tmp_path / "out") as draft,
-    ):
-        (draft / "mine").touch()
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "theirs").touch()
+    place = new_folder.new_folder(tmp_path / "out")
+    (place.__enter__() / "mine").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "theirs").touch()
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        place.__exit__(None, None, None)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs"]
 
 
