@@ -10,7 +10,9 @@ from rich.console import Console
 
 from artifacts.errors import StoreError
 from flows.compare_cli import compare_command
+from flows.deliver_cli import deliver_command
 from flows.doctor_cli import doctor_command
+from flows.inspect_cli import inspect_command
 from flows.load import load_config
 from flows.reproduce_cli import reproduce_command
 from flows.results_cli import results_command
@@ -36,6 +38,8 @@ app.command("compare")(compare_command)
 app.command("reproduce")(reproduce_command)
 app.command("results")(results_command)
 app.command("doctor")(doctor_command)
+app.command("inspect")(inspect_command)
+app.command("deliver")(deliver_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
