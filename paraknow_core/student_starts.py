@@ -29,7 +29,7 @@ from paraknow_core.progress import Progress, no_progress
 from paraknow_core.random_state import random_state_kept
 from paraknow_core.registry import choose
 from paraknow_core.student_data import eva_directions, mean_gradients, task_eigens
-from paraknow_core.student_layers import peft_factors, stand_in
+from paraknow_core.student_layers import of_start, peft_factors, stand_in
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ METHODS_OF_STUDENT: Mapping[str, Callable[[_Ask], Factors]] = MappingProxyType(
         "lora-ga": _lora_ga,
     }
 )
-"""Every start point without a teacher, by the name that it has in ``methods.METHODS``."""
+"""Every start point without a teacher, by its name in ``methods.METHODS``."""
 
 
 @dataclass(frozen=True)
@@ -239,15 +239,14 @@ def student_start(
     with random_state_kept():
         torch.manual_seed(seed)
         ask = _Ask(model, tuple(modules), samples, rank, alpha, options, progress)
-        factors = {name: _stored(model, name, pair) for name, pair in make(ask).items()}
+        factors = {n: of_start(pair, model.get_submodule(n)) for n, pair in make(ask).items()}
         plain = tuple(name for name in modules if name not in factors)
         head = architecture.module_of(Role.HEAD) if tied else None
         factors |= _plain(model, plain, rank=rank, alpha=alpha, tied_head=head)
-    embeddings = [name for name in modules if name == architecture.module_of(Role.EMBED)]
     adapter = write_start(
         folder,
         factors=factors,
-        embeddings=embeddings,
+        embeddings=[name for name in modules if name == architecture.module_of(Role.EMBED)],
         rank=rank,
         alpha=alpha,
         tied_head=head,
@@ -258,14 +257,6 @@ def student_start(
 
 def _is_embedding(model: Any, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Embedding)
-
-
-def _stored(model: Any, name: str, pair: LoraFactors) -> LoraFactors:
-    """Turn factors of the linear map into those of the weight as it is stored, on the CPU."""
-    a_RN, b_MR = (factor.detach().float().cpu() for factor in pair)
-    if _is_embedding(model, name):
-        return LoraFactors(b_MR.T.contiguous(), a_RN.T.contiguous())
-    return LoraFactors(a_RN.contiguous(), b_MR.contiguous())
 
 
 def _plain(

@@ -10,7 +10,7 @@ from support.tiny import tiny_model
 from torch import Tensor
 
 from paraknow_core import student_data
-from paraknow_core.adapter_files import WEIGHTS, Adapter
+from paraknow_core.adapter_files import WEIGHTS, Adapter, read_adapter
 from paraknow_core.anchor import trainable_model
 from paraknow_core.architecture import MATRIX_ROLES, Role, describe
 from paraknow_core.errors import ConfigError, DataError, NumericsError, RankError
@@ -77,6 +77,19 @@ def test_step_0_is_the_vanilla_student_and_all_roles_are_adapted(
     assert set(made.adapter.factors) == wanted
     assert made.plain == ((EMBEDDING,) if method == "eva" else ())
     assert (made.adapter.rank, made.adapter.alpha) == (RANK, ALPHA)
+
+
+@pytest.mark.parametrize("method", ["olora", "eva", "corda", "lora-ga"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3"])
+def test_fused_and_transposed_matrices_are_adapted_whole(
+    family: str, method: str, tmp_path: Path
+) -> None:
+    folder = tiny_model(tmp_path / "student", family, layers=1)
+    made = start(folder, tmp_path / "start", method)
+    trained = trainable_model(load_model(folder), made.adapter, dropout=0.0).eval()
+    assert float((logits(trained) - logits(load_model(folder))).abs().max()) < 1e-5
+    assert set(made.adapter.factors) == set(describe(folder).modules(MATRIX_ROLES))
+    assert read_adapter(tmp_path / "start").fan_in_fan_out == (family == "gpt2")
 
 
 @pytest.mark.parametrize("method", METHODS_OF_STUDENT)
