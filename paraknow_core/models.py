@@ -10,7 +10,7 @@ import torch
 from paraknow_core.architecture import describe
 from paraknow_core.checkpoints import Checkpoint
 from paraknow_core.errors import ArchitectureError, CheckpointError, ConfigError, TokenizerError
-from paraknow_core.model_config import read_config
+from paraknow_core.model_config import own_names, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,7 +81,7 @@ def load_model(
     architecture = describe(folder)
     config: Any = _built_config(AutoConfig, folder)
     with Checkpoint(folder) as weights:
-        state = {tensor.name: weights.read(tensor.name) for tensor in architecture.tensors}
+        state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
         model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         with _no_bar():
             model: Any = model_class.from_pretrained(
@@ -89,12 +89,12 @@ def load_model(
                 config=config,
                 state_dict=state,
                 dtype=dtype,
-                attn_implementation="sdpa",
+                attn_implementation=_attention(model_class, config),
                 use_safetensors=True,
                 local_files_only=True,
             )
     model.config.use_cache = False
-    _same_parameters(model, {t.name: t.shape for t in architecture.tensors}, Path(folder))
+    _same_parameters(model, {t.parameter: t.shape for t in architecture.tensors}, Path(folder))
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 
@@ -117,6 +117,12 @@ def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     return untyped.from_config(_built_config(AutoConfig, folder), dtype=dtype)  # type: ignore[no-any-return]
 
 
+def _attention(model_class: Any, config: Any) -> str:
+    """PyTorch's fused attention, except where it would leave out Gemma 2's soft cap."""
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return "sdpa" if model_class._supports_sdpa and not capped else "eager"
+
+
 @contextmanager
 def _no_bar() -> Iterator[None]:
     """Keep Transformers' own bar off the terminal; the setting is put back."""
@@ -133,7 +139,7 @@ def _no_bar() -> Iterator[None]:
 
 
 def _built_config(auto: Any, folder: Path) -> Any:
-    fields = read_config(folder)
+    fields = own_names(read_config(folder))
     try:
         return auto.for_model(fields.pop("model_type"), **fields)
     except Exception as error:  # whatever the config's own class objects to
