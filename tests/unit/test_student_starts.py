@@ -15,13 +15,13 @@ from paraknow_core.anchor import trainable_model
 from paraknow_core.architecture import MATRIX_ROLES, Role, describe
 from paraknow_core.errors import ConfigError, DataError, NumericsError, RankError
 from paraknow_core.examples import NO_LOSS, TokenisedExample
+from paraknow_core.lowrank_minor import minor_components
 from paraknow_core.methods import METHODS
 from paraknow_core.models import load_model
 from paraknow_core.student_starts import (
     METHODS_OF_STUDENT,
     StartOptions,
     StudentStart,
-    minor_components,
     student_start,
 )
 from paraknow_core.training import finetune
@@ -281,7 +281,7 @@ def test_only_the_wanted_roles_are_adapted(student: Path, tmp_path: Path) -> Non
     ("method", "changes", "error", "says"),
     [
         ("pisa", {}, ConfigError, "did you mean 'pissa'"),
-        ("pissa", {"rank": 0}, RankError, "at least 1"),
+        ("pissa", {"rank": 0}, RankError, "Rank 0 was asked for"),
         ("pissa", {"rank": 17}, RankError, "allows 1..16"),
         ("lora-ga", {"rank": 9}, RankError, "above 8"),
         ("milora", {"alpha": 0.0}, ConfigError, "alpha is 0.0"),
