@@ -34,7 +34,7 @@ FOLDERS: Final = (
     "pins",
     "trash",  # there from the start: on a full disk a collection could not make it
 )
-RESERVED: Final = ("provenance",)
+RESERVED: Final = ("provenance", "results")
 _SHARDED: Final = ("objects", "records")
 _MAY_EXIST: Final = frozenset({*FOLDERS, *RESERVED, "lost+found"})
 

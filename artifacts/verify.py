@@ -50,8 +50,8 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
     """Take away what ``verify`` found broken, so that the store is sound and a re-run heals.
 
     Corrupt objects and records are in quarantine already. A result that lost an object, or whose
-    record is damaged, is moved to the trash with all its generations; the next collection deletes
-    it. One that healed meanwhile stays. Views of what is gone are derived, and go with it.
+    record is damaged, follows them with all its generations. One that healed meanwhile stays.
+    Views of what is gone are derived, and go with it.
 
     Args:
         store: open for writing.
@@ -75,6 +75,7 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
         if store.lookup(key) is not None:
             done.append(f"result {key}: it has healed meanwhile")
         elif trash.put_record(key, count):
+            trash.quarantine_record(key, count)
             done.append(f"result {key}: removed; its step will run again")
     return done
 

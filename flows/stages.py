@@ -22,7 +22,14 @@ _OF_STEP = {
     "word-problems": Stage.ACQUIRE,
     "acquire-model": Stage.ACQUIRE,
     "acquire-data": Stage.ACQUIRE,
+    "random-model": Stage.ACQUIRE,
+    "control": Stage.DECOMPOSE,
     "plain-lora": Stage.LORA,
+    "student-start": Stage.LORA,
+    "contamination": Stage.ACQUIRE,
+    "diagnose": Stage.REPORT,
+    "likeness": Stage.REPORT,
+    "comparison": Stage.REPORT,
 }
 
 _ORDER = list(Stage)

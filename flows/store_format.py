@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from artifacts.canonical import Json
+from artifacts.explain import Explanation
 from artifacts.keys import Absent
 from artifacts.locations import STORE_VARIABLE, default_store_root
 from artifacts.records import Record
@@ -132,3 +133,19 @@ def print_fields(title: str, fields: dict[str, Json]) -> None:
     for name, value in sorted(fields.items()):
         typer.echo(f"  {name}: {value_text(value)}")
     typer.echo("")
+
+
+def explanation_lines(
+    found: Iterable[Explanation], names: tuple[str, str], indent: str = "  "
+) -> Iterator[str]:
+    """Yield lines that say in what two keys differ; ``names`` is what the two are called."""
+    first, second = names
+    for item in found:
+        field, a, b = item.difference
+        yield f"{indent}{field}: {value_text(a)} {first}, {value_text(b)} {second}"
+        if item.a is not None or item.b is not None:
+            made = f"{name_of(item.a)} {first}, by {name_of(item.b)} {second}"
+            yield f"{indent}  made by {made}"
+        if item.because:
+            yield f"{indent}  which differ in"
+            yield from explanation_lines(item.because, names, indent + "    ")

@@ -26,7 +26,7 @@ _SUFFIXES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_emb
 
 _READ_KEYS = frozenset(
     {"r", "lora_alpha", "lora_dropout", "target_modules", "ensure_weight_tying"}
-    | {"base_model_name_or_path", "peft_type", "bias"}
+    | {"base_model_name_or_path", "peft_type", "bias", "fan_in_fan_out"}
 )
 # These change nothing about what the tensors mean. Any other key must be off (null, false, empty).
 _INERT_KEYS = frozenset(
@@ -59,6 +59,8 @@ class Adapter:
         dropout: probability of dropping an input of the adapter while it is trained, 0..1.
         tied_head: for a tied student, the head's module; it shares the embedding's factors.
         base_model: Hub id of the student, for people and tools that read the folder.
+        fan_in_fan_out: whether modules among them are GPT-2's Conv1D. Factors look the same; PEFT
+            finds out by itself, and warns if it was not told.
     """
 
     factors: Mapping[str, LoraFactors]
@@ -68,6 +70,7 @@ class Adapter:
     dropout: float = 0.0
     tied_head: str | None = None
     base_model: str | None = None
+    fan_in_fan_out: bool = False
 
     @property
     def scale(self) -> float:
@@ -149,7 +152,7 @@ def _config(adapter: Adapter) -> dict[str, Any]:
         "base_model_name_or_path": adapter.base_model,
         "bias": "none",
         "ensure_weight_tying": bool(tied),
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": adapter.fan_in_fan_out,
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": alpha,
@@ -196,6 +199,7 @@ def read_adapter(folder: Path) -> Adapter:
         dropout=config["lora_dropout"],
         tied_head=tied_head,
         base_model=config["base_model"],
+        fan_in_fan_out=config["fan_in_fan_out"],
     )
 
 
@@ -224,6 +228,7 @@ def _checked_config(path: Path) -> dict[str, Any]:
         "lora_dropout": float(dropout),
         "tied": raw.get("ensure_weight_tying") is True,
         "base_model": base if isinstance(base, str) and base else None,
+        "fan_in_fan_out": raw.get("fan_in_fan_out") is True,
     }
 
 

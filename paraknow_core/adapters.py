@@ -75,6 +75,7 @@ def write_start(
     dropout: float = 0.0,
     tied_head: str | None = None,
     base_model: str | None = None,
+    fan_in_fan_out: bool = False,
 ) -> Adapter:
     """Write a start point of LoRA as a PEFT folder.
 
@@ -92,6 +93,7 @@ def write_start(
         tied_head: module name of the head if it is tied to the embedding; it then shares the
             embedding's factors and must not be in ``factors`` itself.
         base_model: Hub id of the student, if it has one; never a path.
+        fan_in_fan_out: whether modules among them are GPT-2's Conv1D; tells PEFT not to warn.
 
     Returns:
         What was written.
@@ -114,6 +116,7 @@ def write_start(
         dropout=dropout,
         tied_head=tied_head,
         base_model=base_model,
+        fan_in_fan_out=fan_in_fan_out,
     )
     write_adapter(folder, adapter)
     return adapter
@@ -180,7 +183,8 @@ def target_modules(architecture: Architecture, roles: Collection[Role]) -> list[
 
     Args:
         architecture: the student's.
-        roles: matrix roles; a tied head's is ignored, it goes with the embedding.
+        roles: matrix roles; a tied head's is ignored, it goes with the embedding. A fused
+            projection is named if any of its roles is.
 
     Returns:
         Dotted module names in the order of the checkpoint's tensors.
@@ -188,11 +192,7 @@ def target_modules(architecture: Architecture, roles: Collection[Role]) -> list[
     Raises:
         ConfigError: if no module has one of the roles.
     """
-    names = [
-        t.name.removesuffix(".weight")
-        for t in architecture.tensors
-        if t.role in roles and t.role in architecture.roles
-    ]
+    names = list(architecture.modules(roles))
     if not names:
         raise ConfigError(
             f"No module has a role among {sorted(map(str, roles))}; this model has "
@@ -202,11 +202,11 @@ def target_modules(architecture: Architecture, roles: Collection[Role]) -> list[
 
 
 def _check_rank(architecture: Architecture, roles: Collection[Role], rank: int) -> None:
-    for tensor in architecture.tensors:
-        if tensor.role in roles and not 1 <= rank <= min(tensor.shape):
+    for matrix, *_ in architecture.modules(roles).values():
+        if not 1 <= rank <= min(matrix.whole):
             raise RankError(
-                f"Rank {rank} was asked for, but {tensor.name} of shape {tensor.shape} allows "
-                f"1..{min(tensor.shape)}. Lower the rank, or leave the role {tensor.role} out."
+                f"Rank {rank} was asked for, but {matrix.name} of shape {matrix.whole} allows "
+                f"1..{min(matrix.whole)}. Lower the rank, or leave the role {matrix.role} out."
             )
 
 
@@ -244,6 +244,7 @@ def combine(start: Adapter, trained: Adapter) -> Adapter:
         alpha=folds * trained.alpha,
         tied_head=trained.tied_head,
         base_model=trained.base_model,
+        fan_in_fan_out=trained.fan_in_fan_out,
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from paraknow_core.adapter_files import Adapter, LoraFactors
 from paraknow_core.errors import ShapeError
+from paraknow_core.layers import is_conv1d, logical
 
 TRAINED = "default"
 ANCHOR = "anchor"
@@ -76,6 +77,7 @@ def read_trained(model: Any, start: Adapter) -> Adapter:
         alpha=start.alpha,
         tied_head=start.tied_head,
         base_model=start.base_model,
+        fan_in_fan_out=start.fan_in_fan_out,
     )
 
 
@@ -106,8 +108,9 @@ def merge_into(student: Any, adapter: Adapter) -> None:
     _check_fit(student, adapter)
     with torch.no_grad():
         for module in adapter.factors:
-            weight = student.get_submodule(module).weight
-            weight.copy_(weight.float() + adapter.delta(module).to(weight.device))
+            layer = student.get_submodule(module)
+            weight_MN = logical(layer.weight, layer)
+            weight_MN.copy_(weight_MN.float() + adapter.delta(module).to(weight_MN.device))
 
 
 def bare_adapter(
@@ -137,6 +140,7 @@ def bare_adapter(
     from peft import LoraConfig, get_peft_model
 
     heads = [] if tied_head is None else [tied_head]
+    conv1d = any(is_conv1d(student.get_submodule(module)) for module in modules)
     config = LoraConfig(
         r=rank,
         lora_alpha=cast(int, alpha),
@@ -154,15 +158,18 @@ def bare_adapter(
         dropout=dropout,
         tied_head=tied_head,
         base_model=base_model,
+        fan_in_fan_out=conv1d,
     )
 
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Silence two warnings of PEFT's and Transformers' that this module's design answers."""
+    """Silence warnings of PEFT's and Transformers' that this module's design answers."""
     with warnings.catch_warnings():
         # Tied heads are handled here, see the head of this file.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+        # One setting for all modules; PEFT corrects it for each kind of layer by itself.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
         # PEFT 0.21 reads an attribute that Transformers 5.23 renamed.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         yield
@@ -184,7 +191,9 @@ def _lora_config(start: Adapter, dropout: float) -> Any:
 def _check_fit(student: Any, start: Adapter) -> None:
     modules = dict(student.named_modules())
     for name, (a_RN, b_MR) in start.factors.items():
-        weight = getattr(modules.get(name), "weight", None)
+        layer = modules.get(name)
+        weight = getattr(layer, "weight", None)
+        weight = None if weight is None else logical(weight, layer)
         wanted = (b_MR.shape[0], a_RN.shape[1])
         if weight is None or tuple(weight.shape) != wanted:
             found = "is missing" if weight is None else f"has shape {tuple(weight.shape)}"

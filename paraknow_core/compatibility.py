@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role
 from paraknow_core.errors import ParaknowError
 from paraknow_core.extraction import check_vocabularies
-from paraknow_core.pairing import VOCABULARY_ROLES, Match, check_cuts, match_matrices
+from paraknow_core.pairing import (
+    VOCABULARY_ROLES,
+    Match,
+    check_cuts,
+    match_matrices,
+    skipped_roles,
+)
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,9 @@ def _role(
 ) -> tuple[RoleReport, list[Match]]:
     """Report one role: its shapes, and how or why not it is cut."""
     theirs, mine = _shapes(teacher, role), _shapes(student, role)
-    why = _why_skipped(teacher, student, role, wanted)
+    why = "not among the wanted roles"
+    if str(role) in wanted:
+        why = skipped_roles(teacher, student, roles=[role]).get(role, "")
     if why:
         return RoleReport(role, theirs, mine, 0, "skipped", why), []
     try:
@@ -200,22 +208,6 @@ def _shapes(model: Architecture, role: Role) -> tuple[tuple[int, ...], ...]:
         return ()
     places = [None] if role in VOCABULARY_ROLES else [*range(model.num_layers)]
     return tuple(dict.fromkeys(model.matrix(role, place).shape for place in places))
-
-
-def _why_skipped(
-    teacher: Architecture, student: Architecture, role: Role, wanted: Sequence[str]
-) -> str:
-    if str(role) not in wanted:
-        return "not among the wanted roles"
-    if role is Role.HEAD and student.tied:
-        return "tied to the student's embedding, which carries it"
-    if role not in student.roles:
-        return f"the student ({student.model_type}) has no such matrix"
-    # A tied teacher's head is its embedding, for a student that has a head of its own.
-    source = Role.EMBED if role is Role.HEAD and teacher.tied else role
-    if source not in teacher.roles:
-        return f"the teacher ({teacher.model_type}) has no such matrix"
-    return ""
 
 
 def _how(matches: Sequence[Match]) -> str:

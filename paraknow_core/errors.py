@@ -41,5 +41,9 @@ class ConfigError(ParaknowError):
     """A setting is unknown, missing or out of range."""
 
 
+class BudgetError(ParaknowError):
+    """A plan would take more than it may."""
+
+
 class NumericsError(ParaknowError):
     """A computation gave NaN or infinity, or failed its own certificate."""

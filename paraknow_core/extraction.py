@@ -81,6 +81,7 @@ def choose_windows(
 
 
 def _window(scores: "Checkpoint", match: Match) -> Cut:
+    from paraknow_core.matrices import read_matrix
     from paraknow_core.submatrix import ScoreMap, best_window
 
     rows, cols = match.student.shape
@@ -89,7 +90,7 @@ def _window(scores: "Checkpoint", match: Match) -> Cut:
     width = match.teacher.shape[1]
 
     def read(wanted: slice) -> "Tensor":
-        return scores.read_slice(name, wanted, slice(0, width))
+        return read_matrix(scores, match.teacher, wanted, slice(0, width))
 
     found = best_window(ScoreMap((depth, width), read), rows=rows, cols=cols)
     return Cut(

@@ -1,18 +1,17 @@
-"""The supported model families, as data: which tensors a decoder has, their roles and shapes.
+"""What a model family is, as data: which tensors a decoder has, their roles and shapes.
 
 A row names one kind of tensor of the Transformers model: the pattern of its name, its role, and
-its shape in the sizes that the config gives. Adding a family means adding rows, not code. Needs
-no torch.
+its shape in the sizes that the config gives. Adding a family means adding rows to
+``family_tables``, not code. Needs no torch.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 
 
 class Role(StrEnum):
-    """What a tensor does in a decoder."""
+    """What a tensor does in a decoder; QKV and GATE_UP are fused ones, several roles in one."""
 
     EMBED = "embed"
     Q = "q"
@@ -25,6 +24,9 @@ class Role(StrEnum):
     HEAD = "head"
     NORM = "norm"
     BIAS = "bias"
+    QKV = "qkv"
+    GATE_UP = "gate_up"
+    POSITION = "position"
 
 
 MATRIX_ROLES: tuple[Role, ...] = (
@@ -46,16 +48,23 @@ class TensorPattern:
     """One kind of tensor.
 
     Attributes:
-        name: the tensor's name in the checkpoint; ``{layer}`` stands for the layer's number.
+        name: its name in the Transformers model; ``{layer}`` stands for the layer's number.
         role: what it does.
-        dims: its shape, each one a name of a size (see ``expected_tensors``).
+        dims: its shape, each one a name of a size (see ``expected_tensors``), or a sum such as
+            ``q+kv+kv``.
         when: the config's flag that must be true for the tensor to exist; empty for always.
+        parts: of a fused matrix, the roles that the terms of its out dimension belong to.
+        per_head: whether the parts are cut into heads and repeat head by head.
+        transposed: whether it is stored as in_features × out_features (Conv1D).
     """
 
     name: str
     role: Role
     dims: tuple[str, ...]
     when: str = ""
+    parts: tuple[Role, ...] = ()
+    per_head: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,109 +74,112 @@ class Family:
     Attributes:
         tensors: every kind of tensor that its causal-LM class has.
         leftovers: endings of names that old exports hold and the class does not read.
+        aliases: pairs of beginnings of a name: the model's, and one that files also use for it.
+        options: fields of the config that only this family reads, by their own names.
+        config_names: its own names of common config fields.
         kv_heads: number of key/value heads where the config names none; None: as many as heads.
         head_dim: width of a head where the config names none; None: hidden size / heads.
+        ffn_per_hidden: intermediate size / hidden size where the config names none; None: it must.
+        tied: whether the head is the embedding where the config does not say.
+        flags: flags that are true where the config does not say.
     """
 
     tensors: tuple[TensorPattern, ...]
     leftovers: tuple[str, ...] = ("rotary_emb.inv_freq",)
+    aliases: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
+    config_names: Mapping[str, str] = field(default_factory=dict)
     kv_heads: int | None = None
     head_dim: int | None = None
+    ffn_per_hidden: int | None = None
+    tied: bool = False
+    flags: tuple[str, ...] = ()
+
+    def stored_names(self, name: str) -> tuple[str, ...]:
+        """Every name under which files hold the model's tensor ``name``, the model's own first."""
+        others = [
+            theirs + name.removeprefix(ours)
+            for ours, theirs in self.aliases
+            if name.startswith(ours)
+        ]
+        return (name, *others)
+
+    def own_name(self, field_name: str) -> str:
+        """What the family's config class calls a common field."""
+        return self.config_names.get(field_name, field_name)
+
+    def name_of(self, role: Role) -> str:
+        """The name of the first tensor of a role."""
+        return next(row.name for row in self.tensors if row.role is role)
 
 
-def _biases(names: Mapping[str, str], *, when: str = "") -> tuple[TensorPattern, ...]:
-    return tuple(
-        TensorPattern(f"model.layers.{{layer}}.{module}.bias", Role.BIAS, (dim,), when)
-        for module, dim in names.items()
-    )
+@dataclass(frozen=True)
+class RowBlocks:
+    """Which rows of a fused matrix belong to one role: ``count`` blocks, ``stride`` rows apart."""
+
+    offset: int
+    size: int
+    stride: int
+    count: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in all blocks."""
+        return self.size * self.count
 
 
-_LAYER = "model.layers.{layer}."
-_DECODER = (
-    TensorPattern("model.embed_tokens.weight", Role.EMBED, ("vocab", "hidden")),
-    TensorPattern(_LAYER + "self_attn.q_proj.weight", Role.Q, ("q", "hidden")),
-    TensorPattern(_LAYER + "self_attn.k_proj.weight", Role.K, ("kv", "hidden")),
-    TensorPattern(_LAYER + "self_attn.v_proj.weight", Role.V, ("kv", "hidden")),
-    TensorPattern(_LAYER + "self_attn.o_proj.weight", Role.O, ("hidden", "q")),
-    TensorPattern(_LAYER + "mlp.gate_proj.weight", Role.GATE, ("ffn", "hidden")),
-    TensorPattern(_LAYER + "mlp.up_proj.weight", Role.UP, ("ffn", "hidden")),
-    TensorPattern(_LAYER + "mlp.down_proj.weight", Role.DOWN, ("hidden", "ffn")),
-    TensorPattern(_LAYER + "input_layernorm.weight", Role.NORM, ("hidden",)),
-    TensorPattern(_LAYER + "post_attention_layernorm.weight", Role.NORM, ("hidden",)),
-    TensorPattern("model.norm.weight", Role.NORM, ("hidden",)),
-    TensorPattern("lm_head.weight", Role.HEAD, ("vocab", "hidden")),
-)
-_QKV_WIDTHS = {"self_attn.q_proj": "q", "self_attn.k_proj": "kv", "self_attn.v_proj": "kv"}
-_ATTENTION_WIDTHS = {**_QKV_WIDTHS, "self_attn.o_proj": "hidden"}
-_MLP_WIDTHS = {"mlp.gate_proj": "ffn", "mlp.up_proj": "ffn", "mlp.down_proj": "hidden"}
-_HEAD_NORMS = (
-    TensorPattern(_LAYER + "self_attn.q_norm.weight", Role.NORM, ("head_dim",)),
-    TensorPattern(_LAYER + "self_attn.k_norm.weight", Role.NORM, ("head_dim",)),
-)
+@dataclass(frozen=True)
+class ExpectedTensor:
+    """A tensor that a model of known sizes has: its name, kind, layer (or None) and shape."""
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        "llama": Family(
-            _DECODER
-            + _biases(_ATTENTION_WIDTHS, when="attention_bias")
-            + _biases(_MLP_WIDTHS, when="mlp_bias")
-        ),
-        "mistral": Family(_DECODER, kv_heads=8),
-        "qwen2": Family(_DECODER + _biases(_QKV_WIDTHS), kv_heads=32),
-        "qwen3": Family(
-            _DECODER + _HEAD_NORMS + _biases(_ATTENTION_WIDTHS, when="attention_bias"),
-            kv_heads=32,
-            head_dim=128,
-        ),
-    }
-)
-"""Families by the config's ``model_type``; defaults are those of their Transformers classes."""
-
-REFUSED: Mapping[str, str] = MappingProxyType(
-    {
-        "mixtral": "a mixture of experts",
-        "deepseek_v2": "a mixture of experts",
-        "deepseek_v3": "a mixture of experts",
-        "gpt_oss": "a mixture of experts",
-        "dbrx": "a mixture of experts",
-        "t5": "an encoder-decoder",
-        "mt5": "an encoder-decoder",
-        "umt5": "an encoder-decoder",
-        "bart": "an encoder-decoder",
-        "mbart": "an encoder-decoder",
-        "pegasus": "an encoder-decoder",
-        "marian": "an encoder-decoder",
-        "whisper": "an encoder-decoder",
-        "bert": "an encoder",
-        "roberta": "an encoder",
-        "mamba": "a state-space model",
-        "mamba2": "a state-space model",
-    }
-)
-"""Model types whose kind is worth a word in the refusal; every other unknown one is refused too."""
+    name: str
+    pattern: TensorPattern
+    layer: int | None
+    shape: tuple[int, ...]
+    parts: tuple[tuple[Role, RowBlocks], ...]
 
 
 def expected_tensors(
     family: Family, *, num_layers: int, sizes: Mapping[str, int], flags: Mapping[str, bool]
-) -> Iterator[tuple[str, TensorPattern, int | None, tuple[int, ...]]]:
-    """Yield every tensor a model of these sizes has.
+) -> Iterator[ExpectedTensor]:
+    """Yield every tensor a model of these sizes has, layer by layer.
 
     Args:
         family: the rows to fill in.
         num_layers: number of decoder layers.
         sizes: numbers for ``vocab``, ``hidden``, ``ffn``, ``q`` (heads × head width), ``kv``
-            (key/value heads × head width) and ``head_dim``.
+            (key/value heads × head width), ``head_dim`` and ``positions``.
         flags: the config's truth for every name that ``when`` uses; a missing one is false.
-
-    Yields:
-        Name, pattern, layer (None outside the layers) and shape; layer by layer.
     """
     present = [p for p in family.tensors if not p.when or flags.get(p.when, False)]
     for pattern in present:
         if "{layer}" not in pattern.name:
-            yield pattern.name, pattern, None, tuple(sizes[d] for d in pattern.dims)
+            yield _expected(pattern, None, sizes)
     for layer in range(num_layers):
         for pattern in present:
             if "{layer}" in pattern.name:
-                name = pattern.name.format(layer=layer)
-                yield name, pattern, layer, tuple(sizes[d] for d in pattern.dims)
+                yield _expected(pattern, layer, sizes)
+
+
+def _expected(
+    pattern: TensorPattern, layer: int | None, sizes: Mapping[str, int]
+) -> ExpectedTensor:
+    return ExpectedTensor(
+        name=pattern.name if layer is None else pattern.name.format(layer=layer),
+        pattern=pattern,
+        layer=layer,
+        shape=tuple(sum(sizes[term] for term in dim.split("+")) for dim in pattern.dims),
+        parts=_parts(pattern, sizes),
+    )
+
+
+def _parts(pattern: TensorPattern, sizes: Mapping[str, int]) -> tuple[tuple[Role, RowBlocks], ...]:
+    """The rows of each role in a fused matrix, one after the other or head by head."""
+    out = pattern.dims[1 if pattern.transposed else 0]
+    widths = [sizes[term] for term in out.split("+")]
+    count = widths[0] // sizes["head_dim"] if pattern.per_head else 1
+    starts = [sum(widths[:i]) // count for i in range(len(pattern.parts))]
+    return tuple(
+        (role, RowBlocks(start, width // count, sum(widths) // count, count))
+        for role, start, width in zip(pattern.parts, starts, widths, strict=False)
+    )

@@ -1,7 +1,7 @@
 """Sums of absolute gradients, sample by sample, without ever holding a gradient of the model.
 
 After one backward pass a parameter's gradient is needed only to add its absolute value to a sum.
-So a matrix of a linear layer gets no gradient at all: while autograd passes by, its gradient is
+So a matrix of a linear layer (or Conv1D) gets no gradient at all: while autograd passes by, it is
 formed in tiles that stay in the processor's cache, and each tile is added and forgotten. Rows of
 an embedding that no token of the sample uses are not touched. Every other parameter goes through
 a post-accumulate hook that adds and frees it at once. Peak memory is the weights, the sums, one
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from paraknow_core.errors import ArchitectureError
+from paraknow_core.layers import embed_scale, is_conv1d, is_embedding
 
 _TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 """Per tile: 1 MiB of float32 fits a core's L2 cache; a GPU wants few, large launches."""
@@ -47,8 +48,8 @@ class GradientSums:
     def __enter__(self) -> Self:
         for name, parameter, modules in _users(self.model):
             self._exit.callback(parameter.requires_grad_, parameter.requires_grad)
-            tied = [type(module) for module in modules] == [nn.Embedding, nn.Linear]
-            alone = len(modules) == 1 and type(modules[0]) in (nn.Linear, nn.Embedding)
+            tied = len(modules) == 2 and is_embedding(modules[0]) and type(modules[1]) is nn.Linear
+            alone = len(modules) == 1 and _is_matrix_layer(modules[0])
             if (tied or alone) and all(module.weight is parameter for module in modules):
                 parameter.requires_grad_(False)
                 self._watch(name, modules, tied=tied)
@@ -75,8 +76,10 @@ class GradientSums:
 
     def _watch(self, name: str, modules: list[Any], *, tied: bool) -> None:
         for module in modules:
-            embeds = type(module) is nn.Embedding
-            hook = self._embedding(name, tied=tied) if embeds else self._linear(name)
+            if is_embedding(module):
+                hook = self._embedding(name, tied=tied)
+            else:
+                hook = self._linear(name, transposed=is_conv1d(module))
             self._exit.callback(module.register_forward_hook(hook).remove)
 
     def _once(self, name: str, module: nn.Module) -> None:
@@ -97,11 +100,16 @@ class GradientSums:
 
         return after_accumulation
 
-    def _linear(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _linear(self, name: str, *, transposed: bool) -> Callable[[nn.Module, Any, Any], None]:
         def after_forward(module: nn.Module, inputs: Any, output: Any) -> None:
             self._once(name, module)
             x_TN = inputs[0].detach().flatten(0, -2)
-            output.register_hook(lambda dy: self._product(name, dy.flatten(0, -2), x_TN))
+
+            def backward(dy: Tensor) -> None:
+                pair = dy.flatten(0, -2), x_TN
+                self._product(name, *(reversed(pair) if transposed else pair))
+
+            output.register_hook(backward)
 
         return after_forward
 
@@ -115,14 +123,21 @@ class GradientSums:
             keep_T = inputs[0].flatten() != (
                 -1 if module.padding_idx is None else module.padding_idx
             )
-            output.requires_grad_().register_hook(
-                lambda dy: self._rows(name, dy.flatten(0, -2), keep_T, rows_R, places_T)
-            )
+            scale = embed_scale(module)
+
+            def backward(dy: Tensor) -> None:
+                dy = dy if scale is None else dy * scale.to(dy.dtype)
+                self._rows(name, dy.flatten(0, -2), keep_T, rows_R, places_T)
+
+            output.requires_grad_().register_hook(backward)
 
         return after_forward
 
     def _product(self, name: str, dy_TM: Tensor, x_TN: Tensor) -> None:
-        """Add |dyᵀ x| in tiles of whole rows; rows that the embedding shares are held back."""
+        """Add |dyᵀ x| in tiles of whole rows; rows that the embedding shares are held back.
+
+        A Conv1D's weight is N×M: then the two change places.
+        """
         sums_MN = self.sums[name]
         size_M, size_N = sums_MN.shape
         step = min(size_M, max(1, _TILE_ELEMENTS.get(dy_TM.device.type, 2**18) // size_N))
@@ -171,6 +186,10 @@ class GradientSums:
         if kept.numel() < size or kept.dtype != like.dtype or kept.device != like.device:
             self._buffer = torch.empty(size, dtype=like.dtype, device=like.device)
         return self._buffer[:size]
+
+
+def _is_matrix_layer(module: Any) -> bool:
+    return type(module) is nn.Linear or is_embedding(module) or is_conv1d(module)
 
 
 def _users(model: nn.Module) -> list[tuple[str, Any, list[Any]]]:

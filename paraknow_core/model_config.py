@@ -1,124 +1,22 @@
 """A model's config.json, through an allow-list with ranges, before anything is built from it.
 
-Only the fields listed here are ever read or passed on; a field outside the list has no effect.
+Only the fields of ``config_fields`` are ever read or passed on; any other has no effect.
 So a config can neither name code or kernels to load, nor make a class allocate without bound
 (``num_hidden_layers = 10**7`` keeps Transformers busy for half a minute). Needs no torch.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from paraknow_core.config_fields import FIELDS, OPTIONS
 from paraknow_core.errors import ArchitectureError, ModelFolderError
-from paraknow_core.families import FAMILIES, REFUSED
+from paraknow_core.families import Family
+from paraknow_core.family_tables import FAMILIES
+from paraknow_core.refusals import refused_kind
 
 MAX_CONFIG_BYTES = 1024**2
-
-ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
-
-Check = Callable[[object], bool]
-
-
-def _integer(low: int, high: int, *, optional: bool = False) -> tuple[Check, str]:
-    def check(value: object) -> bool:
-        return (optional and value is None) or (type(value) is int and low <= value <= high)
-
-    return check, f"a whole number in {low}..{high}" + (" or null" if optional else "")
-
-
-def _real(low: float, high: float) -> tuple[Check, str]:
-    def check(value: object) -> bool:
-        return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]
-
-    return check, f"a number in {low:g}..{high:g}"
-
-
-def _choice(*allowed: object) -> tuple[Check, str]:
-    def check(value: object) -> bool:
-        return any(value is a or (isinstance(a, str) and value == a) for a in allowed)
-
-    return check, "one of " + ", ".join(json.dumps(a) for a in allowed)
-
-
-def _token_ids() -> tuple[Check, str]:
-    one, text = _integer(-1, 2**22, optional=True)
-
-    def check(value: object) -> bool:
-        return all(map(one, value)) and len(value) <= 64 if isinstance(value, list) else one(value)
-
-    return check, f"{text}, or a list of those"
-
-
-def _rope() -> tuple[Check, str]:
-    """RoPE parameters: a flat object of finite numbers, short lists of them, and short words."""
-
-    def scalar(value: object) -> bool:
-        if isinstance(value, str):
-            return len(value) <= 32
-        return isinstance(value, bool) or (
-            isinstance(value, int | float) and math.isfinite(value) and abs(value) <= 1e15
-        )
-
-    def check(value: object) -> bool:
-        if value is None:
-            return True
-        if not isinstance(value, dict) or len(value) > 32:
-            return False
-        if value.get("rope_type", value.get("type", "default")) not in ROPE_TYPES:
-            return False
-        return all(
-            all(map(scalar, v)) and len(v) <= 4096 if isinstance(v, list) else scalar(v)
-            for v in value.values()
-        )
-
-    return check, (
-        "null or a flat object of at most 32 finite numbers, words and short lists, with a "
-        f"rope_type of {', '.join(ROPE_TYPES)}"
-    )
-
-
-def _layer_types() -> tuple[Check, str]:
-    kinds = ("full_attention", "sliding_attention")
-
-    def check(value: object) -> bool:
-        return value is None or (isinstance(value, list) and all(v in kinds for v in value))
-
-    return check, f"null or a list of {' and '.join(kinds)}"
-
-
-FIELDS: Mapping[str, tuple[Check, str]] = MappingProxyType(
-    {
-        "hidden_size": _integer(1, 2**17),
-        "num_hidden_layers": _integer(1, 1024),
-        "num_attention_heads": _integer(1, 1024),
-        "num_key_value_heads": _integer(1, 1024, optional=True),
-        "head_dim": _integer(1, 4096, optional=True),
-        "intermediate_size": _integer(1, 2**20),
-        "vocab_size": _integer(1, 2**22),
-        "max_position_embeddings": _integer(1, 2**27),
-        "sliding_window": _integer(1, 2**27, optional=True),
-        "use_sliding_window": _choice(True, False),
-        "max_window_layers": _integer(0, 1024),
-        "layer_types": _layer_types(),
-        "hidden_act": _choice("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"),
-        "rms_norm_eps": _real(1e-12, 1e-1),
-        "initializer_range": _real(0.0, 1.0),
-        "attention_dropout": _real(0.0, 1.0),
-        "attention_bias": _choice(True, False),
-        "mlp_bias": _choice(True, False),
-        "tie_word_embeddings": _choice(True, False),
-        "rope_theta": _real(1.0, 1e12),
-        "rope_scaling": _rope(),
-        "rope_parameters": _rope(),
-        "bos_token_id": _token_ids(),
-        "eos_token_id": _token_ids(),
-        "pad_token_id": _token_ids(),
-    }
-)
-"""Each field that is read, with its check and the words for what is allowed."""
 
 _NEEDED = (
     "hidden_size",
@@ -136,8 +34,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         folder: a model folder in the Transformers layout.
 
     Returns:
-        ``model_type`` and the allow-listed fields that the file gives, each inside its range;
-        everything else of the file is left out.
+        ``model_type`` and the allow-listed fields that the file gives, each inside its range and
+        under its common name (``hidden_size`` for GPT-2's ``n_embd``); everything else of the
+        file is left out.
 
     Raises:
         ModelFolderError: if the folder or its config.json is missing or no JSON object.
@@ -146,15 +45,31 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     raw = read_json_object(Path(folder) / "config.json")
     model_type = _supported_type(raw, Path(folder) / "config.json")
-    config = {name: raw[name] for name in FIELDS if name in raw}
-    for name, value in config.items():
-        check, allowed = FIELDS[name]
-        if not check(value):
+    family = FAMILIES[model_type]
+    checks = {**FIELDS, **{name: OPTIONS[name] for name in family.options}}
+    config = {}
+    for name, (check, allowed) in checks.items():
+        own = family.own_name(name)
+        if own not in raw or (raw[own] is None and _has_default(family, name)):
+            continue
+        if not check(raw[own]):
             raise ArchitectureError(
-                f"{folder}/config.json: {name} is {json.dumps(value)[:100]}; allowed is {allowed}."
+                f"{folder}/config.json: {own} is {json.dumps(raw[own])[:100]}; allowed is "
+                f"{allowed}."
             )
-    _check_whole(config, folder)
+        config[name] = raw[own]
+    _check_whole(config, family, folder)
     return {"model_type": model_type, **config}
+
+
+def own_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the fields of ``read_config`` the names that the family's config class uses."""
+    family = FAMILIES[config["model_type"]]
+    return {family.own_name(name): value for name, value in config.items()}
+
+
+def _has_default(family: Family, name: str) -> bool:
+    return name == "intermediate_size" and family.ffn_per_hidden is not None
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -198,7 +113,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def _supported_type(raw: Mapping[str, Any], path: Path) -> str:
     """The model type, or a refusal that says what kind of model this is."""
     model_type = raw.get("model_type")
-    kind = _refused_kind(raw, model_type)
+    kind = refused_kind(raw)
     if kind or model_type not in FAMILIES:
         what = (
             f"{kind} (model_type {str(model_type)[:60]!r})"
@@ -212,22 +127,13 @@ def _supported_type(raw: Mapping[str, Any], path: Path) -> str:
     return str(model_type)
 
 
-def _refused_kind(raw: Mapping[str, Any], model_type: object) -> str:
-    experts = [k for k in raw if k.endswith(("num_experts", "num_local_experts", "routed_experts"))]
-    if raw.get("quantization_config") or raw.get("compression_config"):
-        return "quantised"
-    if raw.get("is_encoder_decoder"):
-        return "an encoder-decoder"
-    if "moe" in str(model_type) or any(raw[k] for k in experts):
-        return "a mixture of experts"
-    if raw.get("per_layer_config"):
-        return "of different sizes from layer to layer (per_layer_config)"
-    return REFUSED.get(str(model_type), "")
-
-
-def _check_whole(config: Mapping[str, Any], folder: Path) -> None:
+def _check_whole(config: Mapping[str, Any], family: Family, folder: Path) -> None:
     """Refuse what no single field shows: a size left out, or two that contradict each other."""
-    missing = [name for name in _NEEDED if name not in config]
+    missing = [
+        family.own_name(name)
+        for name in _NEEDED
+        if name not in config and not _has_default(family, name)
+    ]
     if missing:
         raise ArchitectureError(f"{folder}/config.json: {', '.join(missing)} must be given.")
     heads, kv_heads = config["num_attention_heads"], config.get("num_key_value_heads")
@@ -235,6 +141,11 @@ def _check_whole(config: Mapping[str, Any], folder: Path) -> None:
         raise ArchitectureError(
             f"{folder}/config.json: num_attention_heads {heads} is not a multiple of "
             f"num_key_value_heads {kv_heads}."
+        )
+    if not (config.get("head_dim") or family.head_dim) and config["hidden_size"] < heads:
+        raise ArchitectureError(
+            f"{folder}/config.json: {family.own_name('hidden_size')} {config['hidden_size']} is "
+            f"too small for {heads} heads."
         )
     kinds, layers = config.get("layer_types"), config["num_hidden_layers"]
     if kinds is not None and len(kinds) != layers:

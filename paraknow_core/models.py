@@ -10,7 +10,7 @@ import torch
 from paraknow_core.architecture import describe
 from paraknow_core.checkpoints import Checkpoint
 from paraknow_core.errors import ArchitectureError, CheckpointError, ConfigError, TokenizerError
-from paraknow_core.model_config import read_config
+from paraknow_core.model_config import own_names, read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,7 +81,7 @@ def load_model(
     architecture = describe(folder)
     config: Any = _built_config(AutoConfig, folder)
     with Checkpoint(folder) as weights:
-        state = {tensor.name: weights.read(tensor.name) for tensor in architecture.tensors}
+        state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
         model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         with no_bar():
             model: Any = model_class.from_pretrained(
@@ -89,13 +89,38 @@ def load_model(
                 config=config,
                 state_dict=state,
                 dtype=dtype,
-                attn_implementation="sdpa",
+                attn_implementation=_attention(model_class, config),
                 use_safetensors=True,
                 local_files_only=True,
             )
     model.config.use_cache = False
-    _same_parameters(model, {t.name: t.shape for t in architecture.tensors}, Path(folder))
+    _same_parameters(model, {t.parameter: t.shape for t in architecture.tensors}, Path(folder))
     return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
+    """Build a model of a folder's config with new weights, as its own class initialises them.
+
+    Args:
+        folder: a model folder; only config.json is read.
+        dtype: of the weights, which are drawn from torch's current random state.
+
+    Returns:
+        The model on the CPU.
+
+    Raises:
+        ModelFolderError, ArchitectureError: if config.json is missing or refused.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    untyped: Any = AutoModelForCausalLM
+    return untyped.from_config(_built_config(AutoConfig, folder), dtype=dtype)  # type: ignore[no-any-return]
+
+
+def _attention(model_class: Any, config: Any) -> str:
+    """PyTorch's fused attention, except where it would leave out Gemma 2's soft cap."""
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return "sdpa" if model_class._supports_sdpa and not capped else "eager"
 
 
 @contextmanager
@@ -114,7 +139,7 @@ def no_bar() -> Iterator[None]:
 
 
 def _built_config(auto: Any, folder: Path) -> Any:
-    fields = read_config(folder)
+    fields = own_names(read_config(folder))
     try:
         return auto.for_model(fields.pop("model_type"), **fields)
     except Exception as error:  # whatever the config's own class objects to

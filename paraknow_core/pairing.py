@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paraknow_core.architecture import Architecture, Role, TensorFacts
+from paraknow_core.architecture import MATRIX_ROLES, Architecture, Matrix, Role
 from paraknow_core.errors import ConfigError, ShapeError
 
 VOCABULARY_ROLES = (Role.EMBED, Role.HEAD)
@@ -17,8 +17,8 @@ class Match:
     role: Role
     student_layer: int | None
     teacher_layer: int | None
-    student: TensorFacts
-    teacher: TensorFacts
+    student: Matrix
+    teacher: Matrix
     module: str
     """Name of the student's module, as PEFT sees it."""
 
@@ -28,22 +28,25 @@ def match_matrices(
 ) -> list[Match]:
     """Pair every student matrix of the wanted roles with its teacher matrix.
 
+    Roles that one of the two models does not have are left out; ``skipped_roles`` says why.
+
     Args:
         teacher: the larger model.
-        student: the smaller one. A head that is tied to its embedding is no matrix of its own and
-            is left out: it is transferred once, as the embedding.
+        student: the smaller one, of any family.
         layers: teacher layer for each student layer.
         roles: names of matrix roles, such as ``q`` or ``embed``.
 
     Raises:
         ConfigError: if a role is unknown or none is left.
     """
-    unknown = sorted(set(roles) - {str(role) for role in Role})
-    wanted = [role for role in student.roles if str(role) in roles]
+    unknown = sorted(set(roles) - {str(role) for role in MATRIX_ROLES})
+    skipped = skipped_roles(teacher, student, roles=roles)
+    wanted = [role for role in student.roles if str(role) in roles and role not in skipped]
     if unknown or not wanted:
+        reasons = "".join(f"; {role}: {why}" for role, why in skipped.items())
         raise ConfigError(
             f"roles are {', '.join(roles) or 'none'}; allowed are {', '.join(student.roles)}"
-            + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+            + (f"; unknown: {', '.join(unknown)}" if unknown else reasons)
         )
     found = []
     for role in wanted:
@@ -54,17 +57,47 @@ def match_matrices(
     return found
 
 
+def skipped_roles(
+    teacher: Architecture, student: Architecture, *, roles: Sequence[str]
+) -> dict[str, str]:
+    """Say which of the wanted roles cannot be transferred between two models, and why.
+
+    Args:
+        teacher: the larger model.
+        student: the smaller one. A head that is tied to its embedding is no matrix of its own: it
+            is transferred once, as the embedding.
+        roles: names of matrix roles; unknown ones are passed over.
+
+    Returns:
+        Role → reason, in report order.
+    """
+    reasons = {}
+    for role in MATRIX_ROLES:
+        if str(role) not in roles:
+            continue
+        if role is Role.HEAD and student.tied:
+            reasons[str(role)] = "tied to the student's embedding, which carries it"
+        elif role not in student.roles:
+            reasons[str(role)] = f"the student ({student.model_type}) has no such matrix"
+        elif source_role(teacher, role) not in teacher.roles:
+            reasons[str(role)] = f"the teacher ({teacher.model_type}) has no such matrix"
+    return reasons
+
+
+def source_role(teacher: Architecture, role: Role) -> Role:
+    """The teacher's role that a student's takes from: a tied teacher's head is its embedding."""
+    return Role.EMBED if role is Role.HEAD and teacher.tied else role
+
+
 def _match(
     teacher: Architecture, student: Architecture, role: Role, to: int | None, of: int | None
 ) -> Match:
-    # A tied teacher's head is its embedding, for a student that has a head of its own.
-    source = Role.EMBED if role is Role.HEAD and teacher.tied else role
     return Match(
         role,
         to,
         of,
         student.matrix(role, to),
-        teacher.matrix(source, of),
+        teacher.matrix(source_role(teacher, role), of),
         student.module_of(role, to),
     )
 

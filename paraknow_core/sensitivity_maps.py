@@ -1,7 +1,7 @@
 """Sensitivity maps as files, one per decoder layer, and their sums as a table.
 
-Maps have the names and shapes of the model's tensors, so a window of a map is the same window of
-the matrix.
+Maps have the names and shapes of the checkpoint's tensors, so a window of a map is the same window
+of the matrix.
 """
 
 import json
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paraknow_core.architecture import Architecture, Role
+from paraknow_core.architecture import Architecture, Role, TensorFacts
 from paraknow_core.errors import ShapeError
+from paraknow_core.matrices import take
 
 _PIECE = 2**20
 """Elements that are turned into float64 at a time: 8 MiB."""
@@ -26,7 +27,8 @@ def write_maps(maps: Mapping[str, Tensor], folder: Path, architecture: Architect
     hold no metadata, so the same maps give the same bytes.
 
     Args:
-        maps: one float32 tensor for each tensor of ``architecture``, of the same name and shape.
+        maps: one float32 tensor for each tensor of ``architecture``, of the same shape, under the
+            parameter's name in the Transformers model.
         folder: made if needed; files of these names are overwritten.
         architecture: of the model that was measured.
 
@@ -42,7 +44,7 @@ def write_maps(maps: Mapping[str, Tensor], folder: Path, architecture: Architect
     groups: dict[str, dict[str, Tensor]] = {}
     for facts in architecture.tensors:
         group = facts.role.value if facts.layer is None else f"layer-{facts.layer:04d}"
-        groups.setdefault(group, {})[facts.name] = maps[facts.name]
+        groups.setdefault(group, {})[facts.name] = maps[facts.parameter]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for group, tensors in groups.items():
@@ -55,6 +57,7 @@ def score_table(maps: Mapping[str, Tensor], architecture: Architecture) -> dict[
     """Sum the maps per layer and per role, in float64.
 
     A layer's score is the sum over every parameter in it, norms and biases included (SeeKing §3).
+    A fused projection counts for each of its roles with that role's rows.
 
     Args:
         maps: as ``write_maps``.
@@ -72,12 +75,12 @@ def score_table(maps: Mapping[str, Tensor], architecture: Architecture) -> dict[
     roles: dict[str, list[float]] = {}
     outside: dict[str, float] = {}
     for facts in architecture.tensors:
-        total, role = _sum(maps[facts.name]), facts.role.value
-        if facts.layer is None:
-            outside[role] = outside.get(role, 0.0) + total
-        else:
-            row = roles.setdefault(role, [0.0] * architecture.num_layers)
-            row[facts.layer] += total
+        for role, total in _role_sums(maps[facts.parameter], facts):
+            if facts.layer is None:
+                outside[role] = outside.get(role, 0.0) + total
+            else:
+                row = roles.setdefault(role, [0.0] * architecture.num_layers)
+                row[facts.layer] += total
     layers = [sum(row[i] for row in roles.values()) for i in range(architecture.num_layers)]
     ordered = {role.value: roles[role.value] for role in Role if role.value in roles}
     return {"layers": layers, "roles": ordered, "outside": outside}
@@ -90,6 +93,13 @@ def write_score_table(table: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
+def _role_sums(scores: Tensor, facts: TensorFacts) -> list[tuple[str, float]]:
+    """The sum of a tensor, or of each role's rows in a fused one."""
+    if not facts.parts:
+        return [(facts.role.value, _sum(scores))]
+    return [(matrix.role.value, _sum(take(scores, matrix))) for matrix in facts.matrices]
+
+
 def _sum(tensor: Tensor) -> float:
     """The float64 sum, without a float64 copy of the whole tensor."""
     pieces = [piece.double().sum() for piece in torch.split(tensor.flatten(), _PIECE)]
@@ -97,7 +107,7 @@ def _sum(tensor: Tensor) -> float:
 
 
 def _check_same(maps: Mapping[str, Tensor], architecture: Architecture) -> None:
-    expected = {facts.name: facts.shape for facts in architecture.tensors}
+    expected = {facts.parameter: facts.shape for facts in architecture.tensors}
     given = {name: tuple(tensor.shape) for name, tensor in maps.items()}
     for name in sorted(expected.keys() | given.keys()):
         if expected.get(name) != given.get(name):

@@ -1,12 +1,14 @@
-"""Run one function in a process of its own, so that two trainings go side by side.
+"""Run functions in processes of their own, so that two computations go side by side.
 
-Threads would share torch's random state and Python's lock; a child shares neither. Imports neither
-Prefect nor torch, so that the child starts quickly.
+Threads would share torch's random state and Python's lock; a child shares neither, and if it is
+killed (out of memory, say) only what it was computing fails. Imports neither Prefect nor torch, so
+that the child starts quickly.
 """
 
 import multiprocessing
+import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,54 +20,111 @@ class ChildError(ParaknowError):
     """A child process failed or was killed; the message ends with the child's own traceback."""
 
 
-def run_in_child(function: Callable[..., Any], *, progress: Progress, **arguments: Any) -> Any:
-    """Call ``function(progress=…, **arguments)`` in a fresh process and return its result.
+class Worker:
+    """A child process that calls one function after another; started at first use.
 
-    Args:
-        function: importable by name; its arguments and result must pickle.
-        progress: called here with what the child reports.
-        arguments: the function's other arguments.
-
-    Raises:
-        ParaknowError: the child's own error, or a ChildError if it failed otherwise or died.
+    It keeps what it has imported, so the second call starts at once. A worker that died is started
+    anew by the next call.
     """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_serve, args=(there, function, arguments), daemon=True)
-    child.start()
-    there.close()
-    try:
-        return _listen(here, progress, child)
-    finally:
-        child.terminate()
-        child.join()
 
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """Set what the child's environment has beyond this process's own."""
+        self._environment = dict(environment or {})
+        self._child: Any = None
+        self._pipe: Connection | None = None
 
-def _listen(here: Connection, progress: Progress, child: Any) -> Any:
-    while True:
+    def run(self, function: Callable[..., Any], *, progress: Progress, **arguments: Any) -> Any:
+        """Call ``function(progress=…, **arguments)`` in the child and return its result.
+
+        Args:
+            function: importable by name; its arguments and result must pickle.
+            progress: called here with what the child reports.
+            arguments: the function's other arguments.
+
+        Raises:
+            ParaknowError: the child's own error, or a ChildError if it failed otherwise or died.
+        """
+        pipe = self._start()
         try:
-            kind, value = here.recv()
-        except EOFError:
-            child.join()
-            msg = f"the child process ended without a result (exit code {child.exitcode})"
+            pipe.send((function, arguments))
+            return self._listen(pipe, progress)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            code = self._stop()
+            msg = f"the child process ended without a result (exit code {code})"
             raise ChildError(msg) from None
-        if kind == "progress":
-            progress(*value)
-        elif kind == "result":
-            return value
-        else:
-            raise value
+        except ParaknowError:
+            raise  # the child's own: it waits for its next call
+        except BaseException:
+            self.close()  # it is still computing what nobody waits for
+            raise
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        if self._child is not None:
+            self._child.terminate()
+            self._stop()
+
+    def _start(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, there = context.Pipe()
+            self._child = context.Process(
+                target=_serve, args=(there, self._environment), daemon=True
+            )
+            self._child.start()
+            there.close()
+        return self._pipe
+
+    def _stop(self) -> int | None:
+        self._child.join()
+        code: int | None = self._child.exitcode
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = None
+        return code
+
+    @staticmethod
+    def _listen(pipe: Connection, progress: Progress) -> Any:
+        while True:
+            kind, value = pipe.recv()
+            if kind == "progress":
+                progress(*value)
+            elif kind == "result":
+                return value
+            else:
+                raise value
 
 
-def _serve(there: Connection, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """The child's main: a broken pipe on reporting ends it when its parent is gone."""
+def run_in_child(function: Callable[..., Any], *, progress: Progress, **arguments: Any) -> Any:
+    """Call ``function(progress=…, **arguments)`` in a fresh process; see ``Worker.run``."""
+    worker = Worker()
+    try:
+        return worker.run(function, progress=progress, **arguments)
+    finally:
+        worker.close()
+
+
+def _serve(pipe: Connection, environment: Mapping[str, str]) -> None:
+    """The child's main: it ends when its parent is gone."""
+    os.environ.update(environment)
 
     def report(done: int, total: int, message: str) -> None:
-        there.send(("progress", (done, total, message)))
+        pipe.send(("progress", (done, total, message)))
 
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_answer(function, arguments, report))
+
+
+def _answer(
+    function: Callable[..., Any], arguments: dict[str, Any], report: Progress
+) -> tuple[str, Any]:
     try:
-        there.send(("result", function(progress=report, **arguments)))
+        return "result", function(progress=report, **arguments)
     except ParaknowError as error:
-        there.send(("error", error))
+        return "error", error
     except Exception:  # noqa: BLE001 - whatever it is, the parent must hear of it
-        there.send(("error", ChildError(traceback.format_exc())))
+        return "error", ChildError(traceback.format_exc())

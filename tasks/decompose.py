@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from paraknow_core.architecture import describe
+from paraknow_core.assembly import cuts_by_module, module_weight
+from tasks.acquire_model import load_architecture
 from tasks.estimates import Estimate, Foreseen
 from tasks.extract import read_cuts
 from tasks.files import read_json, write_json
@@ -29,46 +32,46 @@ class DecomposeConfig(StepConfig):
 
 
 def _compute(job: Job[DecomposeConfig]) -> Facts:
-    """Decompose each window, reading only its slice of the teacher's safetensors."""
+    """Decompose what was cut for each module, reading only its slices of the teacher's files."""
     from safetensors.torch import load_file, save_file
 
     from paraknow_core.checkpoints import Checkpoint
 
-    cuts = read_cuts(job.inputs["windows"])
+    teacher = describe(job.locations["teacher"])
+    student = load_architecture(job.inputs["student"])
+    modules = cuts_by_module(read_cuts(job.inputs["windows"]))
     factors: dict[str, Any] = {}
     certificates: dict[str, Any] = {}
-    with Checkpoint(job.locations["teacher"]) as teacher:
-        for done, cut in enumerate(cuts):
-            job.progress(done, len(cuts), cut.module)
+    with Checkpoint(job.locations["teacher"]) as weights:
+        for done, (module, cuts) in enumerate(modules.items()):
+            job.progress(done, len(modules), module)
             part = job.work / f"{done:05d}.safetensors"
             if not part.with_suffix(".json").exists():  # written last, once the factors are whole
-                _decompose_one(job, teacher, cut, part)
+                _decompose_one(job, module, module_weight(weights, teacher, student, cuts), part)
             factors |= load_file(part)
-            certificates[cut.module] = read_json(part.with_suffix(".json"))
+            certificates[module] = read_json(part.with_suffix(".json"))
     save_file(factors, job.out / "factors.safetensors")
     write_json(job.out / "certificates.json", certificates)
     energies = [certificate["energy"] for certificate in certificates.values()]
     return {
-        "matrices": len(cuts),
+        "matrices": len(modules),
         "energy_mean": sum(energies) / len(energies),
         "energy_least": min(energies),
         "fell_back": sum(bool(certificate["fell_back"]) for certificate in certificates.values()),
     }
 
 
-def _decompose_one(job: Job[DecomposeConfig], teacher: Any, cut: Any, part: Path) -> None:
-    """Write one window's factors, durably, and then its certificate beside them."""
+def _decompose_one(job: Job[DecomposeConfig], module: str, weight_MN: Any, part: Path) -> None:
+    """Write one module's factors, durably, and then its certificate beside them."""
     from safetensors.torch import save_file
 
     from paraknow_core.durable import settle
     from paraknow_core.lowrank import truncated_svd
 
-    rows, cols = slice(cut.row, cut.row + cut.rows), slice(cut.col, cut.col + cut.cols)
-    weight_MN = teacher.read_slice(cut.tensor, rows, cols)
     found = truncated_svd(weight_MN, rank=job.config.max_rank, driver=job.config.driver)
     draft = part.with_suffix(".part")
     factors = {"U": found.u_MR, "S": found.s_R, "Vh": found.vh_RN}
-    save_file({f"{cut.module}.{name}": t.contiguous() for name, t in factors.items()}, draft)
+    save_file({f"{module}.{name}": t.contiguous() for name, t in factors.items()}, draft)
     settle(draft, part)
     write_json(draft, found.certificate | {"energy": found.energy})
     settle(draft, part.with_suffix(".json"))
@@ -79,9 +82,9 @@ def _numerics(config: DecomposeConfig, _run: RunConfig) -> Mapping[str, str | bo
 
 
 def _estimate(config: DecomposeConfig, known: Foreseen) -> Estimate:
-    """One window and its Gram matrix in float64; factors of every window on disk, twice over."""
+    """One module and its Gram matrix in float64; factors of every module on disk, twice over."""
     student = known.architecture("student")
-    sides = [tensor.shape for tensor in student.tensors if len(tensor.shape) == 2]
+    sides = [matrix.whole for matrix, *_ in student.modules(student.roles).values()]
     largest = max(rows * cols + min(rows, cols) ** 2 for rows, cols in sides)
     factors = sum(4 * config.max_rank * (rows + cols + 1) for rows, cols in sides)
     return Estimate(memory_bytes=8 * largest, disk_bytes=2 * factors)

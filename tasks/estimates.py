@@ -37,7 +37,7 @@ class Foreseen:
 
 def adapter_bytes(model: Architecture, roles: Collection[str], rank: int) -> int:
     """Return the bytes of an adapter's float32 factors."""
-    shapes = [t.shape for t in model.tensors if t.role in roles and len(t.shape) == 2]
+    shapes = [matrix.whole for matrix, *_ in model.modules(roles).values()]
     return sum(4 * rank * (rows + cols) for rows, cols in shapes)
 
 

@@ -67,6 +67,7 @@ def _compute(job: Job[LoraConfig]) -> Facts:
         rank=config.rank,
         alpha=config.alpha,
         tied_head=student.module_of(Role.HEAD) if student.tied and has_embedding else None,
+        fan_in_fan_out=student.is_transposed(factors),
     )
     return {"modules": len(factors), "rank": config.rank}
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from tasks.child import run_in_child
 from tasks.estimates import Estimate, Foreseen
 from tasks.identity import StepConfig
 from tasks.run import RunConfig
@@ -32,11 +31,10 @@ class PretrainConfig(StepConfig):
 
 
 def _compute(job: Job[PretrainConfig]) -> Facts:
-    """Train the model in a process of its own, so that two can train side by side."""
+    """Train the model."""
     from paraknow_core.pretraining import pretrain as train
 
-    result = run_in_child(
-        train,
+    result = train(
         progress=job.progress,
         out_folder=job.out,
         work_folder=job.work,
@@ -58,5 +56,10 @@ def _estimate(config: PretrainConfig, _known: Foreseen) -> Estimate:
 
 
 pretrain = Step(
-    name="pretrain", version=1, compute=_compute, numerics=_numerics, estimate=_estimate
+    name="pretrain",
+    version=1,
+    compute=_compute,
+    numerics=_numerics,
+    estimate=_estimate,
+    own_process=True,
 )

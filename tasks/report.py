@@ -4,13 +4,14 @@ import base64
 import math
 from pathlib import Path
 
+from paraknow_core.methods import METHODS
 from tasks.files import read_json, write_json
 from tasks.identity import StepConfig
 from tasks.progress import in_task_run
 from tasks.refs import Ref
 from tasks.step import Facts, Job, Step
 
-ARMS = ("vanilla", "plain", "transfer")
+ARMS = ("vanilla", *METHODS)
 
 
 class ReportConfig(StepConfig):
@@ -73,7 +74,7 @@ def _show(_ref: Ref, folder: Path) -> None:
     picture = base64.b64encode((folder / "sensitivity.png").read_bytes()).decode()
     image = f"![Teacher's sensitivity, layers × roles](data:image/png;base64,{picture})"
     create_markdown_artifact(
-        text, key="transfer-summary", description="Transfer against plain LoRA"
+        text, key="transfer-summary", description="Transfer against the other arms"
     )
     create_markdown_artifact(
         f"# Teacher's sensitivity\n\n{image}\n",

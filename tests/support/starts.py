@@ -18,13 +18,10 @@ def transfer_start(
     architecture = describe(student)
     generator = torch.Generator().manual_seed(seed)
     factors = {}
-    for tensor in architecture.tensors:
-        if tensor.role in architecture.roles:
-            weight = 0.1 * torch.randn(tensor.shape, generator=generator)
-            u, s, vh = torch.linalg.svd(weight, full_matrices=False)
-            factors[tensor.name.removesuffix(".weight")] = start_factors(
-                u, s, vh, rank=rank, alpha=alpha
-            )
+    for module, (matrix, *_) in architecture.modules(architecture.roles).items():
+        weight = 0.1 * torch.randn(matrix.whole, generator=generator)
+        u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+        factors[module] = start_factors(u, s, vh, rank=rank, alpha=alpha)
     return write_start(
         folder,
         factors=factors,
@@ -32,6 +29,7 @@ def transfer_start(
         rank=rank,
         alpha=alpha,
         tied_head=architecture.module_of(Role.HEAD, None) if architecture.tied else None,
+        fan_in_fan_out=architecture.is_transposed(factors),
     )
 
 

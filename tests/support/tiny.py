@@ -7,7 +7,14 @@ import torch
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 DIGITS = tuple("0123456789")
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma2"),
+    *("gemma3_text", "phi3", "olmo2", "gpt_neox", "gpt2"),
+)
+UNGATED = ("gpt_neox", "gpt2")
+"""Families with as many key heads as heads, and no gate in their feed-forward block."""
+_WIDE_HEADS = ("qwen3", "gemma2", "gemma3_text")
+"""Families whose class would take a head width of 128 or more where the config names none."""
 
 
 def tiny_words(vocab: int = 64) -> list[str]:
@@ -72,9 +79,14 @@ def tiny_config(family: str, **changes: Any) -> Any:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    if family == "qwen3":
+    if family in _WIDE_HEADS:
         fields["head_dim"] = 8
-    return AutoConfig.for_model(family, **fields | changes)
+    fields |= changes
+    if family in UNGATED:
+        del fields["num_key_value_heads"]
+    if family == "gpt2":  # its class has no other name for it, and four for the other sizes
+        fields["n_inner"] = fields.pop("intermediate_size")
+    return AutoConfig.for_model(family, **fields)
 
 
 def tiny_model(
@@ -97,7 +109,8 @@ def tiny_model(
     """Write config, safetensors (and index if sharded) and tokenizer; the same bytes each time."""
     from transformers import AutoModelForCausalLM
 
-    width = {"head_dim": head_dim or hidden // heads} if head_dim or family == "qwen3" else {}
+    own_width = head_dim or family in _WIDE_HEADS
+    width = {"head_dim": head_dim or hidden // heads} if own_width else {}
     config = tiny_config(
         family,
         hidden_size=hidden,

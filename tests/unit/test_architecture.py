@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -6,11 +7,12 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny import FAMILIES, tiny_model
+from support.tiny import FAMILIES, UNGATED, tiny_model
 from transformers import AutoModelForCausalLM
 
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role, describe
 from paraknow_core.errors import ArchitectureError, CheckpointError, ModelFolderError
+from paraknow_core.layers import logical
 
 
 @pytest.fixture
@@ -45,18 +47,20 @@ def test_agrees_with_the_transformers_model(tmp_path, family, tied):
     folder = tiny_model(tmp_path, family, tied=tied, dtype=torch.bfloat16, max_shard_size="20KB")
     architecture = describe(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert {t.name: t.shape for t in architecture.tensors} == {
+    assert {t.parameter: t.shape for t in architecture.tensors} == {
         name: tuple(p.shape) for name, p in model.named_parameters()
     }
     assert architecture.num_parameters == model.num_parameters()
     assert architecture.weight_bytes == 2 * model.num_parameters()
     assert (architecture.tied, architecture.has_head) == (tied, not tied)
-    assert set(architecture.roles) == set(MATRIX_ROLES) - ({Role.HEAD} if tied else set())
-    for role in MATRIX_ROLES:
+    missing = ({Role.HEAD} if tied else set()) | ({Role.GATE} if family in UNGATED else set())
+    assert set(architecture.roles) == set(MATRIX_ROLES) - missing
+    for role in architecture.roles:
         for layer in [None] if role in (Role.EMBED, Role.HEAD) else range(3):
-            module = model.get_submodule(architecture.module_of(role, layer))
-            if role in architecture.roles:
-                assert tuple(module.weight.shape) == architecture.matrix(role, layer).shape
+            matrix = architecture.matrix(role, layer)
+            module = model.get_submodule(matrix.module)
+            assert tuple(logical(module.weight, module).shape) == matrix.whole
+    assert model.get_submodule(architecture.module_of(Role.HEAD)) is model.get_output_embeddings()
     assert len({t.file for t in architecture.tensors}) > 1
 
 
@@ -82,6 +86,22 @@ def test_json_round_trip(llama):
     assert again == architecture
     with pytest.raises(ArchitectureError, match="tensors"):
         Architecture.from_json({})
+
+
+@pytest.mark.parametrize(
+    ("family", "digest"),
+    [
+        ("llama", "d87bbed7de940fa7da1a1200890d216f38791383f4c02a3675de46d3975e887d"),
+        ("mistral", "9d01a57762f616407ada444dff5c02a1d7a925ebf1ac1c3450b735602dce6320"),
+        ("qwen2", "49353bc767dd63fce7f61078ebb0520abf5b3a45b7572d84ec749f5b71837992"),
+        ("qwen3", "9634957e78abae3ab1ae18189351a596d8d08623cbfa1ac72deb23e99c2c6a55"),
+    ],
+)
+def test_the_description_of_an_old_family_is_pinned(tmp_path, family, digest):
+    """It is stored, and keys depend on its bytes: if this goes red, every result is a miss."""
+    folder = tiny_model(tmp_path, family, tied=family == "qwen2", dtype=torch.bfloat16)
+    text = json.dumps(describe(folder).to_json())
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
 
 
 def test_asking_for_a_matrix_that_is_not_there(tmp_path, llama):
@@ -113,7 +133,10 @@ def test_asking_for_a_matrix_that_is_not_there(tmp_path, llama):
         ({"is_encoder_decoder": True}, ["encoder-decoder"]),
         ({"quantization_config": {"bits": 4}}, ["quantised"]),
         ({"per_layer_config": {"1": {}}}, ["per_layer_config"]),
-        ({"model_type": "gpt2"}, ["gpt2", "llama, mistral, qwen2, qwen3"]),
+        ({"model_type": "gpt3"}, ["gpt3", "llama, mistral, qwen2, qwen3, gemma2, gemma3_text"]),
+        ({"model_type": "gemma3"}, ["vision-language", "gemma3"]),
+        ({"model_type": "new_vl", "vision_config": {"depth": 2}}, ["vision-language", "new_vl"]),
+        ({"model_type": "llama4_text"}, ["mixture of experts"]),
         ({"model_type": None}, ["None"]),
     ],
 )

@@ -1,12 +1,15 @@
 """A function in a process of its own: result, progress, errors, death."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.child_work import add, break_down, die, refuse
+from support.child_work import add, break_down, die, linger, refuse, whereabouts
 
 from paraknow_core.errors import DataError
-from tasks.child import ChildError, run_in_child
+from paraknow_core.progress import no_progress
+from tasks.child import ChildError, Worker, run_in_child
+from tasks.workers import WorkerPool
 
 
 def test_result_and_progress_come_back_from_another_process():
@@ -28,3 +31,62 @@ def test_result_and_progress_come_back_from_another_process():
 def test_errors_come_back_as_errors(function, error, message):
     with pytest.raises(error, match=message):
         run_in_child(function, progress=lambda *tick: None)
+
+
+@pytest.fixture
+def worker():
+    worker = Worker({"PARAKNOW_TEST": "there"})
+    yield worker
+    worker.close()
+
+
+def test_a_worker_keeps_its_process_and_its_environment(worker):
+    first, there = worker.run(whereabouts, progress=no_progress, name="PARAKNOW_TEST")
+    again, _ = worker.run(whereabouts, progress=no_progress, name="PARAKNOW_TEST")
+    assert first == again != os.getpid()
+    assert there == "there"
+    assert "PARAKNOW_TEST" not in os.environ
+
+
+@pytest.mark.parametrize("mishap", [refuse, break_down, die])
+def test_a_worker_serves_on_after_any_mishap(worker, mishap):
+    for _ in range(2):
+        with pytest.raises((DataError, ChildError)):
+            worker.run(mishap, progress=no_progress)
+        assert worker.run(add, progress=no_progress, a=1, b=1)[0] == 2
+
+
+def test_a_worker_that_is_interrupted_starts_afresh(worker):
+    def interrupt(*_tick):
+        raise KeyboardInterrupt
+
+    first, _ = worker.run(whereabouts, progress=no_progress, name="")
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(add, progress=interrupt, a=1, b=1)
+    assert worker.run(whereabouts, progress=no_progress, name="")[0] != first
+
+
+def test_no_more_run_at_once_than_there_are_slots(tmp_path):
+    pool = WorkerPool(cpu=2)
+
+    def one(_number):
+        with pool.worker("cuda") as worker:  # no GPU slot: it waits for a CPU's
+            return worker.run(linger, progress=no_progress, folder=tmp_path)
+
+    try:
+        with ThreadPoolExecutor(6) as threads:
+            seen = list(threads.map(one, range(6)))
+    finally:
+        pool.close()
+    assert max(seen) == 2
+
+
+def test_a_gpu_slot_sees_its_own_device():
+    pool = WorkerPool(cpu=1, gpus=("3",))
+    name = "CUDA_VISIBLE_DEVICES"
+    try:
+        with pool.worker("cuda") as there, pool.worker("cpu") as here:
+            assert there.run(whereabouts, progress=no_progress, name=name)[1] == "3"
+            assert here.run(whereabouts, progress=no_progress, name=name)[1] != "3"
+    finally:
+        pool.close()

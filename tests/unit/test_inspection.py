@@ -70,6 +70,16 @@ def test_a_tied_head_is_skipped_and_says_why(models: Path) -> None:
     assert "tied" in head.reason
 
 
+def test_a_pair_of_two_families_says_what_one_of_them_lacks(models: Path, tmp_path: Path) -> None:
+    """GPT-2 has no gate, and its three attention projections lie in one fused tensor."""
+    tiny_model(tmp_path / "gpt2", "gpt2", layers=2, kv_heads=4)
+    found = inspect_pair(Question(str(models / "teacher"), str(tmp_path / "gpt2"), rank=4))
+    rows = {r.role: r for r in found.pair.roles}
+    assert rows["gate"].status == "skipped"
+    assert "gpt2" in rows["gate"].reason
+    assert rows["q"].student_shapes == ((32, 32),)
+
+
 def test_unwanted_roles_are_skipped(models: Path) -> None:
     found = report(models, "teacher", "student", roles=("q", "embed"))
     assert {r.role for r in found.pair.roles if r.status == "cut"} == {"q", "embed"}

@@ -1,0 +1,94 @@
+"""``paraknow compare``: many pairs, methods, controls, seeds; one page says what works."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.load import load_config
+
+if TYPE_CHECKING:
+    from flows.compare_plan import ComparePlan
+    from flows.compare_report import CompareResult
+
+
+def compare_command(
+    config: Annotated[
+        Path, typer.Argument(help="Comparison as YAML, such as configs/compare.yaml.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as slots.cpu=4."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would run, be shared or hit; run nothing.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print plan or result as JSON.")] = False,
+) -> None:
+    """Compare methods and controls on many pairs and tasks, each at its own learning rate.
+
+    The rate is chosen on validation alone, with as many trials for each method; then every method
+    runs the same seeds. A killed comparison goes on where it was: just run it again.
+
+    Examples:
+    - `paraknow compare configs/compare.yaml --plan`
+    - `paraknow compare configs/compare.yaml --set slots.cpu=4`
+    """
+    from flows.compare import compare, finished
+    from flows.compare_config import CompareConfig
+    from flows.compare_plan import make_compare_plan
+    from flows.console import watching
+
+    settings = load_config(CompareConfig, config, set_ or [])
+    console = Console(stderr=json_)
+    planned = make_compare_plan(settings)
+    if plan:
+        typer.echo(planned.to_json()) if json_ else show_plan(console, planned)
+        return
+    planned.check(settings.budget)
+    with watching(console):
+        result = finished(compare(settings, return_state=True))
+    if json_:
+        typer.echo(result.model_dump_json(indent=1))
+    else:
+        show_result(console, result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def show_plan(console: Console, plan: "ComparePlan") -> None:
+    """Print the distinct steps by kind, and what they need."""
+    table = Table(
+        "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
+    )
+    for row in plan.table():
+        unknown = "" if not row["untimed"] else f" + {row['untimed']} unknown"
+        table.add_row(
+            row["step"],
+            *(str(row[name]) for name in ("asked", "distinct", "hits", "run")),
+            f"{row['seconds']:.0f} s{unknown}" if row["run"] else "",
+            f"{row['disk_bytes'] / 1e6:.1f} MB" if row["run"] else "",
+        )
+    console.print(table)
+    unknown = f" and {plan.untimed} steps whose like never ran here" if plan.untimed else ""
+    console.print(
+        f"To run: {len(plan.to_run)} of {len(plan.steps)} steps; about {plan.hours:.2f} h in "
+        f"{plan.slots} slots{unknown}; disk about {plan.disk_bytes / 1e9:.2f} GB of "
+        f"{plan.free_bytes / 1e9:.1f} GB free in {plan.store}",
+        soft_wrap=True,
+    )
+    for failure in plan.failures:
+        console.print(f"cannot run: {failure}", style="yellow", markup=False, soft_wrap=True)
+
+
+def show_result(console: Console, result: "CompareResult") -> None:
+    """Print what a comparison gave."""
+    console.print(
+        f"{result.results - result.failed} of {result.results} results; {result.computed} steps "
+        f"computed, {result.reused} reused. Rows: {result.rows}",
+        soft_wrap=True,
+    )
+    for reason in result.reasons:
+        console.print(f"failed: {reason}", style="red", markup=False, soft_wrap=True)

@@ -1,0 +1,66 @@
+"""Controls: the transfer's factors with one thing taken away, as the same kind of artifact."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from paraknow_core.architecture import Role
+from tasks.acquire_model import load_architecture
+from tasks.estimates import Estimate, Foreseen
+from tasks.files import read_json, write_json
+from tasks.identity import StepConfig
+from tasks.step import Facts, Job, Step
+
+
+class ControlConfig(StepConfig):
+    """Which control, and which draw of it."""
+
+    name: Literal["same-spectrum", "shuffled-teacher", "shuffled-vocabulary"] = Field(
+        title="Control", description="What is taken away: the vectors, the places, or the tokens."
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Of the draw.")
+
+
+def _compute(job: Job[ControlConfig]) -> Facts:
+    """Replace or permute the factors by seed; the singular values stay as they are."""
+    from safetensors.torch import load_file, save_file
+
+    from paraknow_core.controls import Factors, apply_control
+
+    stored = load_file(job.inputs["factors"] / "factors.safetensors")
+    modules = sorted({name.rpartition(".")[0] for name in stored})
+    given = {m: Factors(*(stored[f"{m}.{part}"] for part in ("U", "S", "Vh"))) for m in modules}
+    student = load_architecture(job.inputs["student"])
+    vocabulary = (student.module_of(Role.EMBED), student.module_of(Role.HEAD))
+    made = apply_control(job.config.name, given, vocabulary=vocabulary, seed=job.config.seed)
+    tensors: dict[str, Any] = {}
+    for module, found in made.items():
+        tensors |= {
+            f"{module}.U": found.u_MR,
+            f"{module}.S": found.s_R,
+            f"{module}.Vh": found.vh_RN,
+        }
+    save_file(tensors, job.out / "factors.safetensors")
+    certificates = read_json(job.inputs["factors"] / "certificates.json")
+    told = {"control": job.config.name, "control_seed": job.config.seed}
+    write_json(job.out / "certificates.json", {m: c | told for m, c in certificates.items()})
+    return {"control": job.config.name, "matrices": len(made)}
+
+
+def _estimate(_config: ControlConfig, known: Foreseen) -> Estimate:
+    """The factors, in memory twice and on disk once."""
+    size = known.sizes.get("factors", 0)
+    return Estimate(memory_bytes=2 * size, disk_bytes=size) if size else Estimate()
+
+
+control = Step(
+    name="control",
+    version=1,
+    compute=_compute,
+    reads={
+        "student": ("architecture.json",),
+        "factors": ("factors.safetensors", "certificates.json"),
+    },
+    estimate=_estimate,
+    threaded=True,
+)

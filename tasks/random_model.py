@@ -1,0 +1,39 @@
+"""A teacher that never learnt: the config and tokenizer of another model, weights by chance."""
+
+from pydantic import Field
+
+from paraknow_core.architecture import describe
+from tasks.estimates import Estimate, Foreseen
+from tasks.identity import StepConfig
+from tasks.step import Facts, Job, Step
+
+
+class RandomModelConfig(StepConfig):
+    """Which draw of the weights."""
+
+    seed: int = Field(0, ge=0, title="Seed", description="Another seed, other weights.")
+
+
+def _compute(job: Job[RandomModelConfig]) -> Facts:
+    """Draw new weights as Transformers initialises this architecture, and write a model folder."""
+    from paraknow_core.random_models import write_random_model
+
+    parameters = write_random_model(job.locations["like"], job.out, seed=job.config.seed)
+    return {"parameters": parameters, "model_type": describe(job.out).model_type}
+
+
+def _estimate(_config: RandomModelConfig, known: Foreseen) -> Estimate:
+    """The weights in the model's own dtype, in memory and on disk."""
+    size = known.architecture("like").weight_bytes
+    return Estimate(memory_bytes=size, disk_bytes=size)
+
+
+random_model = Step(
+    name="random-model",
+    version=1,
+    compute=_compute,
+    reads={"like": ("manifest.json", "architecture.json")},
+    estimate=_estimate,
+    threaded=True,
+    sized_by=("like",),
+)

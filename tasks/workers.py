@@ -1,0 +1,118 @@
+"""Where a step computes: here, in a process of its own, or in one of a flow's worker processes."""
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+from paraknow_core.progress import Progress
+from tasks.child import Worker, run_in_child
+from tasks.run import RunConfig
+
+
+class WorkerPool:
+    """Worker processes, each of which computes one step at a time: the slots of a flow.
+
+    A step that computes on a GPU takes a GPU slot (that process sees this one device); any other
+    takes a CPU slot.
+    """
+
+    def __init__(self, *, cpu: int, gpus: tuple[str, ...] = ()) -> None:
+        """Declare the slots.
+
+        Args:
+            cpu: number of CPU slots, at least 1.
+            gpus: for each GPU slot what CUDA_VISIBLE_DEVICES is set to.
+        """
+        self.cpu = cpu
+        self._all = [Worker() for _ in range(cpu)]
+        self._free: dict[str, queue.SimpleQueue[Worker]] = {
+            "cpu": queue.SimpleQueue(),
+            "cuda": queue.SimpleQueue(),
+        }
+        for worker in self._all:
+            self._free["cpu"].put(worker)
+        for gpu in gpus:
+            self._all.append(Worker({"CUDA_VISIBLE_DEVICES": gpu}))
+            self._free["cuda"].put(self._all[-1])
+        self._has_gpus = bool(gpus)
+
+    @contextlib.contextmanager
+    def worker(self, device: str) -> Iterator[Worker]:
+        """Wait for a worker for ``cpu`` or ``cuda``; without GPU slots all wait for a CPU slot."""
+        free = self._free[device if self._has_gpus else "cpu"]
+        worker = free.get()
+        try:
+            yield worker
+        finally:
+            free.put(worker)
+
+    def close(self) -> None:
+        """End every worker process."""
+        for worker in self._all:
+            worker.close()
+
+
+_ACTIVE: ContextVar[WorkerPool | None] = ContextVar("worker_pool", default=None)
+
+
+@contextlib.contextmanager
+def worker_pool(pool: WorkerPool) -> Iterator[WorkerPool]:
+    """Have the steps that are run inside compute in the pool's workers; ends them afterwards."""
+    token = _ACTIVE.set(pool)
+    try:
+        yield pool
+    finally:
+        _ACTIVE.reset(token)
+        pool.close()
+
+
+def threads_of(run: RunConfig) -> int:
+    """Return the torch threads of a step: as set, or this machine's cores shared by the slots."""
+    pool = _ACTIVE.get()
+    slots = pool.cpu if pool is not None else 1
+    return run.threads or max(1, run.thread_count() // slots)
+
+
+def compute_step(
+    compute: Callable[[Any], Any], job: Any, *, threaded: bool, own_process: bool, device: str
+) -> tuple[Any, float]:
+    """Compute a step where it belongs; returns its facts and the seconds that it computed.
+
+    Args:
+        compute: the step's function, importable by name.
+        job: its ``Job``; one with a progress that reports here.
+        threaded: whether it computes with torch; only such steps are worth a worker.
+        own_process: whether it needs a process of its own even without a pool.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        ParaknowError: as the step raises it; a ChildError if its process died.
+    """
+    pool, threads = _ACTIVE.get(), threads_of(job.run)
+    arguments = {"compute": compute, "job": replace(job, progress=None)}
+    if pool is not None and (threaded or own_process):
+        with pool.worker(device) as worker:
+            return _pair(worker.run(_compute, progress=job.progress, threads=threads, **arguments))
+    if own_process:
+        return _pair(run_in_child(_compute, progress=job.progress, threads=threads, **arguments))
+    return _compute(compute, job, threads if threaded else 0, job.progress)
+
+
+def _pair(answer: Any) -> tuple[Any, float]:
+    facts, seconds = answer
+    return facts, seconds
+
+
+def _compute(
+    compute: Callable[[Any], Any], job: Any, threads: int, progress: Progress
+) -> tuple[Any, float]:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    began = time.monotonic()  # here, so that waiting for a worker does not count
+    return compute(replace(job, progress=progress)), time.monotonic() - began

@@ -1,0 +1,114 @@
+"""Many methods and seeds on tiny pairs: what is shared, tuned, reported, refused, resumed."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support.pair import pair_settings
+
+from flows.compare import compare, finished
+from flows.compare_config import CompareConfig
+from flows.compare_plan import make_compare_plan
+from flows.compare_report import CompareResult
+from flows.results import read, results_folder
+from paraknow_core.errors import BudgetError
+
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
+
+
+def comparison(pair: Path, store: Path) -> dict[str, Any]:
+    """Two students of one teacher, two methods, two rates, five seeds."""
+    one = pair_settings(pair, store)
+    shared = ("lora", "decompose", "finetune", "evaluate")
+    return {
+        "name": "tiny",
+        "pairs": [
+            {"name": "small", "teacher": one["teacher"], "student": one["student"]},
+            {
+                "name": "smaller",
+                "teacher": one["teacher"],
+                "student": {"model": str(pair / "other")},
+            },
+        ],
+        "tasks": [{"name": "words", "data": one["data"]}],
+        "settings": {step: one[step] for step in shared},
+        "tuning": {"learning_rates": [1e-3, 1e-2]},
+        "seeds": [0, 1, 2, 3, 4],
+        "slots": {"cpu": 2},
+        "run": one["run"],
+    }
+
+
+def run(settings: dict[str, Any]) -> CompareResult:
+    return finished(compare(CompareConfig.model_validate(settings), return_state=True))
+
+
+@pytest.fixture(scope="module")
+def settings(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return comparison(pair, tmp_path_factory.mktemp("compare") / "store")
+
+
+@pytest.fixture(scope="module")
+def first(settings: dict[str, Any], prefect_server: None) -> CompareResult:
+    return run(settings)
+
+
+def test_as_many_steps_are_computed_as_there_are_distinct_keys(settings, first):
+    store = CompareConfig.model_validate(settings).run.open_store()
+    records = [record.step for record in store.records()]
+    assert first.computed == len(records)
+    assert first.reused == 0
+    assert records.count("sensitivity") == 1
+    assert records.count("finetune") == 2 * 2 * (2 + 5)
+
+
+def test_a_second_run_computes_nothing_and_adds_its_rows(settings, first):
+    second = run(settings)
+    assert second.computed == 0
+    assert second.reused == first.computed
+    rows = read(results_folder(CompareConfig.model_validate(settings).run.open_store().root))
+    assert rows.groupby("run").size().tolist() == [20, 20]
+
+
+def test_rows_hold_every_seed_paired(settings, first):
+    rows = pd.read_parquet(first.rows)
+    assert (rows["status"] == "ok").all()
+    assert rows.groupby(["pair", "method"])["seed"].apply(list).map(tuple).unique().tolist() == [
+        (0, 1, 2, 3, 4)
+    ]
+    assert rows.groupby(["pair", "method"])["learning_rate"].nunique().eq(1).all()
+    assert rows["answer_nll"].notna().all()
+
+
+def test_the_plan_counts_what_is_shared(settings, first, tmp_path):
+    fresh = copy.deepcopy(settings)
+    fresh["run"]["store"] = str(tmp_path / "store")
+    plan = json.loads(make_compare_plan(CompareConfig.model_validate(fresh)).to_json())
+    assert plan["to_run"] == first.computed
+    assert plan["hits"] == 0
+    again = json.loads(make_compare_plan(CompareConfig.model_validate(settings)).to_json())
+    assert again["to_run"] == 0
+    assert again["hits"] == first.computed
+
+
+def test_a_plan_beyond_its_budget_is_refused_before_anything_runs(settings, tmp_path):
+    poor = copy.deepcopy(settings) | {"budget": {"steps": 20}}
+    poor["run"]["store"] = str(tmp_path / "store")
+    with pytest.raises(BudgetError, match=r"steps: about .*, allowed 20"):
+        run(poor)
+    assert not list(CompareConfig.model_validate(poor).run.open_store().records())
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(settings, tmp_path):
+    broken = copy.deepcopy(settings)
+    broken["pairs"][1]["student"]["model"] = str(tmp_path / "nowhere")
+    broken["methods"] = [
+        "plain",
+        {"name": "too-wide", "method": "plain", "set": {"lora": {"rank": 8}}},
+    ]
+    result = run(broken)
+    assert result.failed == 10
+    assert "nowhere" in result.reasons[0]
