@@ -34,12 +34,12 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
-app.command("inspect")(inspect_command)
-app.command("deliver")(deliver_command)
 app.command("compare")(compare_command)
 app.command("reproduce")(reproduce_command)
 app.command("results")(results_command)
 app.command("doctor")(doctor_command)
+app.command("inspect")(inspect_command)
+app.command("deliver")(deliver_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.

@@ -14,6 +14,9 @@ WIDTH = 560.0
 LEFT, TOP = 64.0, 34.0
 
 
+_MARK = {"text": "▼", "showarrow": False, "font": {"color": "var(--ring)", "size": 11}}
+
+
 @dataclass(frozen=True)
 class Grid:
     """What a heat map shows.
@@ -107,16 +110,17 @@ def spec(grid: Grid) -> dict[str, Any]:
         "showscale": False,
         "colorscale": [[0, "var(--paper)"], [1, "var(--heat)"]],
         "hovertemplate": "%{y}, %{x}<br><b>%{text}</b><extra></extra>",
+        "texttemplate": "%{text}" if len(columns) <= 8 else "",
     }
     marks = [
-        {"x": columns[c], "y": 1.0, "yref": "paper", "yanchor": "bottom", "text": "▼"}
+        {"x": columns[c], "y": 1.0, "yref": "paper", "yanchor": "bottom"}
         for c in grid.marked
         if c < len(columns)
     ]
     layout = {
         "xaxis": {"title": {"text": grid.x_label}, "type": "category", "showgrid": False},
         "yaxis": {"autorange": "reversed", "type": "category", "showgrid": False},
-        "annotations": [{**mark, "showarrow": False} for mark in marks],
+        "annotations": [{**mark, **_MARK} for mark in marks],
         "shapes": [_plotly_ring(r, c) for r, c in grid.ringed],
     }
     return {"data": [trace], "layout": layout}

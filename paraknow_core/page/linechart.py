@@ -107,7 +107,7 @@ def _labels(lines: Sequence[Series], y: Scale) -> Markup:
     for one, end, place in zip(lines, ends, placed, strict=True):
         bend = [(RIGHT + 2, end), (RIGHT + 12, place), (RIGHT + 18, place)]
         parts.append(svg.path(bend, f"lead {one.style}"))
-        parts.append(svg.text(RIGHT + 22, place + 3.5, short(one.name, 22), css="name"))
+        parts.append(svg.text(RIGHT + 22, place + 3.5, short(one.name, 20), css="name"))
     return svg.group(parts)
 
 
@@ -145,10 +145,15 @@ def _plotly_line(one: Series) -> dict[str, Any]:
         "x": [x for x, _ in points],
         "y": [y for _, y in points],
         "line": {"color": f"var({one.colour})", "width": 2, "dash": one.dash},
-        "marker": {"size": [11 if x == one.ring else 6 for x, _ in points]} if one.dots else {},
+        "marker": _markers(one) if one.dots else {},
         "showlegend": one.label,
         "hovertemplate": "%{fullData.name}<br><b>%{y:.4~g}</b> at %{x}<extra></extra>",
     }
+
+
+def _markers(one: Series) -> dict[str, Any]:
+    sizes = [11 if x == one.ring else 6 for x, _ in one.points]
+    return {"size": sizes, "opacity": 1, "line": {"width": 0}}
 
 
 def _plotly_band(one: Series) -> list[dict[str, Any]]:

@@ -27,7 +27,10 @@ METHODS = (
     Method(name="shuffled vocabulary", kind="control", about="The teacher, its tokens shuffled."),
     Method(name="random teacher", kind="control", about="A teacher that was never trained."),
 )
-_LEVELS = (0.0, -0.049, -0.062, -0.083, -0.061, -0.012, -0.02, -0.039, -0.037, -0.019)
+_LEVELS = (
+    (0.0, -0.049, -0.062, -0.083, -0.061, -0.012, -0.02, -0.029, -0.027, -0.019),
+    (0.0, -0.051, -0.052, -0.063, -0.051, -0.012, -0.02, -0.049, -0.047, -0.019),
+)
 RATES = (1e-3, 1.6e-3, 2.5e-3, 4e-3, 6e-3)
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")
 SEEDS = 8
@@ -39,7 +42,7 @@ def fake_comparison() -> Comparison:
         title="Word problems: which start points help, and is it the teacher?",
         created="2026-11-23T02:40:00+00:00",
         summary="SeeKing beats tuned plain LoRA in both pairs, and in one of them also the "
-        "controls that keep its spectrum; in the other, two thirds of the gain need no teacher.",
+        "controls that keep its spectrum; in the other, random vectors do as well.",
         design={
             "Paired seeds": "8",
             "Learning rates tried": "5 a method, on validation",
@@ -53,18 +56,16 @@ def fake_comparison() -> Comparison:
             "An exact sign-flip test over 8 pairs cannot go below p = .0078.",
         ),
         methods=METHODS,
-        pairs=(_pair("family 0", 1.603, 0.0, seed=0), _pair("family 1", 1.057, 0.5, seed=1)),
+        pairs=(_pair("family 0", 1.603, seed=0), _pair("family 1", 1.057, seed=1)),
     )
 
 
-def _pair(name: str, level: float, fade: float, *, seed: int) -> Pair:
+def _pair(name: str, level: float, *, seed: int) -> Pair:
     draw = random.Random(seed)
     seeds = [draw.gauss(level, 0.03) for _ in range(SEEDS)]
     values = {
-        method.name: tuple(
-            base + shift * (1 - fade * (shift < -0.045)) + draw.gauss(0, 0.008) for base in seeds
-        )
-        for method, shift in zip(METHODS, _LEVELS, strict=True)
+        method.name: tuple(base + shift + draw.gauss(0, 0.008) for base in seeds)
+        for method, shift in zip(METHODS, _LEVELS[seed], strict=True)
     }
     layers = (0, 2, 3) if seed == 0 else (1, 2, 3)
     return Pair(

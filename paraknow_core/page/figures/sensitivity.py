@@ -19,7 +19,7 @@ def draw(pair: Pair) -> Figure:
         return Figure(
             "sensitivity", TITLE, missing="No sensitivity of the teacher was handed over."
         )
-    rows = {**dict(zip(found.roles, found.sums, strict=True)), "whole layer": found.layers}
+    rows = {**dict(zip(found.roles, found.sums, strict=True)), "all": found.layers}
     grid = Grid(
         rows=list(rows),
         columns=[str(layer) for layer in range(len(found.layers))],

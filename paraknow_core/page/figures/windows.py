@@ -22,7 +22,8 @@ def draw(pair: Pair) -> Figure:
         "windows",
         TITLE,
         "The outline is the teacher’s whole matrix, the filled part is what the student takes, "
-        "stronger where it holds more of the matrix’s sensitivity (the share is written below).",
+        "stronger where it holds more of the matrix’s sensitivity (the share is written below). "
+        "What lies outside the layers stands beside the first.",
         _svg(pair.windows, pair.name),
         table=_table(pair.windows),
         wide=True,
@@ -32,7 +33,8 @@ def draw(pair: Pair) -> Figure:
 def _svg(windows: tuple[Window, ...], name: str) -> Markup:
     """Few layers go down the page and roles across, many layers the other way round."""
     roles = list(dict.fromkeys(_role(w) for w in windows))
-    layers = list(dict.fromkeys(_layer(w) for w in windows))
+    inner = [window for window in windows if window.student_layer is not None]
+    layers = list(dict.fromkeys(map(_layer, inner))) or [""]
     upright = len(layers) <= len(roles)
     across, down = (roles, layers) if upright else (layers, roles)
     width = min(150.0, (WIDTH - LEFT) / len(across))
@@ -43,7 +45,7 @@ def _svg(windows: tuple[Window, ...], name: str) -> Markup:
     for place, label in enumerate(down):
         parts.append(svg.text(0, TOP + ROW * place + 28, label, css="name"))
     for window in windows:
-        at = roles.index(_role(window)), layers.index(_layer(window))
+        at = roles.index(_role(window)), _row(window, layers)
         column, row = at if upright else (at[1], at[0])
         parts.append(_mini(window, LEFT + width * column, TOP + ROW * row, width))
     return svg.drawing(WIDTH, TOP + ROW * len(down) + 4, parts, f"{TITLE}, {name}")
@@ -54,10 +56,12 @@ def _role(window: Window) -> str:
 
 
 def _layer(window: Window) -> str:
-    """Matrices outside the layers stand beside those of the first."""
-    if window.student_layer is None:
-        return "outside"
     return f"{window.student_layer} ← {window.teacher_layer}"
+
+
+def _row(window: Window, layers: list[str]) -> int:
+    """Matrices outside the layers stand beside those of the first."""
+    return 0 if window.student_layer is None else layers.index(_layer(window))
 
 
 def _mini(window: Window, x: float, y: float, width: float) -> Markup:
@@ -94,10 +98,10 @@ def _table(windows: tuple[Window, ...]) -> Table:
         "of",
         "share of sensitivity",
     )
-    return Table(head, tuple(_row(window) for window in windows))
+    return Table(head, tuple(_cells(window) for window in windows))
 
 
-def _row(w: Window) -> tuple[str, ...]:
+def _cells(w: Window) -> tuple[str, ...]:
     layer = "" if w.teacher_layer is None else str(w.teacher_layer)
     rows, cols = f"{w.row}–{w.row + w.rows - 1}", f"{w.col}–{w.col + w.cols - 1}"
     return (w.module, layer, rows, str(w.teacher_rows), cols, str(w.teacher_cols), percent(w.share))
