@@ -54,7 +54,8 @@ def acquire_pair(config: TransferConfig, runner: Runner) -> Pair:
     data = _data(do, config.data, config.problems, label="")
     check = partial(
         check_pair,
-        roles=config.extract.roles,
+        align=config.align,
+        extract=config.extract,
         rank=config.lora.rank,
         max_rank=config.decompose.max_rank,
     )
@@ -122,6 +123,8 @@ def cuts(method: str, pair: Pair, *, seed: int) -> Cuts:
     )
     both = {"teacher": teacher, "student": pair.student}
     how = AlignConfig(strategy="random", seed=seed) if known.changes == "layers" else config.align
+    if method == "own-teacher":  # listed layers are the teacher's; the student has others
+        how = how.model_copy(update={"layers": None})
     layers = do(align, how, label=f"align{upstream}", scores=scores, **both)
     windows = do(
         extract, config.extract, label=f"extract{upstream}", scores=scores, layers=layers, **both
