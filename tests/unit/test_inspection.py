@@ -39,6 +39,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model(folder / "deep", layers=5)
     tiny_model(folder / "words", layers=2, vocab=60)
     tiny_tokenizer(60).save_pretrained(folder / "words")
+    foreign = tiny_model(folder / "foreign", layers=2) / "tokenizer.json"
+    text = foreign.read_text()
+    for row in range(50):
+        text = text.replace(f'"w{row}"', f'"other{row}"')
+    foreign.write_text(text)
     return folder
 
 
@@ -93,7 +98,7 @@ def test_unwanted_roles_are_skipped(models: Path) -> None:
     [
         ("student", "teacher", {}, "wider than the teacher"),
         ("student", "deep", {}, "5 layers, the teacher only 2"),
-        ("teacher", "words", {}, "tokenizers differ"),
+        ("teacher", "foreign", {}, "tokenizers differ"),
         ("teacher", "student", {"rank": 17}, "Rank 17 is above 16"),
     ],
 )
@@ -110,10 +115,17 @@ def test_different_tokenizers_can_run_without_embedding_and_head(models: Path) -
     assert found.can_run
     words = found.vocabularies
     assert (words.equal, words.shared, words.same_row) == (False, 1.0, 1.0)
+    rows = {r.role: r for r in report(models, "teacher", "words").pair.roles}
+    assert rows["embed"].reason == "100.0 % of the rows, matched by token"
 
 
 def test_overlap_is_counted_by_text_and_by_row() -> None:
-    found = compare_vocabularies({"a": 0, "b": 1, "c": 2}, {"a": 0, "b": 2, "x": 1, "y": 3})
+    found = compare_vocabularies(
+        {"a": 0, "b": 1, "c": 2},
+        {"a": 0, "b": 2, "x": 1, "y": 3},
+        teacher_rows=3,
+        student_rows=4,
+    )
     assert (found.shared, found.same_row) == (0.5, 0.25)
     assert (found.teacher_tokens, found.student_tokens, found.equal) == (3, 4, False)
 
