@@ -127,7 +127,7 @@ class Lineage:
 def model_name(record: Record) -> str:
     """Describe an acquired model by what its record holds: kind, size, and its key's first digits.
 
-    Where it was loaded from is no part of a record.
+    Where it was loaded from is no part of what it is.
     """
     kind = str(record.facts.get("model_type", "model"))
     count = record.facts.get("parameters")

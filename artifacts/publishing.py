@@ -53,7 +53,7 @@ def publish(
             return winner
         if record is None or not has_objects(objects, record):
             record = _store_files(objects, draft, sources)
-        if found is None or not _same(found.record, record):
+        if found is None or not _same(found.record, record) or _is_replaced(found, replaces):
             record = replace(record, generation=found.generation + 1 if found else 0)
             ledger.append(record)
     raise StoreIOError(f"cannot publish {draft.key}: other writers kept taking its name")
@@ -78,6 +78,10 @@ def _store_files(objects: Objects, draft: Record, sources: Mapping[str, Source])
     return replace(draft, files=files, tree=objects.put_bytes(tree_bytes(files)).digest)
 
 
+def _is_replaced(found: Current, replaces: Record | None) -> bool:
+    return replaces is not None and not is_newer(found.record, replaces)
+
+
 def _same(found: Record | None, ours: Record | None) -> bool:
     return found is not None and ours is not None and found.encode() == ours.encode()
 
@@ -85,6 +89,13 @@ def _same(found: Record | None, ours: Record | None) -> bool:
 def has_objects(objects: Objects, record: Record) -> bool:
     """Tell whether all objects of a record are there and intact."""
     return all(objects.is_intact(digest, size) for digest, size in record.objects().items())
+
+
+def is_newer(found: Record | None, replaces: Record | None) -> bool:
+    """Tell whether a record is there that is not the one to be replaced, nor an older one."""
+    if found is None or replaces is None:
+        return found is not None
+    return found.generation > replaces.generation
 
 
 def sources_of(files: Path | Mapping[str, Source]) -> dict[str, Source]:
@@ -125,7 +136,7 @@ def _winner(
     """Return the record that a publisher has to adopt, made durable, if there is one."""
     if found is None or found.record is None or not has_objects(objects, found.record):
         return None
-    if replaces is not None and found.generation <= replaces.generation:
+    if _is_replaced(found, replaces):
         return None
     if not _same(found.record, ours):
         ledger.make_durable(found.record.key)

@@ -22,7 +22,7 @@ from artifacts.ledger import Ledger
 from artifacts.locations import user_cache_folder
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
-from artifacts.publishing import Source, has_objects, publish, sources_of
+from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of
 from artifacts.records import FileEntry, Record
 from artifacts.stamps import StampCache
 from artifacts.views import ensure_view
@@ -262,6 +262,7 @@ class Store:
         *,
         wait: float = _NO_LIMIT,
         on_wait: Callable[[float], None] = lambda _seconds: None,
+        replaces: Record | None = None,
     ) -> Iterator[bool]:
         """Try to be the only one that computes a step; look the key up again once inside.
 
@@ -273,6 +274,7 @@ class Store:
             wait: seconds to wait for another process that computes it; the wait also ends when
                 the record appears.
             on_wait: called about twice a second with the seconds waited so far.
+            replaces: a record that is to be computed anew, so that it does not end the wait.
 
         Yields:
             Whether the lease is held.
@@ -280,7 +282,7 @@ class Store:
 
         def waiting(seconds: float) -> bool:
             on_wait(seconds)
-            return self.lookup_record(key) is None
+            return not is_newer(self.lookup_record(key), replaces)
 
         path = self.root / "leases" / self.ledger.path(key).with_suffix(".lease").name
         with held_lease(path, wait=0 if self.read_only else wait, waiting=waiting) as held:

@@ -8,6 +8,7 @@ is deleted.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -69,20 +70,31 @@ class Trash:
         return self._take(path, temporary_path(self._root))
 
     def restore_record(self, key: StepKey) -> None:
-        """Put the records of a key back, the lowest generation first, where their names are free.
+        """Put the records of a key back, the lowest generation first.
+
+        If the key was published anew meanwhile they stay away, all of them: a generation put back
+        on top of the new record would take its place.
 
         Raises:
             StoreIOError: if one could not be put back.
         """
-        ledger, generation = self._store.ledger, 0
-        while True:
+        ledger = self._store.ledger
+        for generation in itertools.count():
             path = ledger.path(key, generation)
             trashed = self._root / path.name
             if os.path.lexists(trashed):
-                self._put_back(trashed, path)
+                if not self._put_back(trashed, path):
+                    self._drop(key, generation)
+                    return
             elif not os.path.lexists(path):
                 return
-            generation += 1
+
+    def quarantine_record(self, key: StepKey, count: int) -> None:
+        """Move a key's records on into quarantine, so that no collection puts them back."""
+        for generation in range(count):
+            trashed = self._root / self._store.ledger.path(key, generation).name
+            kept = temporary_path(self._store.root / "quarantine").with_suffix(f".{trashed.name}")
+            self._take(trashed, kept)
 
     def record(self, path: Path) -> Record | None:
         """Read a record that lies here, None if it is gone or damaged."""
@@ -106,19 +118,32 @@ class Trash:
             raise ValueError(f"{path} is not in the trash")
         remove(path)
 
-    def _put_back(self, trashed: Path, path: Path) -> None:
+    def _drop(self, key: StepKey, generation: int) -> None:
+        """Delete a key's trashed records from one generation on."""
+        for number in itertools.count(generation):
+            trashed = self._root / self._store.ledger.path(key, number).name
+            if not os.path.lexists(trashed):
+                return
+            remove(trashed)
+
+    def _put_back(self, trashed: Path, path: Path) -> bool:
+        """Give a record its name back; False if another one has that name now."""
         try:
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.link(trashed, path, follow_symlinks=False)
+            except FileExistsError:
+                if not os.path.samestat(trashed.lstat(), path.lstat()):
+                    return False
             sync_folder(path.parent)
             trashed.unlink()
         except FileNotFoundError:
-            return
+            pass  # another collection was faster
         except OSError as error:
             raise StoreIOError(
                 f"cannot put {path} back from {trashed}: {error.strerror}. It stays in the trash; "
                 "run `paraknow store gc --apply` again"
             ) from error
+        return True
 
     def _take(self, path: Path, target: Path) -> bool:
         try:

@@ -10,13 +10,18 @@ from rich.console import Console
 
 from artifacts.errors import StoreError
 from flows.compare_cli import compare_command
+from flows.deliver_cli import deliver_command
+from flows.doctor_cli import doctor_command
+from flows.inspect_cli import inspect_command
 from flows.load import load_config
+from flows.reproduce_cli import reproduce_command
 from flows.results_cli import results_command
 from flows.stages import Stage
 from flows.store_cli import store_app
 from paraknow_core.errors import ParaknowError
 
 if TYPE_CHECKING:
+    from artifacts.canonical import Json
     from flows.config import TransferConfig
     from flows.plan import Plan
     from flows.transfer import TransferResult
@@ -30,7 +35,11 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.command("compare")(compare_command)
+app.command("reproduce")(reproduce_command)
 app.command("results")(results_command)
+app.command("doctor")(doctor_command)
+app.command("inspect")(inspect_command)
+app.command("deliver")(deliver_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
@@ -46,10 +55,13 @@ QUIET = {
 @app.callback()
 def _main() -> None:
     """Commands of paraknow."""
+    for name, value in QUIET.items():  # before Prefect is imported
+        os.environ.setdefault(name, value)
 
 
 @app.command("transfer")
 def transfer_command(
+    *,
     config: Annotated[Path, typer.Argument(help="Experiment as YAML, such as configs/demo.yaml.")],
     set_: Annotated[
         list[str] | None,
@@ -59,6 +71,21 @@ def transfer_command(
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print which steps would hit or run; run nothing.")
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Print the plan, and of each step that would run how it differs from the nearest "
+            "stored result.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse results that other code or libraries made.")
+    ] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Compute results that other code or libraries made again."),
     ] = False,
     until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.REPORT,
     json_: Annotated[
@@ -72,24 +99,29 @@ def transfer_command(
     was: just run it again.
 
     Examples:
-    - `paraknow transfer configs/demo.yaml --plan`
+    - `paraknow transfer configs/demo.yaml --plan --explain`
     - `paraknow transfer configs/demo.yaml --set lora.rank=4 --set finetune.seed=1`
     - `paraknow transfer configs/demo.yaml --until lora --json`
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     from flows.config import TransferConfig
     from flows.plan import make_plan
 
-    settings = load_config(TransferConfig, config, set_ or [])
+    settings = load_config(TransferConfig, config, [*(set_ or []), *_drift(strict, rebuild)])
     console = Console(stderr=json_)
     planned = make_plan(settings, until)
-    if plan:
-        _print_plan(console, planned, as_json=json_)
+    if plan or explain:
+        _print_plan(console, planned, as_json=json_, explain=explain)
+        planned.check_drift()
         return
-    planned.check_disk()
+    planned.check()
     result = _execute(console, settings, until, planned)
     _print_result(console, result, as_json=json_)
+
+
+def _drift(strict: bool, rebuild: bool) -> list[str]:
+    if strict and rebuild:
+        raise typer.BadParameter("give --strict or --rebuild, not both")
+    return ["run.drift=strict"] * strict + ["run.drift=rebuild"] * rebuild
 
 
 def _execute(
@@ -97,23 +129,30 @@ def _execute(
 ) -> "TransferResult":
     from prefect.settings import PREFECT_API_URL
 
-    from flows.console import watching
+    from flows.console import warn_of_drift, watching
     from flows.transfer import collect, transfer
 
     if planned.all_cached and not PREFECT_API_URL.value():
         # Nothing to run and nobody to watch: an embedded server would only cost its 10 s start.
+        with watching(console):
+            warn_of_drift(planned)
         return collect(settings.run, planned.refs())
     with watching(console):
         return transfer(settings, until)
 
 
-def _print_plan(console: Console, planned: "Plan", *, as_json: bool) -> None:
+def _print_plan(console: Console, planned: "Plan", *, as_json: bool, explain: bool) -> None:
     from flows.console import show_plan
+    from flows.misses import why_missed
 
+    misses = why_missed(planned) if explain else {}
     if as_json:
-        typer.echo(planned.to_json())
-    else:
-        show_plan(console, planned)
+        why: dict[str, Json] = {label: miss.as_json() for label, miss in misses.items()}
+        typer.echo(planned.to_json(why if explain else None))
+        return
+    show_plan(console, planned)
+    for label, miss in misses.items():
+        typer.echo("\n".join([label, *miss.lines()]))
 
 
 def _print_result(console: Console, result: "TransferResult", *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flows.plan import Plan, PlannedStep
 from flows.transfer import StepResult, TransferResult
+from tasks.drift import warn
 from tasks.progress import logger, ticks
 
 
@@ -80,6 +81,8 @@ def show_plan(console: Console, plan: Plan) -> None:
             "" if need.tokens is None else f"{need.tokens:,}",
         )
     console.print(table)
+    for label, drift in plan.drifted.items():
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True, markup=False)
     console.print(
         f"Disk: about {_bytes(plan.disk_bytes)} needed, {_bytes(plan.free_bytes)} free "
         f"in {plan.store}",
@@ -88,7 +91,18 @@ def show_plan(console: Console, plan: Plan) -> None:
 
 
 def _would(step: PlannedStep) -> str:
-    return "be a hit" if step.status == "cached" else "run"
+    if step.status == "rebuild":
+        return "be rebuilt"
+    if step.status == "cached":
+        return "be a hit, drifted" if step.drift else "be a hit"
+    return "run"
+
+
+def warn_of_drift(plan: Plan) -> None:
+    """Say what the steps would say, where a run of hits needs no steps."""
+    for step in plan.steps:
+        if step.drift is not None:
+            warn(step.label, step.key, step.drift)
 
 
 def _bytes(count: int | None) -> str:

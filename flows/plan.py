@@ -2,41 +2,57 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from artifacts.canonical import Json
 from artifacts.errors import StoreFullError
 from artifacts.folders import digest_folder
-from artifacts.records import tree_digest
+from artifacts.keys import KeyPayload
+from artifacts.names import StepKey
+from artifacts.records import Record, tree_digest
 from flows.config import TransferConfig
 from flows.runner import Handle, known_locations
 from flows.stages import Stage, is_within
 from flows.wiring import wire
+from tasks.drift import Drift, drift_of, refusal
 from tasks.estimates import Estimate, Foreseen
 from tasks.preflight import Check
 from tasks.refs import Ref
-from tasks.run import RunConfig
+from tasks.run import DriftMode, RunConfig
 from tasks.step import (
     C,
     Need,
     NotDownloadedError,
+    Source,
     Step,
     folder_of,
     payload_of,
     ref_of,
 )
 
-Status = Literal["cached", "run", "unknown"]
+Status = Literal["cached", "rebuild", "run", "unknown"]
 
 
 @dataclass
 class PlannedStep(Handle):
-    """One row of the plan; ``unknown`` where the key hangs on a step that has yet to run."""
+    """One row of the plan.
+
+    ``rebuild``: it is stored, but drifted, and the run is to compute such results again;
+    ``unknown``: its key hangs on a step that has yet to run.
+    """
 
     step: str = ""
     status: Status = "run"
     key: str = ""
+    payload: KeyPayload | None = None
+    """What the key is the digest of, where it is known."""
+    made_of: dict[str, StepKey] = field(default_factory=dict)
+    """Role → key of each input, where the key is known."""
+    drift: Drift | None = None
+    """How the stored result's code or libraries differ from the present ones."""
     estimate: Estimate = field(default_factory=Estimate)
     folder: Path | None = None
     """Where the output lies: in the store, or aside for a step that the plan computed itself."""
@@ -99,15 +115,24 @@ class Planner:
         except NotDownloadedError:
             return
         payload = payload_of(step, config=config, inputs=inputs, source=source, run=self.run)
-        planned.key = payload.key()
+        planned.key, planned.payload = payload.key(), payload
+        planned.made_of = {role: StepKey(ref.key) for role, ref in inputs.items()}
         record = self._store.lookup(payload.key())
         if record is not None:
-            planned.status = "cached"
-            planned.known = ref_of(step, planned.label, record, source, cached=True)
-            planned.folder = folder_of(self._store, planned.known)
-        elif step.preview:
+            self._meet(planned, step, record, source)
+        if planned.known is None and step.preview:
             need = Need(step, planned.label, config, inputs, self.run, source)
             self._preview(planned, need, folders)
+
+    def _meet(self, planned: PlannedStep, step: Step[Any], record: Record, source: Source) -> None:
+        """Take a stored result; of one to be rebuilt only the sizes are taken, for estimates."""
+        planned.drift = drift_of(step.compute, record)
+        stored = ref_of(step, planned.label, record, source, cached=True)
+        planned.folder = folder_of(self._store, stored)
+        if planned.drift is not None and self.run.drift == "rebuild":
+            planned.status = "rebuild"
+        else:
+            planned.status, planned.known = "cached", stored
 
     def _preview(self, planned: PlannedStep, need: Need[Any], folders: dict[str, Path]) -> None:
         """Compute a cheap step aside and see through it; its real run publishes the same bytes."""
@@ -137,6 +162,7 @@ class Plan:
     steps: list[PlannedStep]
     store: Path
     free_bytes: int
+    drift_mode: DriftMode = "warn"
 
     @property
     def disk_bytes(self) -> int:
@@ -148,19 +174,26 @@ class Plan:
         """Whether nothing is left to compute."""
         return all(step.status == "cached" for step in self.steps)
 
+    @property
+    def drifted(self) -> dict[str, Drift]:
+        """Step → how its stored result drifted."""
+        return {step.label: step.drift for step in self.steps if step.drift is not None}
+
     def refs(self) -> list[Ref]:
         """Return the outputs that are in the store."""
         return [step.known for step in self.steps if step.status == "cached" and step.known]
 
-    def to_json(self) -> str:
-        """Return the plan as JSON text."""
+    def to_json(self, misses: Mapping[str, Json] | None = None) -> str:
+        """Return the plan as JSON text; ``misses`` is label → why that step would run."""
         steps = [
             {
                 "name": s.label,
                 "step": s.step,
                 "status": s.status,
                 "key": s.key,
+                "drift": s.drift.text() if s.drift else None,
                 **asdict(s.estimate),
+                **({"why": misses.get(s.label)} if misses is not None else {}),
             }
             for s in self.steps
         ]
@@ -171,6 +204,24 @@ class Plan:
             "store": str(self.store),
         }
         return json.dumps(whole, indent=1)
+
+    def check(self) -> None:
+        """Refuse what can be known to fail before anything runs.
+
+        Raises:
+            DriftError, StoreFullError: as the two checks.
+        """
+        self.check_drift()
+        self.check_disk()
+
+    def check_drift(self) -> None:
+        """Refuse stored results that drifted, if the run is strict.
+
+        Raises:
+            DriftError: names every such step.
+        """
+        if self.drifted and self.drift_mode == "strict":
+            raise refusal(self.drifted)
 
     def check_disk(self) -> None:
         """Refuse a plan that the disk cannot hold.
@@ -192,4 +243,4 @@ def make_plan(config: TransferConfig, until: Stage) -> Plan:
     with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
         planner = Planner(config.run, until, Path(aside))
         wire(config, planner)
-    return Plan(planner.steps, store.root, store.free_bytes())
+    return Plan(planner.steps, store.root, store.free_bytes(), config.run.drift)

@@ -26,6 +26,10 @@ _OF_STEP = {
     "control": Stage.DECOMPOSE,
     "plain-lora": Stage.LORA,
     "student-start": Stage.LORA,
+    "contamination": Stage.ACQUIRE,
+    "diagnose": Stage.REPORT,
+    "likeness": Stage.REPORT,
+    "comparison": Stage.REPORT,
 }
 
 _ORDER = list(Stage)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from artifacts.canonical import Json
-from artifacts.explain import Explanation, explain
+from artifacts.explain import explain
 from artifacts.lineage import Input, Lineage, model_name
 from artifacts.records import Record
 from artifacts.store import Store
@@ -19,6 +19,7 @@ from flows.store_format import (
     KeyArgument,
     StoreOption,
     age_of,
+    explanation_lines,
     human_age,
     human_size,
     name_of,
@@ -29,7 +30,6 @@ from flows.store_format import (
     print_json,
     print_table,
     text_of,
-    value_text,
 )
 
 store_app = typer.Typer(
@@ -107,7 +107,7 @@ def show(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = Non
     print_fields("settings", {**record.payload.config, "seed": record.payload.seed})
     print_fields("numerics", dict(record.payload.numerics))
     print_fields("facts", record.facts)
-    print_fields("provenance", record.provenance)
+    print_fields("provenance", _provenance(record))
     typer.echo(f"files in {folder}")
     for name, entry in sorted(record.files.items()):
         typer.echo(f"  {name}  {human_size(entry.size)}  {entry.digest[:SHOWN]}")
@@ -174,7 +174,8 @@ def explain_keys(a: KeyArgument, b: KeyArgument, store: StoreOption = None) -> N
     found = explain(opened, first, second)
     if not found:
         typer.echo("the two keys are equal")
-    _print_explanations(found, "  ")
+    for line in explanation_lines(found, ("in A", "in B")):
+        typer.echo(line)
 
 
 def _summary(record: Record) -> dict[str, Json]:
@@ -188,6 +189,16 @@ def _summary(record: Record) -> dict[str, Json]:
     }
 
 
+def _provenance(record: Record) -> dict[str, Json]:
+    """Leave out what is long and of use to programs only; --json has it."""
+    said = dict(record.provenance)
+    match said.get("code"):
+        case {"function": function, "modules": dict(modules)}:
+            said["code"] = f"{function} and what it reaches in {len(modules)} modules"
+    said.pop("config", None)
+    return said
+
+
 def _age(record: Record) -> str:
     age = age_of(record)
     return human_age(age) if age is not None else "-"
@@ -196,14 +207,3 @@ def _age(record: Record) -> str:
 def _seconds(record: Record) -> str:
     value = record.provenance.get("seconds")
     return f"{value:.1f}" if isinstance(value, int | float) else "-"
-
-
-def _print_explanations(found: Iterable[Explanation], indent: str) -> None:
-    for item in found:
-        field, a, b = item.difference
-        typer.echo(f"{indent}{field}: {value_text(a)} in A, {value_text(b)} in B")
-        if item.a is not None or item.b is not None:
-            typer.echo(f"{indent}  made by {name_of(item.a)} in A, by {name_of(item.b)} in B")
-        if item.because:
-            typer.echo(f"{indent}  which differ in")
-            _print_explanations(item.because, indent + "    ")

@@ -50,7 +50,7 @@ def transfer(config: TransferConfig, until: Stage = Stage.REPORT) -> TransferRes
         until: the last stage to run.
     """
     get_run_logger().info("store %s", config.run.open_store().root)
-    make_plan(config, until).check_disk()
+    make_plan(config, until).check()
     runner = PrefectRunner(config.run, until)
     wire(config, runner)
     return collect(config.run, runner.refs())

@@ -105,15 +105,17 @@ def _others(nll: Mapping[str, PairedDifference]) -> list[str]:
 
 
 def _knowledge(nll: Mapping[str, PairedDifference]) -> list[str]:
-    """Say plainly whether the controls without the teacher's knowledge were beaten."""
-    controls = [name for name in nll if METHODS[name].without_knowledge]
-    unbeaten = [name for name in controls if not _is_better(nll[name])]
+    """Say plainly whether the controls were beaten that a claim about the teacher has to beat."""
+    needed = [name for name in nll if METHODS[name].is_needed]
+    unbeaten = [name for name in needed if not _is_better(nll[name])]
     if unbeaten:
         return [
             f"As {', '.join(unbeaten)} {'is' if len(unbeaten) == 1 else 'are'} not beaten, this "
             "run does not show that the teacher's knowledge moved."
         ]
-    return [f"Beaten controls without the teacher's knowledge: {len(controls)}."] * bool(controls)
+    if needed:
+        return [f"It beats each control here that a claim about the teacher needs: {len(needed)}."]
+    return []
 
 
 def _is_better(nll: PairedDifference) -> bool:

@@ -101,7 +101,9 @@ FIELDS: Mapping[str, tuple[Check, str]] = MappingProxyType(
         "use_sliding_window": _choice(True, False),
         "max_window_layers": _integer(0, 1024),
         "layer_types": _layer_types(),
-        "hidden_act": _choice("silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"),
+        "hidden_act": _choice(
+            "silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"
+        ),
         "rms_norm_eps": _real(1e-12, 1e-1),
         "initializer_range": _real(0.0, 1.0),
         "attention_dropout": _real(0.0, 1.0),

@@ -7,7 +7,6 @@ destroys one thing in them, by seed; whatever the transfer gains above it is owe
 Shapes: M = out_features, N = in_features (of an embedding: vocabulary, hidden), R = rank.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from paraknow_core.errors import ConfigError
+from paraknow_core.random_state import derived_seed
 from paraknow_core.registry import choose
 
 
@@ -44,7 +44,7 @@ def same_spectrum(
     """
     found = {}
     for module, given in factors.items():
-        source = generator(seed, module)
+        source = _generator(seed, module)
         u_MR = _orthonormal(given.u_MR, source)
         v_NR = _orthonormal(given.vh_RN.T, source)
         found[module] = Factors(u_MR, given.s_R, v_NR.T.contiguous())
@@ -58,14 +58,15 @@ def shuffled_teacher(
 ) -> dict[str, Factors]:
     """Permute the rows and the columns of every cut, each matrix by permutations of its own.
 
-    Every value of the teacher stays, in another place. Permuting the factors is permuting the cut:
+    Every value of the teacher stays, in another place (a fused projection counts as one matrix, as
+    it does in the factors). Permuting the factors is permuting the cut:
     for permutation matrices P and Q, ``P W Q = (P U) Σ (Qᵀ V)ᵀ``, and ``P U`` and ``Qᵀ V`` are
     orthonormal as U and V are; so this is the singular value decomposition of the permuted cut, and
     its best approximation of rank R is the permuted one. Nothing has to be decomposed again.
     """
     found = {}
     for module, given in factors.items():
-        source = generator(seed, module)
+        source = _generator(seed, module)
         rows = torch.randperm(given.u_MR.shape[0], generator=source)
         cols = torch.randperm(given.vh_RN.shape[1], generator=source)
         found[module] = Factors(
@@ -94,7 +95,7 @@ def shuffled_vocabulary(
     given = torch.stack([(factors[module].u_MR != 0).any(1) for module in tables]).any(0)
     order_V = torch.arange(given.shape[0])
     places = given.nonzero().flatten()
-    order_V[places] = places[torch.randperm(len(places), generator=generator(seed, "vocabulary"))]
+    order_V[places] = places[torch.randperm(len(places), generator=_generator(seed, "vocabulary"))]
     shuffled = {
         module: Factors(
             factors[module].u_MR[order_V].contiguous(), factors[module].s_R, factors[module].vh_RN
@@ -134,10 +135,8 @@ def apply_control(
     return choose("control", name, FACTOR_CONTROLS, ConfigError)(factors, vocabulary, seed)
 
 
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """A source of randomness of its own for each purpose under one seed."""
-    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+def _generator(seed: int, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derived_seed(seed, purpose))
 
 
 def _orthonormal(like: Tensor, source: torch.Generator) -> Tensor:

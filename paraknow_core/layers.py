@@ -29,3 +29,9 @@ def embed_scale(module: Any) -> Tensor | None:
 def logical(weight: Tensor, module: Any) -> Tensor:
     """A layer's weight as out_features × in_features, a view."""
     return weight.T if is_conv1d(module) else weight
+
+
+def learned_positions(model: Any) -> int | None:
+    """How many tokens a sequence may have where positions are learned (GPT-2); None for any."""
+    positions = getattr(model.base_model, "wpe", None)
+    return None if positions is None else int(positions.num_embeddings)

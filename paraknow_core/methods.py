@@ -41,8 +41,8 @@ class Method:
         return bool(self.changes)
 
     @property
-    def without_knowledge(self) -> bool:
-        """Whether it is a control that keeps nothing of what this teacher learnt in its place."""
+    def is_needed(self) -> bool:
+        """Whether a claim that the teacher's knowledge moved has to beat it."""
         return self.changes in ("factors", "teacher")
 
 

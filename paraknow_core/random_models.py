@@ -9,7 +9,7 @@ import torch
 from paraknow_core.architecture import describe
 from paraknow_core.checkpoints import TORCH_DTYPES
 from paraknow_core.models import new_model
-from paraknow_core.random_state import random_state_kept
+from paraknow_core.random_state import derived_seed, random_state_kept
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 _COPIED = (".json", ".txt", ".model", ".jinja")
@@ -34,7 +34,8 @@ def write_random_model(folder: Path, out_folder: Path, *, seed: int) -> int:
     architecture = describe(folder)
     dtype = TORCH_DTYPES[architecture.tensors[0].dtype]
     with random_state_kept():
-        torch.manual_seed(seed)
+        # Plainly seeded, it could be the very weights that the teacher's own training began with.
+        torch.manual_seed(derived_seed(seed, "random model"))
         model: Any = new_model(folder, dtype=dtype)
     out_folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(folder.iterdir()):

@@ -14,6 +14,7 @@ from torch import Tensor
 from paraknow_core.errors import DataError, NumericsError
 from paraknow_core.examples import NO_LOSS, TokenisedExample
 from paraknow_core.gradient_sums import GradientSums
+from paraknow_core.layers import learned_positions
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.sensitivity_checkpoint import SensitivityCheckpoint, run_fingerprint
 from paraknow_core.sensitivity_maps import score_table, write_maps, write_score_table
@@ -82,8 +83,8 @@ def accumulate(
         head has no map of its own: the embedding's has the gradient of both uses.
 
     Raises:
-        DataError: if there is no sample, or one has no answer token or a token outside the
-            vocabulary; names its number.
+        DataError: if there is no sample, or one has no answer token, a token outside the
+            vocabulary or more tokens than there are learned positions; names its number.
         NumericsError: if a loss or gradient is NaN or infinite, with the sample and parameter; or
             if the model is in float16, whose gradients underflow below 6e-8 without loss scaling.
     """
@@ -143,13 +144,18 @@ def _check(model: "PreTrainedModel", samples: Sequence[TokenisedExample]) -> Non
         )
     if not samples:
         raise DataError("Sensitivity needs at least one sample; there is none.")
-    rows = int(model.config.vocab_size)
+    rows, longest = int(model.config.vocab_size), learned_positions(model)
     for number, sample in enumerate(samples):
         ids, labels = sample.input_ids, sample.labels
         if len(ids) != len(labels):
             raise DataError(
                 f"Sample {number} has {len(ids)} input_ids and {len(labels)} labels; it needs one "
                 "label for each token."
+            )
+        if longest is not None and len(ids) > longest:
+            raise DataError(
+                f"Sample {number} has {len(ids)} tokens, but this model has only {longest} "
+                "positions. Lower the cut-off."
             )
         if all(label == NO_LOSS for label in labels[1:]):
             raise DataError(

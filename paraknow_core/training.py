@@ -20,6 +20,7 @@ from paraknow_core.adapter_files import CONFIG, WEIGHTS, Adapter, read_adapter, 
 from paraknow_core.adapters import combine
 from paraknow_core.anchor import read_trained, recompute_activations, trainable_model
 from paraknow_core.examples import TokenisedExample
+from paraknow_core.layers import learned_positions
 from paraknow_core.load_back import LoadBack, probe, prove
 from paraknow_core.models import load_model
 from paraknow_core.progress import Progress, no_progress
@@ -214,10 +215,13 @@ def _train(
     """Train from the newest complete checkpoint, or from the start point."""
     from paraknow_core.training_loop import Watch, run_trainer
 
-    vocab_size = student.get_input_embeddings().num_embeddings
-    check_examples(train, vocab_size=vocab_size, name="train")
+    limits = {
+        "vocab_size": student.get_input_embeddings().num_embeddings,
+        "positions": learned_positions(student),
+    }
+    check_examples(train, name="train", **limits)
     if validation is not None:
-        check_examples(validation, vocab_size=vocab_size, name="validation")
+        check_examples(validation, name="validation", **limits)
     if gradient_checkpointing:
         recompute_activations(student)
     model = trainable_model(student, start, dropout=recipe["dropout"])

@@ -39,17 +39,25 @@ def collate(examples: Sequence[TokenisedExample]) -> dict[str, Tensor]:
     return batch
 
 
-def check_examples(examples: Sequence[TokenisedExample], *, vocab_size: int, name: str) -> None:
+def check_examples(
+    examples: Sequence[TokenisedExample],
+    *,
+    vocab_size: int,
+    name: str,
+    positions: int | None = None,
+) -> None:
     """Refuse examples that cannot be trained on.
 
     Args:
         examples: to check.
         vocab_size: V; token numbers must be below it.
         name: of the split, for the message.
+        positions: how many tokens an example may have; None for any number.
 
     Raises:
         DataError: if there are none, or one has no answer token that can be predicted, labels of
-            another length, or a token number outside 0..V−1. Counts examples from 0.
+            another length, too many tokens, or a token number outside 0..V−1. Counts examples
+            from 0.
     """
     if not examples:
         raise DataError(f"The {name} split has no examples; it needs at least one.")
@@ -59,6 +67,11 @@ def check_examples(examples: Sequence[TokenisedExample], *, vocab_size: int, nam
             raise DataError(
                 f"Example {index} of the {name} split has {len(ids)} tokens but {len(labels)} "
                 "labels; give one label a token."
+            )
+        if positions is not None and len(ids) > positions:
+            raise DataError(
+                f"Example {index} of the {name} split has {len(ids)} tokens, but this model has "
+                f"only {positions} positions. Lower the cut-off length to {positions}."
             )
         if all(label == NO_LOSS for label in labels[1:]):
             raise DataError(

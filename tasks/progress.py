@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 logger = logging.getLogger("paraknow")
@@ -70,3 +71,15 @@ def in_task_run() -> bool:
     from prefect.context import TaskRunContext
 
     return TaskRunContext.get() is not None
+
+
+def tell_wait(label: str) -> Callable[[float], None]:
+    """Return what says now and then that another process is computing this very step."""
+    told = [0.0]
+
+    def tell(seconds: float) -> None:
+        if seconds >= told[0]:
+            told[0] = seconds + 15
+            logger.info("%s: waiting for another run that computes it (%.0f s)", label, seconds)
+
+    return tell

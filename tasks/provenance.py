@@ -3,46 +3,85 @@
 import functools
 import importlib.metadata
 import platform
-from pathlib import Path
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
-import artifacts
-import paraknow_core
-import tasks
-from artifacts.digests import digest_bytes
+from tasks.sources import Sources, present
 
 LIBRARIES = (
+    "accelerate",
+    "datasets",
+    "lm_eval",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "peft",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "tokenizers",
     "torch",
     "transformers",
-    "peft",
-    "accelerate",
-    "safetensors",
-    "lm_eval",
-    "scipy",
-    "numpy",
 )
+"""Whose versions can change the bytes of an output."""
+
+ABSENT = "not installed"
 
 
 @functools.cache
-def code_digest() -> str:
-    """Return one digest over every source file of the core, the steps and the store."""
-    listing = []
-    for package in (paraknow_core, tasks, artifacts):
-        root = Path(str(package.__file__)).parent
-        for path in sorted(root.rglob("*.py")):
-            listing.append(
-                f"{root.name}/{path.relative_to(root)} {digest_bytes(path.read_bytes())}"
-            )
-    return digest_bytes("\n".join(listing).encode())
+def library_version(name: str) -> str:
+    """Return an installed library's version, without importing it."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ABSENT
 
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Return versions, code digest and platform, as plain JSON values."""
+    """Return versions and platform, as plain JSON values."""
     return {
-        "paraknow": importlib.metadata.version("paraknow"),
-        "code": code_digest(),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "paraknow": library_version("paraknow"),
+        "libraries": {name: library_version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def code_of(compute: Callable[..., Any], sources: Sources | None = None) -> dict[str, Any]:
+    """Return which code a computation reaches, as plain JSON values.
+
+    Args:
+        compute: a step's function.
+        sources: where the code is read; None: what this process runs.
+
+    Returns:
+        The function, and for each module digests of its file (which tells fast that nothing
+        changed) and of what of it is reached (which tells whether a change matters).
+    """
+    sources = sources or present()
+    module, name = compute.__module__, compute.__qualname__
+    found = sources.reached(module, name).modules
+    return {
+        "function": f"{module}:{name}",
+        "modules": {
+            each: {"file": sources.file_digest(each), "reached": digest}
+            for each, digest in found.items()
+        },
+    }
+
+
+class Clock:
+    """When a computation began, from when this is made, and when it ended."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC)
+
+    def read(self, seconds: float) -> dict[str, Any]:
+        """Return begin, end and the seconds that it computed, as plain JSON values."""
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+        }

@@ -10,6 +10,8 @@ from artifacts.locations import default_store_root
 from artifacts.store import Store
 from tasks.identity import StepConfig
 
+DriftMode = Literal["warn", "strict", "rebuild"]
+
 
 class RunConfig(StepConfig):
     """Execution only: the same settings elsewhere give the same keys and meet the same results."""
@@ -35,6 +37,12 @@ class RunConfig(StepConfig):
         le=4096,
         title="Threads",
         description="Torch threads a step; 0: one per available core.",
+    )
+    drift: DriftMode = Field(
+        "warn",
+        title="Drift",
+        description="Stored results that other code or library versions made are used with a "
+        "warning (warn), refused (strict), or computed again into a new generation (rebuild).",
     )
 
     def open_store(self) -> Store:

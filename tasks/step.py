@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,16 +16,18 @@ from artifacts.errors import UnknownKeyError
 from artifacts.keys import KeyPayload
 from artifacts.names import Digest, StepKey
 from artifacts.pins import in_use
+from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import HubUnreachableError, ParaknowError
+from tasks.drift import must_rebuild, tell_rebuilt
 from tasks.estimates import Estimate, Foreseen
 from tasks.identity import StepConfig, identity_of
-from tasks.progress import StepProgress, logger
-from tasks.provenance import environment
+from tasks.progress import StepProgress, logger, tell_wait
+from tasks.provenance import Clock, code_of, environment
 from tasks.refs import Ref
 from tasks.run import RunConfig
-from tasks.workers import compute_step
+from tasks.workers import compute_step, threads_of
 
 C = TypeVar("C", bound=StepConfig)
 Facts = dict[str, Any]
@@ -163,6 +164,7 @@ def run_step(
         run: store, device, threads.
 
     Raises:
+        DriftError: in a strict run, if the stored output was made by other code or libraries.
         ParaknowError, StoreError: as the step and the store raise them.
     """
     store = run.open_store()
@@ -170,31 +172,21 @@ def run_step(
     payload = payload_of(step, config=config, inputs=inputs, source=source, run=run)
     key = payload.key()
     record = store.lookup(key)
-    cached = record is not None
-    if record is None:
-        with store.lease(key, on_wait=_tell_wait(label)) as held:
+    drifted = record is not None and must_rebuild(step.compute, record, run.drift, label=label)
+    old = record if drifted else None
+    cached = is_newer(record, old)
+    if record is None or not cached:
+        with store.lease(key, replaces=old, on_wait=tell_wait(label)) as held:
             # Whoever held the lease before us may have published meanwhile.
             record = store.lookup(key)
-            cached = record is not None
-            if record is None:
+            cached = is_newer(record, old)
+            if record is None or not cached:
                 need = Need(step, label, config, inputs, run, source)
-                record = _compute(need, store, payload, adopt=held)
+                record = _compute(need, store, payload, adopt=held, replaces=old)
     ref = ref_of(step, label, record, source, cached=cached)
     verb = "cached" if cached else f"computed in {ref.seconds:.1f} s"
     logger.info("%s: %s, key %s, artifact %s", label, verb, key[:12], ref.tree[:12])
     return ref
-
-
-def _tell_wait(label: str) -> Callable[[float], None]:
-    """Say now and then that another process is computing this very step."""
-    told = [0.0]
-
-    def tell(seconds: float) -> None:
-        if seconds >= told[0]:
-            told[0] = seconds + 15
-            logger.info("%s: waiting for another run that computes it (%.0f s)", label, seconds)
-
-    return tell
 
 
 @dataclass(frozen=True)
@@ -220,34 +212,59 @@ class Need(Generic[C]):
         progress = StepProgress(self.label)
         return Job(self.config, folders, locations, out, resume, self.run, progress)
 
+    def compute(self, job: Job[C]) -> tuple[Facts, float]:
+        """Compute where the step belongs; returns its facts and the seconds that it computed."""
+        step = self.step
+        device = str(step.numerics(self.config, self.run).get("device", "cpu"))
+        facts, seconds = compute_step(
+            step.compute, job, threaded=step.threaded, own_process=step.own_process, device=device
+        )
+        job.progress.finish()
+        return facts, seconds
 
-def _compute(need: Need[Any], store: Store, payload: KeyPayload, *, adopt: bool) -> Record:
+    def origin(self) -> dict[str, Any]:
+        """Return what computing it again takes, as plain JSON values."""
+        return {
+            "label": self.label,
+            "config": self.config.model_dump(mode="json"),
+            "device": self.run.device,
+            "threads": threads_of(self.run),
+            "code": code_of(self.step.compute),
+            "location": self.source.location,
+            "inputs": {
+                role: {
+                    "step": ref.step,
+                    "key": ref.key,
+                    "digest": ref.tree,
+                    "location": ref.location,
+                }
+                for role, ref in self.inputs.items()
+            },
+        }
+
+
+def _compute(
+    need: Need[Any], store: Store, payload: KeyPayload, *, adopt: bool, replaces: Record | None
+) -> Record:
     store.check_writable()
     key = payload.key()
     logger.info("%s: computing, key %s", need.label, key[:12])
     work = store.workdir(key, adopt=adopt)
     with in_use(store, (ref.key for ref in need.inputs.values())):
-        return _compute_in(work, need, store, payload)
+        record = _compute_in(work, need, store, payload, replaces)
+    if replaces is not None:
+        tell_rebuilt(need.label, replaces, record)
+    return record
 
 
-def _compute_in(work: Path, need: Need[Any], store: Store, payload: KeyPayload) -> Record:
+def _compute_in(
+    work: Path, need: Need[Any], store: Store, payload: KeyPayload, replaces: Record | None
+) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
-    started, step = datetime.now(UTC), need.step
-    device = str(step.numerics(need.config, need.run).get("device", "cpu"))
-    facts, seconds = compute_step(
-        step.compute, job, threaded=step.threaded, own_process=step.own_process, device=device
-    )
-    job.progress.finish()
-    provenance = environment() | {
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-        "inputs": {
-            role: {"step": ref.step, "key": ref.key, "digest": ref.tree}
-            for role, ref in need.inputs.items()
-        },
-    }
-    record = store.publish(payload, job.out, facts=facts, provenance=provenance)
+    clock = Clock()
+    facts, seconds = need.compute(job)
+    provenance = environment() | clock.read(seconds) | need.origin()
+    record = store.publish(payload, job.out, facts=facts, provenance=provenance, replaces=replaces)
     store.discard_work(work)
     return record
 

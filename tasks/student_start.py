@@ -20,12 +20,6 @@ _ALL_ROLES = ExtractConfig().roles
 class StartOptionsConfig(StepConfig):
     """The methods' own settings; each is used by the method that it is named after."""
 
-    pissa_iterations: int = Field(
-        0,
-        ge=0,
-        title="PiSSA: iterations",
-        description="Of PEFT's fast randomised SVD; 0: the exact one.",
-    )
     corda_mode: Literal["ipm", "kpm"] = Field(
         "ipm",
         title="CorDA: mode",

@@ -10,6 +10,7 @@ from typing import Any
 
 from paraknow_core.progress import Progress
 from tasks.child import Worker, run_in_child
+from tasks.run import RunConfig
 
 
 class WorkerPool:
@@ -69,6 +70,13 @@ def worker_pool(pool: WorkerPool) -> Iterator[WorkerPool]:
         pool.close()
 
 
+def threads_of(run: RunConfig) -> int:
+    """Return the torch threads of a step: as set, or this machine's cores shared by the slots."""
+    pool = _ACTIVE.get()
+    slots = pool.cpu if pool is not None else 1
+    return run.threads or max(1, run.thread_count() // slots)
+
+
 def compute_step(
     compute: Callable[[Any], Any], job: Any, *, threaded: bool, own_process: bool, device: str
 ) -> tuple[Any, float]:
@@ -84,11 +92,9 @@ def compute_step(
     Raises:
         ParaknowError: as the step raises it; a ChildError if its process died.
     """
-    pool, threads = _ACTIVE.get(), job.run.thread_count()
+    pool, threads = _ACTIVE.get(), threads_of(job.run)
     arguments = {"compute": compute, "job": replace(job, progress=None)}
     if pool is not None and (threaded or own_process):
-        if not job.run.threads:
-            threads = max(1, threads // pool.cpu)
         with pool.worker(device) as worker:
             return _pair(worker.run(_compute, progress=job.progress, threads=threads, **arguments))
     if own_process:

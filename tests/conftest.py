@@ -1,5 +1,7 @@
 import pytest
 
+pytest_plugins = ["support.figures"]
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):

@@ -43,6 +43,7 @@ def test_what_is_acknowledged_is_durable_and_no_record_comes_before_its_objects(
     assert syncs_after_the_mark(memory) == SYNCS
 
 
+@pytest.mark.figures(faults=1)
 @pytest.mark.parametrize("number", range(1, SYNCS + 1))
 def test_without_any_one_fsync_a_promise_is_broken(memory, number):
     model = publish(memory, f"without-fsync-{number}")
@@ -50,11 +51,13 @@ def test_without_any_one_fsync_a_promise_is_broken(memory, number):
     assert len(model.broken) > 0
 
 
+@pytest.mark.figures(faults=1)
 def test_a_record_before_its_objects_breaks_a_promise(memory):
     model = publish(memory, "record-first")
     assert any("came after its record" in said for said in model.broken)
 
 
+@pytest.mark.figures(kills=1)
 @pytest.mark.parametrize("number", range(1, SYNCS + 1))
 def test_the_next_publisher_makes_durable_what_a_killed_one_left_unsynced(memory, number):
     """Killed before its n-th fsync; whoever finds its objects or record must sync their names."""

@@ -4,12 +4,12 @@ import multiprocessing as mp
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disk import small_disk
 from support.results import payload
 from support.store_children import (
     CONTENTS,
@@ -51,6 +51,7 @@ def finish(*processes: mp.process.BaseProcess) -> None:
         assert process.exitcode == 0
 
 
+@pytest.mark.figures(faults=60)
 def test_nothing_dangles_when_collections_race_dedupe_hits(root):
     count, stop, results, collected = 30, SPAWN.Event(), SPAWN.Queue(), SPAWN.Queue()
     collector = start(collect_many, root, stop, collected)
@@ -70,6 +71,7 @@ def test_nothing_dangles_when_collections_race_dedupe_hits(root):
     assert verify(store) == []
 
 
+@pytest.mark.figures(faults=25)
 def test_a_reader_finishes_or_gets_a_clean_miss(root):
     stop, results = SPAWN.Event(), SPAWN.Queue()
     reader = start(read_many, root, stop, results)
@@ -86,6 +88,7 @@ def test_a_reader_finishes_or_gets_a_clean_miss(root):
     assert verify(store) == []
 
 
+@pytest.mark.figures(kills=12)
 def test_a_collection_killed_anywhere_leaves_a_sound_store(root):
     """Pinned results stay whole; the others are there whole or gone; the next one cleans up."""
     store, draw = Store.open(root), random.Random(0)
@@ -93,8 +96,9 @@ def test_a_collection_killed_anywhere_leaves_a_sound_store(root):
     pin(store, "mine", pinned.key)
     inside = 0
     for _round in range(12):
-        process = start(collect_all, root)
-        time.sleep(0.7)  # the child's start
+        ready = SPAWN.Event()
+        process = start(collect_all, root, ready)
+        assert ready.wait(60)
         for rank in range(60):
             store.publish(payload(rank), {"a": content(rank), "own": b"%d" % rank})
         time.sleep(draw.uniform(0, 0.03))
@@ -110,6 +114,7 @@ def test_a_collection_killed_anywhere_leaves_a_sound_store(root):
     assert inside > 0, "no kill met a collection at work: this test tested nothing"
 
 
+@pytest.mark.figures(kills=1)
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 def test_what_a_live_run_reads_stays_until_the_run_is_killed(root, stopped):
     store, ready = Store.open(root), SPAWN.Event()
@@ -130,21 +135,12 @@ def test_what_a_live_run_reads_stays_until_the_run_is_killed(root, stopped):
 
 
 @pytest.fixture
-def full_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 3 MB; skips where none may be mounted."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=755", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command; collecting on a full disk was NOT tested")
-    if done.returncode:
-        pytest.skip(f"may not mount a tmpfs ({done.stderr.strip()}); NOT tested")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", 3) as disk:
+        yield disk
 
 
+@pytest.mark.figures(faults=3)
 def test_a_full_disk_is_collected_and_then_takes_new_results(full_disk):
     store = Store.open(full_disk / "store")
     old = store.publish(payload(1), {"a": b"o" * 500_000})

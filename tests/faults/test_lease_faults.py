@@ -19,7 +19,7 @@ from support.strace import ENVIRONMENT
 from artifacts.store import Store
 from artifacts.verify import verify
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.figures(faults=1)]
 
 PATIENCE = 10 * worker.DURATION
 
@@ -103,6 +103,7 @@ def off_by(days: str) -> list[str]:
     return ["faketime", "-f", f"{days}d"]
 
 
+@pytest.mark.figures(kills=1)
 def test_a_killed_holder_is_taken_over_from(memory, start):
     holder = start("holder")
     holder.heard("computing")
@@ -167,6 +168,7 @@ def test_a_clock_off_by_days_neither_breaks_a_lease_nor_keeps_one(memory, start,
     assert result_of(memory) == (tree, b"holder")
 
 
+@pytest.mark.figures(kills=1, faults=1)
 @pytest.mark.parametrize("days", ["-3", "+3"])
 def test_a_killed_holder_whose_clock_was_off_is_taken_over_from(memory, start, days):
     holder = start("holder", *off_by(days))

@@ -42,6 +42,7 @@ def fresh(disk: LoopDisk, name: str) -> Path:
     return disk.folder / name
 
 
+@pytest.mark.figures(faults=3)
 def test_everything_acknowledged_is_there_after_a_power_cut(disk):
     require_strace()
     for number in range(3):
@@ -53,7 +54,7 @@ def test_everything_acknowledged_is_there_after_a_power_cut(disk):
         assert verify(Store.open(folder / "store")) == []
 
 
-def test_a_power_cut_before_any_sync_rename_or_link_leaves_no_damage_and_heals(disk):
+def test_a_power_cut_before_any_sync_rename_or_link_leaves_no_damage_and_heals(disk, figures):
     require_strace()
     folder = fresh(disk, "whole")
     done = run_traced(folder, mutant("none"), "-e", f"trace=access,{','.join(CUT_BEFORE)}")
@@ -80,8 +81,10 @@ def test_a_power_cut_before_any_sync_rename_or_link_leaves_no_damage_and_heals(d
         assert content(folder / "store") == publisher.CONTENT, (name, number)
         assert verify(Store.open(folder / "store")) == []
         shutil.rmtree(folder)
+    figures(kills=len(points), faults=2 * len(points))
 
 
+@pytest.mark.figures(faults=1)
 def test_without_the_files_fsyncs_a_power_cut_loses_what_was_acknowledged(disk):
     """The mutation that this disk shows by itself; tests/faults/test_durability.py has them all."""
     require_strace()

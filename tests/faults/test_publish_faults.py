@@ -4,17 +4,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import blake3
 import pytest
 from support import publisher
+from support.disk import small_disk
+from support.strace import lay_out, require_strace, run_traced
 
-import artifacts
+from artifacts.errors import StoreFullError, StoreReadOnlyError
 from artifacts.store import Store
 from artifacts.verify import verify
 
@@ -24,14 +25,7 @@ pytestmark = pytest.mark.faults
 CHANGING = ("openat", "write", "fchmod", "fsync", "mkdir", "rename", "link", "symlink", "unlink")
 READING = ("newfstatat", "readv", "read", "getdents64", "readlink", "statfs")
 ERRORS = ("EIO", "ENOSPC", "EDQUOT", "EROFS")
-PATHS = [Path(artifacts.__file__).parents[1], Path(blake3.__file__).parents[1]]
-ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join(map(str, PATHS)),
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PATH": os.environ["PATH"],
-    "HOME": "/nonexistent",
-}
+SCRIPT = [publisher.__file__, "store", "outside", "warm"]
 
 
 class Point(NamedTuple):
@@ -41,33 +35,13 @@ class Point(NamedTuple):
     number: int
 
 
-def run_publisher(folder: Path, *trace: str) -> subprocess.CompletedProcess[str]:
-    """Run one publish under strace against a new store in ``folder``."""
-    (folder / "outside").write_bytes(publisher.CONTENT["sub/copied.bin"])
-    for name in ("store", "warm"):
-        Store.open(folder / name)
-    script = [sys.executable, "-S", publisher.__file__, "store", "outside", "warm"]
-    command = ["strace", "-f", "-o", "trace", *trace, *script]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory) -> list[Point]:
     """Every system call of an undisturbed publish, in order; skips where none can be traced."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed; the publish faults were NOT tested")
+    require_strace()
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = run_publisher(folder, "-e", f"trace=access,{','.join(CHANGING + READING)}")
-    if "ptrace" in done.stderr.lower():
-        pytest.skip(f"strace may not trace here ({done.stderr[:200]}); NOT tested")
+    lay_out(folder)
+    done = run_traced(folder, SCRIPT, "-e", f"trace=access,{','.join(CHANGING + READING)}")
     assert (done.returncode, done.stdout) == (0, "acknowledged\n"), done.stderr
     return points_between_marks((folder / "trace").read_text())
 
@@ -90,9 +64,9 @@ def points_between_marks(trace: str) -> list[Point]:
 def inject(
     folder: Path, point: Point, what: str, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    folder.mkdir()
+    lay_out(folder)
     fault = f"inject={point.name}:{what}:when={point.number}"
-    return run_publisher(folder, *options, "-e", f"trace={point.name}", "-e", fault)
+    return run_traced(folder, SCRIPT, *options, "-e", f"trace={point.name}", "-e", fault)
 
 
 def check_promises(root: Path, *, acknowledged: bool) -> None:
@@ -126,7 +100,9 @@ def failures(tasks, check) -> list[str]:
         return [said for said in pool.map(attempt, tasks) if said]
 
 
-def test_a_publish_killed_before_any_change_leaves_no_damage_and_a_rerun_heals(calls, memory):
+def test_a_publish_killed_before_any_change_leaves_no_damage_and_a_rerun_heals(
+    calls, memory, figures
+):
     points = [point for point in calls if point.name in CHANGING]
     assert len(points) > 40
 
@@ -138,9 +114,10 @@ def test_a_publish_killed_before_any_change_leaves_no_damage_and_a_rerun_heals(c
         shutil.rmtree(folder)
 
     assert failures(points, check) == []
+    figures(kills=len(points))
 
 
-def test_a_publish_met_by_an_error_says_what_it_is_and_leaves_no_damage(calls, memory):
+def test_a_publish_met_by_an_error_says_what_it_is_and_leaves_no_damage(calls, memory, figures):
     """Each call gets one of the four errors in turn; those that only read are sampled."""
     points = [p for p in calls if p.name in CHANGING]
     points += [p for p in calls if p.name in READING][::5]
@@ -161,6 +138,7 @@ def test_a_publish_met_by_an_error_says_what_it_is_and_leaves_no_damage(calls, m
 
     assert failures(tasks, check) == []
     assert len(refused) > len(points) // 4
+    figures(faults=len(points))
 
 
 def check_message(said: str, point: Point, error: str, root: Path) -> None:
@@ -173,28 +151,17 @@ def check_message(said: str, point: Point, error: str, root: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 5 MB; skips where none may be mounted."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=5m,mode=755", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command; the full and read-only disk were NOT tested")
-    if done.returncode:
-        pytest.skip(f"may not mount a tmpfs ({done.stderr.strip()}); NOT tested")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", 5) as disk:
+        yield disk
 
 
-def test_a_full_disk_is_told_with_the_space_left_and_reading_goes_on(small_disk):
-    from artifacts.errors import StoreFullError
-
-    store = Store.open(small_disk / "store")
+@pytest.mark.figures(faults=1)
+def test_a_full_disk_is_told_with_the_space_left_and_reading_goes_on(disk):
+    store = Store.open(disk / "store")
     first = store.publish(publisher.PAYLOAD, {"a": b"a" * 1000})
     large = publisher.PAYLOAD.__class__(step="large", version=1, config={}, inputs={})
-    with pytest.raises(StoreFullError, match=rf"{small_disk}.*bytes free"):
+    with pytest.raises(StoreFullError, match=rf"{disk}.*bytes free"):
         store.publish(large, {"b": os.urandom(6_000_000)})
     assert list((store.root / "tmp").iterdir()) == []
     assert Store.open(store.root).lookup(first.key) == first
@@ -202,19 +169,18 @@ def test_a_full_disk_is_told_with_the_space_left_and_reading_goes_on(small_disk)
     assert store.publish(large, {"b": b"less"}).step == "large"
 
 
-def test_a_disk_mounted_read_only_is_read_and_refuses_before_the_work(small_disk):
-    from artifacts.errors import StoreReadOnlyError
-
-    store = Store.open(small_disk / "store")
+@pytest.mark.figures(faults=3)
+def test_a_disk_mounted_read_only_is_read_and_refuses_before_the_work(disk):
+    store = Store.open(disk / "store")
     record = store.publish(publisher.PAYLOAD, {"a": b"a"})
     store.tree_path(record)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     reader = Store.open(store.root)
     assert reader.lookup(record.key) == record
     assert (reader.tree_path(record) / "a").read_bytes() == b"a"
     with reader.lease(record.key, wait=0) as held:
         assert not held
-    with pytest.raises(StoreReadOnlyError, match=str(small_disk)):
+    with pytest.raises(StoreReadOnlyError, match=str(disk)):
         reader.check_writable()
-    with pytest.raises(StoreReadOnlyError, match=str(small_disk)):
+    with pytest.raises(StoreReadOnlyError, match=str(disk)):
         reader.publish(publisher.PAYLOAD, {"b": b"b"}, replaces=record)

@@ -46,7 +46,9 @@ def points(memory: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
-def test_a_read_error_is_retried_or_told_and_nothing_is_quarantined(memory, points, lasting):
+def test_a_read_error_is_retried_or_told_and_nothing_is_quarantined(
+    memory, points, lasting, figures
+):
     assert {name for name, _ in points} == set(CALLS)
     chosen = points[::2] if lasting else points[1::2]
     told = 0
@@ -65,3 +67,4 @@ def test_a_read_error_is_retried_or_told_and_nothing_is_quarantined(memory, poin
         assert list((memory / "store" / "quarantine").iterdir()) == []
     assert Store.open(memory / "store").lookup(publisher.PAYLOAD.key()) is not None
     assert told >= len(chosen) // 2 if lasting else told == 0
+    figures(faults=len(chosen))

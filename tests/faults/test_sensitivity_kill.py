@@ -15,7 +15,7 @@ from paraknow_core.examples import TokenisedExample
 from paraknow_core.models import load_model
 from paraknow_core.sensitivity import accumulate
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1)]
 
 # Where a process kills itself, at which call of it, and how many samples are then safe.
 DEATHS = [

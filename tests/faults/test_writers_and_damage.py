@@ -17,7 +17,7 @@ WRITERS = 3
 
 
 @pytest.mark.parametrize("dies", [None, KEYS // 2], ids=["all live", "one is killed"])
-def test_writers_of_one_key_agree_on_one_record(tmp_path, dies):
+def test_writers_of_one_key_agree_on_one_record(tmp_path, dies, figures):
     root = Store.open(tmp_path / "store").root
     context = mp.get_context("spawn")
     # A queue for each: a killed process may leave a shared one locked.
@@ -43,6 +43,7 @@ def test_writers_of_one_key_agree_on_one_record(tmp_path, dies):
     assert counted >= KEYS * (WRITERS - 1)
     assert verify(store) == []
     assert in_quarantine(store) == []
+    figures(kills=int(dies is not None), faults=KEYS)
 
 
 def flips(path: Path) -> list[Callable[[bytes], bytes]]:
@@ -60,7 +61,7 @@ def flips(path: Path) -> list[Callable[[bytes], bytes]]:
 
 
 @pytest.mark.parametrize("victim", ["file", "tree", "record"])
-def test_no_flipped_bit_and_no_truncation_is_ever_returned(memory, victim):
+def test_no_flipped_bit_and_no_truncation_is_ever_returned(memory, victim, figures):
     store = Store.open(memory / "store")
     record = store.publish(payload(), {"a": b"the bytes of a result"})
     path = {
@@ -87,3 +88,4 @@ def test_no_flipped_bit_and_no_truncation_is_ever_returned(memory, victim):
             assert healed.tree == record.tree
         assert Store.open(store.root).lookup(record.key) == record
     assert verify(store) == []
+    figures(faults=len(damages))

@@ -1,13 +1,7 @@
 """A real server on SQLite, a real worker, real subprocesses: deploy, run, schedule, reuse."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,110 +9,16 @@ import httpx
 import pytest
 import yaml
 from support.pair import pair_settings, write_pair
+from support.site import Site
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
-
-PROJECT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Site:
-    """One Prefect installation of its own: server, pool, worker."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.api = f"http://127.0.0.1:{self.port}/api"
-        self.processes: list[subprocess.Popen[bytes]] = []
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        self.environment = kept | {
-            "PREFECT_HOME": str(folder / "home"),
-            "PREFECT_API_URL": self.api,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
-            "OMP_NUM_THREADS": "1",
-        }
-
-    def start(self, *command: str) -> None:
-        with (self.folder / f"{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(BIN / "prefect"), *command],
-                env=self.environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.processes.append(process)
-
-    def call(self, *command: str, cwd: Path = PROJECT) -> str:
-        done = subprocess.run(
-            [str(BIN / "prefect"), "--no-prompt", *command],
-            env=self.environment,
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        return httpx.post(f"{self.api}/{path}", json=body, timeout=30).raise_for_status().json()
-
-    def wait(self, what: str, found: Callable[[], Any], seconds: float = 240) -> Any:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            try:
-                if result := found():
-                    return result
-            except httpx.TransportError:
-                pass
-            time.sleep(1)
-        logs = "\n".join(p.read_text()[-3000:] for p in sorted(self.folder.glob("*.log")))
-        pytest.fail(f"{what} did not come within {seconds} s\n{logs}")
-
-    def flow_runs(self, deployment: str) -> list[dict[str, Any]]:
-        body = {"deployments": {"name": {"any_": [deployment]}}, "sort": "START_TIME_ASC"}
-        runs: list[dict[str, Any]] = self.post("flow_runs/filter", body)
-        return runs
-
-    def task_runs(self, flow_run: str, count: int) -> dict[str, dict[str, Any]]:
-        """The run's tasks; the server writes their last states down a moment after the flow's."""
-        body = {"flow_runs": {"id": {"any_": [flow_run]}}, "limit": 200}
-
-        def ended() -> dict[str, dict[str, Any]] | None:
-            runs = {run["name"]: run for run in self.post("task_runs/filter", body)}
-            done = [run for run in runs.values() if run["state_type"] == "COMPLETED"]
-            return runs if len(done) == count else None
-
-        runs: dict[str, dict[str, Any]] = self.wait(f"{count} finished tasks", ended, 60)
-        return runs
-
-    def stop(self) -> None:
-        for process in reversed(self.processes):  # the worker before the server
-            os.killpg(process.pid, signal.SIGTERM)  # with the flow runs that a worker has started
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("site"))
     try:
-        site.start("server", "start", "--host", "127.0.0.1", "--port", str(site.port))
-        site.wait("the server", lambda: httpx.get(f"{site.api}/health").status_code == 200)
+        site.start_server()
         site.call("work-pool", "create", "paraknow", "--type", "process", "--overwrite")
         site.call("deploy", "--all", "--prefect-file", "deployments.yaml")
         site.start("worker", "start", "--pool", "paraknow", "--limit", "1")

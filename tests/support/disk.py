@@ -1,10 +1,12 @@
-"""An ext4 file system of its own on a loop device, whose power can be cut."""
+"""File systems of a test's own: a small one, and an ext4 one whose power can be cut."""
 
+import contextlib
 import fcntl
 import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,28 @@ import pytest
 # include/uapi/linux/fs.h: FS_IOC_SHUTDOWN; 2 drops what is in memory, the journal's too.
 FS_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of so many MB on a new folder; skips, visibly, where none may be mounted."""
+    folder.mkdir()
+    size = f"size={megabytes}m,mode=755"
+    try:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no mount command; a full or read-only disk was NOT tested")
+    if done.returncode:
+        pytest.skip(f"may not mount a tmpfs ({done.stderr.strip()}); NOT tested")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 class LoopDisk:

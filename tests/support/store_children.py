@@ -49,8 +49,11 @@ def collect_many(root: Path, stop: Event, results: Queue) -> None:
     results.put(objects)
 
 
-def collect_all(root: Path) -> None:
+def collect_all(root: Path, ready: Event) -> None:
+    """Collect everything again and again, until killed."""
     store = Store.open(root)
+    collect(store, HARSH_ALL)
+    ready.set()
     while True:
         collect(store, HARSH_ALL)
 

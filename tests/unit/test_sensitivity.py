@@ -46,8 +46,9 @@ def test_small_tiles_change_nothing_but_rounding(tmp_path, monkeypatch):
     assert_close(maps, naive(load_model(folder), samples()), 2e-5)
 
 
-def test_bf16_on_disk_in_both_compute_dtypes(tmp_path):
-    folder = tiny_model(tmp_path, dtype=torch.bfloat16)
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_bf16_on_disk_in_both_compute_dtypes(tmp_path, family):
+    folder = tiny_model(tmp_path, family, dtype=torch.bfloat16)
     reference = naive(load_model(folder), samples())
     assert_close(accumulate(load_model(folder), samples()), reference, 2e-5)
     maps = accumulate(load_model(folder, dtype=torch.bfloat16), samples())

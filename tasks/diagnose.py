@@ -1,0 +1,162 @@
+"""Look at a pair without judging it: how a start point lies against the weights, and how alike the
+layers of teacher and student are. Two steps, as the second is shared by every method of a pair.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import Field
+
+from paraknow_core.data import read_split
+from paraknow_core.errors import DataError
+from paraknow_core.examples import Example
+from tasks.acquire_model import load_architecture
+from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.files import read_json, write_json
+from tasks.identity import StepConfig, execution
+from tasks.run import RunConfig
+from tasks.step import Facts, Job, Step
+
+DIAGNOSTICS = "diagnostics.json"
+LIKENESS = "likeness.json"
+ESTIMATOR = "debiased linear CKA"
+
+
+class DiagnoseConfig(StepConfig):
+    """Nothing to set."""
+
+
+class LikenessConfig(StepConfig):
+    """On what the layers of teacher and student are compared."""
+
+    texts: int = Field(
+        256, ge=4, title="Texts", description="Of the validation split, or of the seeds without it."
+    )
+    cutoff: int = Field(512, ge=8, title="Cut-off", description="Tokens kept of each text.")
+    compute_dtype: Literal["float32", "bfloat16"] = Field("float32", title="Compute dtype")
+    batch_size: int = execution(8, ge=1, title="Batch size", description="Texts at once.")
+
+
+def _compute(job: Job[DiagnoseConfig]) -> Facts:
+    """Measure ‖B₀A₀‖/‖W‖ and the cosine of B₀A₀ with W for every module of a start point."""
+    from paraknow_core.adapter_files import read_adapter
+    from paraknow_core.checkpoints import Checkpoint
+    from paraknow_core.diagnostics import start_fact
+
+    adapter = read_adapter(job.inputs["start"])
+    architecture = load_architecture(job.inputs["student"])
+    places = {t.name.removesuffix(".weight"): t for t in architecture.tensors}
+    modules = []
+    with Checkpoint(job.locations["student"]) as student:
+        for done, (module, (a_RN, b_MR)) in enumerate(adapter.factors.items()):
+            job.progress(done, len(adapter.factors), module)
+            place = places[module]
+            fact = start_fact(student.read(place.name), b_MR, a_RN, scale=adapter.scale)
+            where = {"module": module, "role": str(place.role), "layer": place.layer}
+            modules.append(where | asdict(fact))
+    write_json(job.out / DIAGNOSTICS, {"modules": modules})
+    cosines = [abs(m["cosine"]) for m in modules if m["cosine"] is not None]
+    return {"modules": len(modules), "cosine_greatest": max(cosines, default=None)}
+
+
+def _compare(job: Job[LikenessConfig]) -> Facts:
+    """Compare every layer of the student with every layer of the teacher by linear CKA."""
+    from paraknow_core.diagnostics import linear_cka
+
+    examples = _examples(job)
+    students, teachers = _states(job, "student", examples), _states(job, "teacher", examples)
+    matrix = linear_cka(students, teachers)
+    found = {"matrix": matrix, "texts": len(examples), "estimator": ESTIMATOR}
+    write_json(job.out / LIKENESS, found)
+    return {"texts": len(examples), "greatest": _greatest(matrix)}
+
+
+def _greatest(matrix: list[list[float | None]]) -> float | None:
+    return max((v for row in matrix for v in row if v is not None), default=None)
+
+
+def _examples(job: Job[LikenessConfig]) -> Sequence[Example]:
+    """Validation rows, which nothing is chosen by here; the seeds where there are none."""
+    rows = read_split(job.inputs["data"] / "validation.parquet")
+    rows = (rows or read_split(job.inputs["data"] / "seeds.parquet"))[: job.config.texts]
+    tokenizers = [
+        read_json(job.inputs[who] / "tokenizer.json")["vocabulary"]
+        for who in ("student", "teacher")
+    ]
+    if tokenizers[0] != tokenizers[1] and any(row.input_ids is not None for row in rows):
+        raise DataError(
+            "The rows are given as token numbers, and teacher and student have different "
+            "tokenizers, so the rows are no common texts. Give the rows as texts."
+        )
+    return rows
+
+
+def _states(job: Job[LikenessConfig], who: str, rows: Sequence[Example]) -> list[Any]:
+    """Load one model, take the mean states of each text, and let go of it."""
+    from paraknow_core.diagnostics import pooled_states
+    from paraknow_core.models import load_model, load_tokenizer, parse_dtype, pick_device
+    from paraknow_core.tokenisation import tokenise_whole
+
+    config, folder = job.config, job.locations[who]
+    tokenizer = load_tokenizer(folder)
+    model = load_model(
+        folder, dtype=parse_dtype(config.compute_dtype), device=pick_device(job.run.device)
+    )
+    return pooled_states(
+        model,
+        [tokenise_whole(row, tokenizer).input_ids[: config.cutoff] for row in rows],
+        ignore=tokenizer.all_special_ids,
+        batch_size=config.batch_size,
+        progress=job.progress,
+    )
+
+
+def _numerics(config: LikenessConfig, run: RunConfig) -> Mapping[str, str | bool]:
+    return {"compute": config.compute_dtype, "device": run.device_type(), "tf32": False}
+
+
+def _estimate(_config: DiagnoseConfig, known: Foreseen) -> Estimate:
+    """One weight at a time; a few hundred bytes a module on disk."""
+    student = known.architecture("student")
+    return Estimate(memory_bytes=2**26, disk_bytes=300 * len(student.tensors))
+
+
+def _estimate_likeness(config: LikenessConfig, known: Foreseen) -> Estimate:
+    """The larger model in memory; two models read every text."""
+    sizes = [known.architecture(who).num_parameters for who in ("student", "teacher")]
+    tokens = tokens_of(known, "validation")
+    return Estimate(
+        memory_bytes=max(sizes) * bytes_each(config.compute_dtype),
+        disk_bytes=100_000,
+        tokens=None if tokens is None else 2 * tokens,
+    )
+
+
+diagnose = Step(
+    name="diagnose",
+    version=1,
+    compute=_compute,
+    reads={
+        "student": ("manifest.json", "architecture.json"),
+        "start": ("adapter_model.safetensors", "adapter_config.json"),
+    },
+    estimate=_estimate,
+    threaded=True,
+    sized_by=("student",),
+)
+
+likeness = Step(
+    name="likeness",
+    version=1,
+    compute=_compare,
+    reads={
+        "student": ("manifest.json", "tokenizer.json"),
+        "teacher": ("manifest.json", "tokenizer.json"),
+        "data": ("validation.parquet", "seeds.parquet"),
+    },
+    numerics=_numerics,
+    estimate=_estimate_likeness,
+    threaded=True,
+    sized_by=("student", "teacher"),
+)

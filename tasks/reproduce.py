@@ -1,0 +1,260 @@
+"""Compute a stored result again, from what its record says, and compare; the store stays as is."""
+
+import copy
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from pydantic import ValidationError
+
+from artifacts.errors import StoreError
+from artifacts.folders import digest_folder
+from artifacts.keys import Absent, diff
+from artifacts.names import StepKey
+from artifacts.pins import in_use
+from artifacts.records import Record
+from artifacts.store import Store
+from paraknow_core.differences import FileComparison, compare_folders
+from paraknow_core.errors import ParaknowError
+from tasks.acquire_model import MODEL_FILES
+from tasks.drift import Drift, drift_of
+from tasks.files import read_json
+from tasks.identity import StepConfig
+from tasks.refs import Ref
+from tasks.run import RunConfig
+from tasks.step import Need, Step, folder_of, payload_of, ref_of
+from tasks.step import Source as StepSource
+from tasks.steps import STEPS
+
+NEEDED = ("config", "device", "threads", "label", "location", "inputs")
+"""What a record's provenance must hold."""
+
+OWN_PLACES: Mapping[str, Mapping[str, str]] = {
+    "acquire-model": {"self": "model"},
+    "acquire-data": {"rows": "rows.path", "test": "test.path"},
+}
+"""Step → role → the setting that says where something from outside the store lies."""
+
+
+class CannotReproduceError(ParaknowError):
+    """A result cannot be computed again here; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What became of computing a result again.
+
+    Attributes:
+        record: the stored result.
+        files: how each file compares.
+        seconds: that it took now.
+        drift: in what the code and libraries differ from those that made it, if they do.
+    """
+
+    record: Record
+    files: list[FileComparison]
+    seconds: float
+    drift: Drift | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether every file has the same bytes."""
+        return all(file.equal for file in self.files)
+
+
+def reproduce(
+    store: Store, record: Record, *, work: Path, locations: Mapping[str, Path] | None = None
+) -> Reproduction:
+    """Compute a stored result again in a folder aside and compare it with what is stored.
+
+    Args:
+        store: that has the result and its inputs.
+        record: of the result.
+        work: an empty folder to compute in; the files stay in its folder ``out``.
+        locations: role → where something from outside the store lies now, where it has moved.
+
+    Raises:
+        CannotReproduceError: if the record does not say enough, an input is gone, or what lies at
+            a place is not what it was.
+    """
+    need = _need(store, record, dict(locations or {}))
+    folders = {role: folder_of(store, ref) for role, ref in need.inputs.items()}
+    began = time.monotonic()
+    job = need.job(folders, work)
+    with in_use(store, [record.key, *(ref.key for ref in need.inputs.values())]):
+        try:
+            need.compute(job)
+        except Exception as error:
+            raise CannotReproduceError(
+                f"Computing {_name(record)} again failed: {type(error).__name__}: {error}"
+            ) from error
+    new = {path.relative_to(job.out).as_posix(): path for path in job.out.rglob("*")}
+    files = compare_folders(
+        {name: store.file_path(record, name) for name in record.files},
+        {name: path for name, path in new.items() if path.is_file()},
+    )
+    seconds = time.monotonic() - began
+    return Reproduction(record, files, seconds, drift_of(need.step.compute, record))
+
+
+def config_type(step: Step[Any]) -> type[StepConfig]:
+    """Return the type of a step's settings: that of the job its computation takes."""
+    job = next(iter(get_type_hints(step.compute).values()))
+    config: type[StepConfig] = get_args(job)[0]
+    return config
+
+
+def _need(store: Store, record: Record, locations: dict[str, Path]) -> Need[Any]:
+    """Put together what the computation was, and prove by its key that it is the same one."""
+    step, made = _step_of(record), _provenance(record)
+    own = OWN_PLACES.get(step.name, {})
+    _check_roles(
+        locations, {**own, **{r: "" for r, said in made["inputs"].items() if said["location"]}}
+    )
+    config = _config(record, step, made["config"], own, locations)
+    inputs = {
+        role: _input(store, record, role, said, locations.get(role))
+        for role, said in made["inputs"].items()
+    }
+    run = _run(store, record, made)
+    try:
+        source = step.source(config, inputs, run)
+        payload = payload_of(step, config=config, inputs=inputs, source=source, run=run)
+    except (ParaknowError, StoreError) as error:
+        hint = "".join(f" If it has moved: --location {role}=PATH." for role in own)
+        raise CannotReproduceError(
+            f"{_name(record)} needs what is not here: {error}{hint}"
+        ) from error
+    if payload.key() != record.key:
+        _refuse_other(record, payload)
+    return Need(step, str(made["label"]), config, inputs, run, source)
+
+
+def _step_of(record: Record) -> Step[Any]:
+    if record.step not in STEPS:
+        raise CannotReproduceError(
+            f"{_name(record)} was made by a step that this version does not have; it has "
+            f"{', '.join(sorted(STEPS))}. Install the version that made it."
+        )
+    return STEPS[record.step]
+
+
+def _provenance(record: Record) -> dict[str, Any]:
+    said: dict[str, Any] = dict(record.provenance)
+    missing = [name for name in NEEDED if name not in said]
+    if missing:
+        raise CannotReproduceError(
+            f"The record of {_name(record)} does not hold what computing it again takes (missing: "
+            f"{', '.join(missing)}): an older version of paraknow made it. Run its transfer in "
+            "another store; what is computed there can be reproduced."
+        )
+    return said
+
+
+def _check_roles(given: Mapping[str, Path], known: Iterable[str]) -> None:
+    names = sorted(known)
+    for role in given:
+        if role not in names:
+            raise CannotReproduceError(
+                f"--location {role}=…: this result has no such place outside the store; it has "
+                f"{', '.join(names) or 'none'}."
+            )
+
+
+def _config(
+    record: Record,
+    step: Step[Any],
+    fields: dict[str, Any],
+    own: Mapping[str, str],
+    locations: Mapping[str, Path],
+) -> StepConfig:
+    fields = copy.deepcopy(fields)
+    for role, place in own.items():
+        if role in locations:
+            *parents, last = place.split(".")
+            below = fields
+            for parent in parents:
+                below = below[parent]
+            below[last] = str(locations[role])
+    try:
+        return config_type(step).model_validate(fields)
+    except ValidationError as error:
+        raise CannotReproduceError(
+            f"The settings of {_name(record)} are not what this version of the step takes: {error}"
+        ) from error
+
+
+def _input(store: Store, record: Record, role: str, said: Any, moved: Path | None) -> Ref:
+    """Return an input as it was, by key and content; a place is checked against its digests."""
+    which = f"{_name(record)} was made from {role} ({said['step']} {said['key'][:12]}), which"
+    found = store.lookup(StepKey(said["key"]))
+    if found is None:
+        raise CannotReproduceError(
+            f"{which} is not in the store {store.root}. Run the transfer that made it again, or "
+            "bring it with `paraknow store import`."
+        )
+    if found.tree != said["digest"]:
+        raise CannotReproduceError(
+            f"{which} was rebuilt since, to other bytes ({found.tree[:12]}, then "
+            f"{said['digest'][:12]}). Reproduce that one, or run the transfer again."
+        )
+    location = ""
+    if said["location"]:
+        location = str(_place(store, found, role, said["location"], moved))
+    return ref_of(_step_of(found), role, found, StepSource(location=location), cached=True)
+
+
+def _place(store: Store, model: Record, role: str, recorded: str, moved: Path | None) -> Path:
+    """Find a model's folder, and prove that its files are those that were digested."""
+    folder = (moved or _built(store, model) or Path(recorded)).expanduser()
+    if not folder.is_dir():
+        raise CannotReproduceError(
+            f"The {role} is no longer at {folder}. Say where it is: --location {role}=PATH."
+        )
+    expected = read_json(store.tree_path(model) / "manifest.json")
+    names = [path.name for pattern in MODEL_FILES for path in folder.glob(pattern)]
+    present = digest_folder(folder, names, stamps=store.stamps)
+    found = {name: str(entry.digest) for name, entry in present.items()}
+    other = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+    if other:
+        raise CannotReproduceError(
+            f"What lies at {folder} is not the {role} that was used: {', '.join(other)} differ or "
+            f"are missing. Give the folder with the same files: --location {role}=PATH."
+        )
+    return folder
+
+
+def _built(store: Store, model: Record) -> Path | None:
+    """Return the folder of a model that a step of this store trained."""
+    match model.provenance.get("inputs"):
+        case {"built": {"key": str(key)}}:
+            found = store.lookup(StepKey(key))
+            return store.tree_path(found) if found is not None else None
+    return None
+
+
+def _run(store: Store, record: Record, made: Mapping[str, Any]) -> RunConfig:
+    device = record.payload.numerics.get("device", made["device"])
+    fields = {"store": str(store.root), "device": device, "threads": made["threads"]}
+    return RunConfig.model_validate(fields)
+
+
+def _refuse_other(record: Record, payload: Any) -> NoReturn:
+    found = [
+        f"{item.field}: {_text(item.a)} then, {_text(item.b)} now"
+        for item in diff(record.payload, payload)
+    ]
+    raise CannotReproduceError(
+        f"What {_name(record)} would be computed from is not what it was made from: "
+        f"{'; '.join(found)}. Give the same files (--location), or install what made it."
+    )
+
+
+def _text(value: object) -> str:
+    return "absent" if isinstance(value, Absent) else str(value)
+
+
+def _name(record: Record) -> str:
+    return f"{record.step} {record.key[:12]}"

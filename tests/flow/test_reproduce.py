@@ -1,0 +1,244 @@
+"""Every step's result is computed again to the same bytes; what is not is measured."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from support.direct import run_direct
+from support.pair import pair_settings, write_pair
+from typer.testing import CliRunner
+
+from artifacts.names import StepKey
+from artifacts.records import Record
+from artifacts.store import Store
+from flows.cli import app, main
+from tasks.acquire_data import SizesConfig
+from tasks.acquire_model import ModelConfig, acquire_model
+from tasks.pretrain import PretrainConfig, pretrain
+from tasks.refs import Ref
+from tasks.reproduce import CannotReproduceError, reproduce
+from tasks.run import RunConfig
+from tasks.step import run_step
+from tasks.word_problems import WordProblemsConfig, word_problems
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_pair(tmp_path_factory.mktemp("home"))
+    run_direct(pair_settings(folder, folder / "store"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refs(home: Path) -> dict[str, Ref]:
+    return run_direct(pair_settings(home, home / "store"))
+
+
+@pytest.fixture
+def store(home: Path, tmp_path: Path) -> Store:
+    """A copy of the store, to damage."""
+    shutil.copytree(home / "store", tmp_path / "store", symlinks=True)
+    return Store.open(tmp_path / "store")
+
+
+def record(store: Store, ref: Ref) -> Record:
+    found = store.lookup(StepKey(ref.key))
+    assert found is not None
+    return found
+
+
+def cli(store: Store, *arguments: str, code: int) -> str:
+    result = CliRunner().invoke(app, ["reproduce", *arguments, "--store", str(store.root)])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_every_step_gives_the_same_bytes_again(
+    home: Path, refs: dict[str, Ref], tmp_path: Path
+) -> None:
+    store = Store.open(home / "store")
+    assert {"data", "decompose", "finetune transfer", "report"} <= set(refs)
+    for label, ref in refs.items():
+        work = tmp_path / label.replace(" ", "-")
+        work.mkdir()
+        found = reproduce(store, record(store, ref), work=work)
+        assert {file.name for file in found.files} == set(ref.files)
+        assert found.equal, (label, found.files)
+        assert found.drift is None
+
+
+def test_models_trained_from_scratch_and_generated_data_too(tmp_path: Path) -> None:
+    run = RunConfig(store=str(tmp_path / "store"), threads=1, device="cpu")
+    shape = {"hidden_size": 16, "layers": 1, "ffn": 16, "heads": 2, "kv_heads": 2}
+    recipe = PretrainConfig.model_validate({**shape, "task_steps": 3, "batch_size": 2})
+    problems = WordProblemsConfig(sizes=SizesConfig(seeds=2, train=4, validation=2, test=4))
+    made = run_step(pretrain, label="pretrain", config=recipe, inputs={}, run=run)
+    config = ModelConfig(pretrain=recipe)
+    model = run_step(acquire_model, label="model", config=config, inputs={"built": made}, run=run)
+    data = run_step(word_problems, label="problems", config=problems, inputs={}, run=run)
+    store = Store.open(tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "views")  # its folders are where the model was seen to lie
+    for ref in (made, model, data):
+        work = tmp_path / ref.step
+        work.mkdir()
+        assert reproduce(Store.open(store.root), record(store, ref), work=work).equal
+
+
+def perturb(store: Store, ref: Ref, name: str, change: Any, folder: Path) -> Record:
+    """Put a changed file into a record, as if another machine had computed it."""
+    good = record(store, ref)
+    shutil.copytree(store.tree_path(good), folder, symlinks=False)
+    (folder / name).chmod(0o644)
+    change(folder / name)
+    return store.publish(good.payload, folder, provenance=good.provenance, replaces=good)
+
+
+def scale_one(path: Path) -> None:
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    tensors[name].view(-1)[0] *= 1.25
+    save_file(tensors, path)
+
+
+def test_a_tensor_that_differs_is_named_with_how_far(
+    store: Store, refs: dict[str, Ref], tmp_path: Path
+) -> None:
+    name = "factors.safetensors"
+    bad = perturb(store, refs["decompose"], name, scale_one, tmp_path / "bad")
+    found = json.loads(cli(store, bad.key, "--json", code=1))
+    assert not found["equal"]
+    (file,) = [file for file in found["files"] if not file["equal"]]
+    (tensor,) = file["differences"]
+    assert file["name"] == name
+    assert tensor["part"] == sorted(load_file(tmp_path / "bad" / name))[0]
+    assert tensor["relative"] == pytest.approx(0.2, rel=1e-6)
+    text = cli(store, bad.key, code=1)
+    assert "1 differ" in text
+    assert "relative difference 0.2" in text
+
+
+def test_the_command_says_bit_equal_and_keeps_the_files(
+    home: Path, refs: dict[str, Ref], tmp_path: Path
+) -> None:
+    store = Store.open(home / "store")
+    before = set((home / "store" / "records").rglob("*.json"))
+    text = cli(store, refs["align"].key[:12], "--out", str(tmp_path / "kept"), code=0)
+    assert "all bit-equal" in text
+    assert (tmp_path / "kept" / "out" / "layers.json").is_file()
+    assert set((home / "store" / "records").rglob("*.json")) == before
+    assert not list((home / "store" / "pins" / "live").iterdir())
+
+
+def refused(store: Store, found: Record, tmp_path: Path, **places: Path) -> str:
+    work = tmp_path / "work"
+    work.mkdir(exist_ok=True)
+    with pytest.raises(CannotReproduceError) as caught:
+        reproduce(store, found, work=work, locations=places)
+    assert not list(work.iterdir())  # before anything is computed
+    return str(caught.value)
+
+
+def test_an_older_record_says_what_is_missing(
+    store: Store, refs: dict[str, Ref], tmp_path: Path
+) -> None:
+    good = record(store, refs["align"])
+    old = {name: good.provenance[name] for name in ("libraries", "seconds")}
+    message = refused(store, replace(good, provenance=old), tmp_path)
+    assert "config" in message
+    assert "inputs" in message
+    assert "older version" in message
+
+
+def test_a_missing_input_is_named(store: Store, refs: dict[str, Ref], tmp_path: Path) -> None:
+    store.ledger.path(StepKey(refs["extract"].key)).unlink()
+    message = refused(store, record(store, refs["decompose"]), tmp_path)
+    assert "windows" in message
+    assert refs["extract"].key[:12] in message
+    assert "import" in message
+
+
+def test_an_input_that_was_rebuilt_to_other_bytes_is_refused(
+    store: Store, refs: dict[str, Ref], tmp_path: Path
+) -> None:
+    perturb(store, refs["decompose"], "factors.safetensors", scale_one, tmp_path / "bad")
+    assert "other bytes" in refused(store, record(store, refs["lora"]), tmp_path)
+
+
+def test_another_version_of_the_step_is_refused(
+    store: Store, refs: dict[str, Ref], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks import reproduce as module
+    from tasks.align import align
+
+    monkeypatch.setattr(module, "STEPS", {**module.STEPS, "align": replace(align, version=7)})
+    message = refused(store, record(store, refs["align"]), tmp_path)
+    assert "version: 1 then, 7 now" in message
+
+
+@pytest.fixture
+def moved(home: Path, tmp_path: Path) -> Any:
+    """Move the teacher and the rows away for the time of a test."""
+    places = {"teacher": home / "teacher", "rows": home / "rows.jsonl"}
+    for path in places.values():
+        path.rename(tmp_path / path.name)
+    yield {name: tmp_path / path.name for name, path in places.items()}
+    for path in places.values():
+        (tmp_path / path.name).rename(path)
+
+
+def test_a_model_that_moved_is_asked_for_and_checked(
+    store: Store, refs: dict[str, Ref], tmp_path: Path, home: Path, moved: dict[str, Path]
+) -> None:
+    found = record(store, refs["decompose"])
+    message = refused(store, found, tmp_path)
+    assert str(home / "teacher") in message
+    assert "--location teacher=PATH" in message
+    message = refused(store, found, tmp_path, teacher=home / "other")
+    assert "model.safetensors" in message
+    message = refused(store, found, tmp_path, teecher=moved["teacher"])
+    assert "teecher" in message
+    assert "teacher" in message
+    work = tmp_path / "there"
+    work.mkdir()
+    assert reproduce(store, found, work=work, locations={"teacher": moved["teacher"]}).equal
+
+
+@pytest.mark.parametrize(
+    ("label", "role", "place", "wrong"),
+    [("teacher", "self", "teacher", "other"), ("data", "rows", "rows", "student/config.json")],
+)
+def test_what_a_step_itself_took_in_may_have_moved_too(
+    store: Store,
+    refs: dict[str, Ref],
+    tmp_path: Path,
+    home: Path,
+    moved: dict[str, Path],
+    label: str,
+    role: str,
+    place: str,
+    wrong: str,
+) -> None:
+    found = record(store, refs[label])
+    assert f"--location {role}=PATH" in refused(store, found, tmp_path)
+    assert "inputs." in refused(store, found, tmp_path, **{role: home / wrong})
+    text = cli(store, found.key, "--location", f"{role}={moved[place]}", code=0)
+    assert "all bit-equal" in text
+
+
+def test_what_cannot_be_done_exits_with_2(
+    store: Store, refs: dict[str, Ref], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    store.ledger.path(StepKey(refs["extract"].key)).unlink()
+    where = ["--store", str(store.root)]
+    for key in (refs["decompose"].key, "0123"):
+        monkeypatch.setattr("sys.argv", ["paraknow", "reproduce", key, *where])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert key[:12] in capsys.readouterr().err

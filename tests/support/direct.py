@@ -1,0 +1,46 @@
+"""A transfer's steps one after another in this process, without Prefect."""
+
+from typing import Any
+
+from flows.config import TransferConfig
+from flows.runner import Handle, known_folders
+from flows.stages import Stage, is_within
+from flows.wiring import wire
+from tasks.preflight import Check
+from tasks.refs import Ref
+from tasks.run import RunConfig
+from tasks.step import Step, run_step
+
+
+class DirectRunner:
+    """Runs each step as soon as it is asked for."""
+
+    def __init__(self, run: RunConfig, until: Stage) -> None:
+        self.run, self.until = run, until
+        self.refs: dict[str, Ref] = {}
+
+    def __call__(self, step: Step[Any], config: Any, *, label: str, **inputs: Handle) -> Handle:
+        handle = Handle(label)
+        if is_within(step.name, self.until):
+            given = {role: ref for role, handle in inputs.items() if (ref := handle.ref)}
+            handle.known = run_step(step, label=label, config=config, inputs=given, run=self.run)
+            self.refs[label] = handle.known
+        return handle
+
+    start = __call__
+
+    def check(self, check: Check, **inputs: Handle) -> None:
+        check(known_folders(self.run, inputs))
+
+
+def run_direct(settings: dict[str, Any], until: Stage = Stage.REPORT) -> dict[str, Ref]:
+    """Run a transfer; returns label → output of every step."""
+    config = TransferConfig.model_validate(settings)
+    runner = DirectRunner(config.run, until)
+    wire(config, runner)
+    return runner.refs
+
+
+def computed(refs: dict[str, Ref]) -> set[str]:
+    """The labels of those steps that were not hits."""
+    return {label for label, ref in refs.items() if not ref.cached}

@@ -1,0 +1,141 @@
+"""Drift of a record against the present code and libraries."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import paraknow_core
+import tasks
+from artifacts.keys import KeyPayload
+from artifacts.names import Digest
+from artifacts.records import Record
+from tasks import drift
+from tasks.drift import DriftError, drift_of, must_rebuild
+from tasks.provenance import code_of, environment
+from tasks.sources import Sources
+from tasks.steps import STEPS
+
+
+def record_of(step: str, **changes: Any) -> Record:
+    """A record of a step as the present code would make it, but for ``changes``."""
+    made = {**environment(), "code": code_of(STEPS[step].compute), **changes}
+    payload = KeyPayload(step=step, version=1, config={}, inputs={})
+    return Record(
+        key=payload.key(), payload=payload, tree=Digest("0" * 64), files={}, provenance=made
+    )
+
+
+def found(step: str, **changes: Any) -> drift.Drift | None:
+    return drift_of(STEPS[step].compute, record_of(step, **changes))
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """Edit a copy of the sources, and let it be what the process runs."""
+    for package in (paraknow_core, tasks):
+        shutil.copytree(Path(str(package.__file__)).parent, tmp_path / package.__name__)
+
+    def edit(file: str, old: str, new: str) -> None:
+        text = (tmp_path / file).read_text()
+        assert old in text
+        (tmp_path / file).write_text(text.replace(old, new, 1))
+        roots = {name: tmp_path / name for name in ("paraknow_core", "tasks")}
+        monkeypatch.setattr(drift, "present", lambda: Sources(roots))
+
+    return edit
+
+
+@pytest.mark.parametrize("step", sorted(STEPS))
+def test_nothing_drifts_under_the_code_that_made_it(step: str) -> None:
+    assert found(step) is None
+
+
+def test_without_a_change_nothing_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = {name: record_of(name) for name in STEPS}
+
+    def parse(_self: Sources, name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(Sources, "parse", parse)
+    for name, record in records.items():
+        assert drift_of(STEPS[name].compute, record) is None
+
+
+def test_changed_code_is_named_for_the_steps_that_reach_it(edited: Any) -> None:
+    edited("paraknow_core/lowrank.py", "def truncated_svd(", "@edited\ndef truncated_svd(")
+    difference = found("decompose")
+    assert difference is not None
+    assert difference.modules == {"paraknow_core.lowrank": "changed"}
+    assert difference.libraries == {}
+    for other in ("align", "sensitivity", "extract", "lora", "finetune", "evaluate"):
+        assert found(other) is None
+
+
+def test_a_comment_is_no_drift(edited: Any) -> None:
+    edited("paraknow_core/lowrank.py", "def truncated_svd(", "# the heart\ndef truncated_svd(")
+    assert found("decompose") is None
+
+
+def test_a_module_used_now_and_one_no_longer(edited: Any) -> None:
+    new = "from json import read_json, write_json"
+    edited("tasks/align.py", "from tasks.files import read_json, write_json", new)
+    new = "from paraknow_core.durable import settle\n    table = read_json"
+    edited("tasks/align.py", "table = read_json", new)
+    difference = found("align")
+    assert difference is not None
+    assert difference.modules == {
+        "paraknow_core.durable": "new",
+        "tasks.align": "changed",
+        "tasks.files": "changed",  # load_architecture still reads JSON; nothing writes it
+    }
+
+
+def test_a_library_counts_where_the_step_uses_it_or_what_is_built_on_it() -> None:
+    older = {**environment()["libraries"], "torch": "2.0.0"}
+    now = environment()["libraries"]["torch"]
+    drifted = {name for name in STEPS if found(name, libraries=older)}
+    assert drifted >= {"sensitivity", "decompose", "finetune", "evaluate", "acquire-model"}
+    assert not drifted & {"align", "word-problems", "acquire-data"}
+    difference = found("decompose", libraries=older)
+    assert difference is not None
+    assert difference.text() == f"torch 2.0.0 → {now}"
+
+
+def test_a_library_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = record_of("decompose")
+    monkeypatch.setattr(drift, "library_version", lambda name: "not installed")
+    difference = drift_of(STEPS["decompose"].compute, record)
+    assert difference is not None
+    assert difference.libraries["scipy"] == (environment()["libraries"]["scipy"], "not installed")
+
+
+@pytest.mark.parametrize("code", ["0" * 64, None, {"modules": 3}])
+def test_an_older_record_is_compared_by_its_libraries_only(edited: Any, code: object) -> None:
+    edited("paraknow_core/lowrank.py", "def truncated_svd(", "@edited\ndef truncated_svd(")
+    assert found("decompose", code=code) is None
+    assert found("decompose", code=code, libraries={"torch": "2.0.0"}) is not None
+
+
+def test_a_record_that_says_nothing_has_no_drift() -> None:
+    assert found("decompose", code=None, libraries=None) is None
+
+
+def test_strict_refuses_warn_serves_and_rebuild_computes(caplog: pytest.LogCaptureFixture) -> None:
+    older, compute = (
+        record_of("decompose", libraries={"torch": "2.0.0"}),
+        STEPS["decompose"].compute,
+    )
+    with pytest.raises(DriftError, match=r"(?s)svd.*torch 2\.0\.0.*--rebuild"):
+        must_rebuild(compute, older, "strict", label="svd")
+    assert must_rebuild(compute, older, "rebuild", label="svd")
+    assert not caplog.records
+    assert not must_rebuild(compute, older, "warn", label="svd")
+    (said,) = caplog.records
+    assert said.levelname == "WARNING"
+    assert "torch 2.0.0 →" in said.getMessage()
+    for mode in ("strict", "rebuild", "warn"):
+        assert not must_rebuild(compute, record_of("decompose"), mode, label="svd")
+    assert len(caplog.records) == 1
