@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role
 from paraknow_core.errors import ParaknowError
-from paraknow_core.extraction import check_vocabularies
 from paraknow_core.pairing import VOCABULARY_ROLES, Match, check_cuts, match_matrices
 
 
@@ -43,6 +42,10 @@ class Problem:
 
     kind: str
     message: str
+
+
+LEAST_SHARE = 0.5
+"""The default of ``extract.min_vocabulary_share``."""
 
 
 @dataclass(frozen=True)
@@ -184,15 +187,18 @@ def _width(matches: Sequence[Match]) -> list[Problem]:
 
 
 def _words(matches: Sequence[Match], words: Vocabularies) -> list[Problem]:
-    """Refuse rows that would land on other tokens, by the rule that the run itself follows."""
-    teacher = {"size": words.teacher_tokens, "vocabulary": "the teacher's"}
-    mine = "the teacher's" if words.equal else "the student's"
-    student = {"size": words.student_tokens, "vocabulary": mine}
-    try:
-        check_vocabularies(teacher, student, roles=[str(match.role) for match in matches])
-    except ParaknowError as error:
-        return [Problem("pair", str(error))]
-    return []
+    """Refuse tokenizers with little in common, at the run's default share."""
+    moved = [str(match.role) for match in matches if match.role in VOCABULARY_ROLES]
+    if not moved or words.equal or words.shared >= LEAST_SHARE:
+        return []
+    return [
+        Problem(
+            "pair",
+            f"The tokenizers differ, and the teacher has only {words.shared:.1%} of the student's "
+            f"{words.student_tokens} tokens (at least {LEAST_SHARE:.0%} unless "
+            "extract.min_vocabulary_share is lower). Leave embed and head out of the roles.",
+        )
+    ]
 
 
 def _shapes(model: Architecture, role: Role) -> tuple[tuple[int, ...], ...]:
@@ -227,8 +233,10 @@ def _rows(report: RoleReport, words: Vocabularies) -> RoleReport:
     """Say how rows, which are tokens, are matched, or that they are not."""
     if report.status != "cut":
         return report
-    if not words.equal:
+    if not words.equal and words.shared < LEAST_SHARE:
         return replace(report, status="blocked", count=0, reason="the tokenizers differ")
+    if not words.equal:
+        return replace(report, reason="rows by token text, the most sensitive columns")
     if report.teacher_shapes == report.student_shapes:
         return report
     return replace(report, reason="row i stays token i, the most sensitive columns")
