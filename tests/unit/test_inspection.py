@@ -83,7 +83,6 @@ def test_unwanted_roles_are_skipped(models: Path) -> None:
     [
         ("student", "teacher", {}, "wider than the teacher"),
         ("student", "deep", {}, "5 layers, the teacher only 2"),
-        ("teacher", "words", {}, "tokenizers differ"),
         ("teacher", "student", {"rank": 17}, "Rank 17 is above 16"),
     ],
 )
@@ -100,6 +99,12 @@ def test_different_tokenizers_can_run_without_embedding_and_head(models: Path) -
     assert found.can_run
     words = found.vocabularies
     assert (words.equal, words.shared, words.same_row) == (False, 1.0, 1.0)
+
+
+def test_different_tokenizers_with_much_in_common_can_run_by_token(models: Path) -> None:
+    found = report(models, "teacher", "words")
+    assert found.can_run
+    assert "by token text" in found.pair.roles[0].reason
 
 
 def test_overlap_is_counted_by_text_and_by_row() -> None:
