@@ -188,8 +188,8 @@ def _notes(pair: Compatibility, words: Vocabularies) -> list[str]:
         )
     if not words.equal:
         notes.append(
-            "A row of embedding or head stands for another token in the other model; leave both "
-            "out, or take a pair with one tokenizer."
+            "The tokenizers differ: rows of embedding and head are matched by token, and those "
+            "without a partner stay the student's."
         )
     return notes
 
