@@ -7,6 +7,7 @@ from tasks.acquire_data import acquire_data
 from tasks.acquire_model import acquire_model
 from tasks.align import align
 from tasks.decompose import decompose
+from tasks.diagnose import diagnose, likeness
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.finetune import finetune
@@ -24,9 +25,11 @@ STEPS: Mapping[str, Step[Any]] = {
         acquire_model,
         align,
         decompose,
+        diagnose,
         evaluate,
         extract,
         finetune,
+        likeness,
         lora,
         plain_lora,
         pretrain,
