@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check lint server deploy worker bench bench-store clean
+.PHONY: demo test check lint faults server deploy worker bench bench-store clean
 
 demo: $(INSTALLED)  ## the whole method on a real (small) pair
 	$(BIN)/paraknow transfer configs/demo.yaml
@@ -20,6 +20,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: $(VENV)/.dev  ## the faults alone, and the table of what was injected; some need root
+	$(BIN)/pytest tests/faults tests/flow/test_server_lost.py --figures
 
 server: $(INSTALLED)  ## Prefect's server and UI on http://127.0.0.1:4200
 	PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/prefect server start --host 127.0.0.1

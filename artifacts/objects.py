@@ -52,7 +52,7 @@ class Objects:
         return [
             Digest(path.name)
             for path in sorted((self._root / "objects").glob("[0-9a-f][0-9a-f]/*"))
-            if is_hex_digest(path.name)
+            if is_hex_digest(path.name) and path.parent.name == path.name[:2]
         ]
 
     def is_intact(self, digest: Digest, size: int | None, *, again: bool = False) -> bool:

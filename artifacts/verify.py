@@ -1,11 +1,14 @@
 """Read a whole store again and say what is wrong with it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from artifacts.digests import BytesProgress, no_bytes_progress
-from artifacts.names import StepKey
+from artifacts.files import reading, temporary_path, writing
+from artifacts.names import Digest, StepKey, is_hex_digest
 from artifacts.store import Store
-from artifacts.trash import Trash
+from artifacts.trash import Trash, record_in
 
 
 @dataclass(frozen=True)
@@ -13,8 +16,8 @@ class Problem:
     """One thing that is wrong in a store.
 
     Attributes:
-        kind: "object", "record" or "missing".
-        name: the digest or key it is about.
+        kind: "object", "record", "missing", or "stray" for a file that is none of the store's.
+        name: the digest, key or path it is about.
         detail: what is wrong.
         advice: what to do about it.
     """
@@ -43,7 +46,7 @@ def verify(store: Store, *, progress: BytesProgress = no_bytes_progress) -> list
     problems = _bad_objects(store, progress)
     for key in store.ledger.all_keys():
         problems += _bad_record(store, key)
-    return problems
+    return problems + _strays(store)
 
 
 def repair(store: Store, problems: list[Problem]) -> list[str]:
@@ -51,7 +54,7 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
 
     Corrupt objects and records are in quarantine already. A result that lost an object, or whose
     record is damaged, follows them with all its generations. One that healed meanwhile stays.
-    Views of what is gone are derived, and go with it.
+    So do files that are none of the store's. Views of what is gone are derived, and go with it.
 
     Args:
         store: open for writing.
@@ -69,6 +72,9 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
     for problem in problems:
         if problem.kind == "object":
             done.append(f"object {problem.name}: quarantined")
+            continue
+        if problem.kind == "stray":
+            done += _put_aside(store, Path(problem.name))
             continue
         key = StepKey(problem.name)
         count = store.ledger.generations(key)
@@ -104,3 +110,45 @@ def _bad_record(store: Store, key: StepKey) -> list[Problem]:
     names = [name for name, entry in record.files.items() if entry.digest in missing]
     detail = f"{record.step} has lost {', '.join(sorted(names)) or 'its list of files'}"
     return [Problem("missing", key, detail, "run its step again: it will be a miss and heal")]
+
+
+def _strays(store: Store) -> list[Problem]:
+    """Find what lies among objects and records and is neither; nobody would ever look at it."""
+    detail = "is no file of the store: left there by hand, or by another program"
+    advice = "take it away, or let `paraknow store verify --repair` move it to quarantine"
+    found = [
+        *(path for path in _within(store.root / "objects") if not _is_object(store, path)),
+        *(path for path in _within(store.root / "records") if not _is_record(store, path)),
+    ]
+    return [Problem("stray", str(path), detail, advice) for path in found]
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    with reading(folder):
+        for shard in sorted(folder.iterdir()):
+            if len(shard.name) != 2 or not shard.is_dir() or shard.is_symlink():
+                yield shard
+            else:
+                yield from sorted(shard.iterdir())
+
+
+def _is_object(store: Store, path: Path) -> bool:
+    return is_hex_digest(path.name) and path == store.objects.path(Digest(path.name))
+
+
+def _is_record(store: Store, path: Path) -> bool:
+    """Tell whether a path is a generation of its key that a lookup can come to."""
+    key = record_in(path)
+    if key is None:
+        return False
+    return any(path == store.ledger.path(key, n) for n in range(store.ledger.generations(key)))
+
+
+def _put_aside(store: Store, path: Path) -> list[str]:
+    target = temporary_path(store.root / "quarantine").with_suffix(f".{path.name}")
+    with writing(store.root):
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            return []
+    return [f"stray {path}: moved to {target}"]

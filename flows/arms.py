@@ -41,6 +41,7 @@ class Cuts:
 
     scores: Handle
     layers: Handle
+    windows: Handle
     factors: Handle
 
 
@@ -53,7 +54,8 @@ def acquire_pair(config: TransferConfig, runner: Runner) -> Pair:
     data = _data(do, config.data, config.problems, label="")
     check = partial(
         check_pair,
-        roles=config.extract.roles,
+        align=config.align,
+        extract=config.extract,
         rank=config.lora.rank,
         max_rank=config.decompose.max_rank,
     )
@@ -114,14 +116,15 @@ def cuts(method: str, pair: Pair, *, seed: int) -> Cuts:
     upstream = "" if known.changes == "factors" else _suffix(method, known)
     teacher, data = _teacher(method, pair), pair.data
     if known.changes == "seeds":
-        other = config.other_data or config.data
-        data = _data(do, other, config.other_problems, label=upstream)
+        data = _other_data(pair, label=upstream)
     again = upstream if known.changes in ("teacher", "seeds") else ""
     scores = do(
         sensitivity, config.sensitivity, label=f"sensitivity{again}", teacher=teacher, data=data
     )
     both = {"teacher": teacher, "student": pair.student}
     how = AlignConfig(strategy="random", seed=seed) if known.changes == "layers" else config.align
+    if method == "own-teacher":  # listed layers are the teacher's; the student has others
+        how = how.model_copy(update={"layers": None})
     layers = do(align, how, label=f"align{upstream}", scores=scores, **both)
     windows = do(
         extract, config.extract, label=f"extract{upstream}", scores=scores, layers=layers, **both
@@ -131,7 +134,22 @@ def cuts(method: str, pair: Pair, *, seed: int) -> Cuts:
         taken = ControlConfig.model_validate({"name": method, "seed": seed})
         given = {"student": pair.student, "factors": factors}
         factors = do(control, taken, label=f"control {method}", **given)
-    return Cuts(scores, layers, factors)
+    return Cuts(scores, layers, windows, factors)
+
+
+def _other_data(pair: Pair, *, label: str) -> Handle:
+    """The data of another task.
+
+    Raises:
+        ConfigError: if none is given; the pair's own would make the control the transfer itself.
+    """
+    config = pair.config
+    if config.other_data is None and config.other_problems is None:
+        raise ConfigError(
+            "The control 'other-seeds' needs seed samples of another task: set other_data, or "
+            "other_problems (with text: true for the demo's pair)."
+        )
+    return _data(pair.do, config.other_data or config.data, config.other_problems, label=label)
 
 
 def _teacher(method: str, pair: Pair) -> Handle:

@@ -9,6 +9,8 @@ from flows.compare_config import ArmConfig, CompareConfig, PairConfig, TaskConfi
 from flows.runner import Handle, TrialRunner
 from flows.trials import Arm, ArmOutcome, reason_of
 from flows.wiring import measure
+from tasks.contamination import ContaminationConfig, check_contamination, contamination
+from tasks.diagnose import LikenessConfig, likeness
 from tasks.refs import Ref
 
 RunArms = Callable[[Sequence[Arm], Pair], list[ArmOutcome]]
@@ -25,6 +27,9 @@ class CellOutcome:
     vanilla: Handle | None = None
     arms: list[ArmOutcome] = field(default_factory=list)
     reason: str = ""
+    looks: dict[str, Handle] = field(default_factory=dict)
+    """What looks at the pair without judging it, by the name that the report knows."""
+    look_reason: str = ""
     refs: list[Ref] = field(default_factory=list)
     """Every shared step's output."""
 
@@ -53,4 +58,16 @@ class Cell:
     def _share(self, do: TrialRunner, outcome: CellOutcome) -> None:
         settings = self.config.transfer(self.pair, self.task, ArmConfig(name="shared"))
         outcome.shared = acquire_pair(settings, do)
-        outcome.vanilla = measure(outcome.shared, "vanilla")
+        pair = outcome.shared
+        data = {"data": pair.data}
+        overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
+        allowed = partial(check_contamination, allow=self.config.allow_overlap)
+        pair.do.check(allowed, overlap=overlap)
+        outcome.looks["overlap"] = overlap
+        outcome.vanilla = measure(pair, "vanilla")
+        outcome.look_reason = reason_of(partial(self._look, pair, outcome))
+
+    @staticmethod
+    def _look(pair: Pair, outcome: CellOutcome) -> None:
+        given = {"teacher": pair.teacher, "student": pair.student, "data": pair.data}
+        outcome.looks["likeness"] = pair.do(likeness, LikenessConfig(), label="likeness", **given)

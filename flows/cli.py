@@ -10,7 +10,9 @@ from rich.console import Console
 
 from artifacts.errors import StoreError
 from flows.compare_cli import compare_command
+from flows.deliver_cli import deliver_command
 from flows.doctor_cli import doctor_command
+from flows.inspect_cli import inspect_command
 from flows.load import load_config
 from flows.reproduce_cli import reproduce_command
 from flows.results_cli import results_command
@@ -33,9 +35,11 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.command("compare")(compare_command)
-app.command("results")(results_command)
 app.command("reproduce")(reproduce_command)
+app.command("results")(results_command)
 app.command("doctor")(doctor_command)
+app.command("inspect")(inspect_command)
+app.command("deliver")(deliver_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
@@ -51,6 +55,8 @@ QUIET = {
 @app.callback()
 def _main() -> None:
     """Commands of paraknow."""
+    for name, value in QUIET.items():  # before Prefect is imported
+        os.environ.setdefault(name, value)
 
 
 @app.command("transfer")
@@ -97,8 +103,6 @@ def transfer_command(
     - `paraknow transfer configs/demo.yaml --set lora.rank=4 --set finetune.seed=1`
     - `paraknow transfer configs/demo.yaml --until lora --json`
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     from flows.config import TransferConfig
     from flows.plan import make_plan
 

@@ -41,7 +41,7 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     with worker_pool(WorkerPool(cpu=slots.cpu, gpus=slots.gpus)):
         calls = [partial(compare_pair, config, pair, task) for pair, task in config.cells()]
         outcomes = side_by_side(calls, at_once=slots.cpu + len(slots.gpus))
-        result = conclude(config, outcomes)
+        result = conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
     if result.failed:
         message = f"{result.failed} of {result.results} results failed; the report says why"
         return Completed(name="SomeFailed", message=message, data=result)

@@ -14,12 +14,14 @@ from artifacts.names import StepKey
 from flows.arms import Pair, acquire_pair
 from flows.cells import Cell
 from flows.compare_config import BudgetConfig, CompareConfig
+from flows.compare_inputs import inputs_of, report_of
 from flows.history import History
 from flows.plan import PlannedStep, Planner
 from flows.runner import Handle
 from flows.stages import Stage
 from flows.trials import Arm, ArmOutcome, run_arm
 from paraknow_core.errors import BudgetError, ParaknowError
+from tasks.comparison import comparison
 from tasks.run import RunConfig
 from tasks.step import C, Step
 
@@ -213,6 +215,8 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         outcomes = [
             Cell(config, pair, task).run(planner, run_arms) for pair, task in config.cells()
         ]
+        with planner.undecided(any(step.status != "cached" for step in planner.steps)):
+            planner(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes))
         failures = [f"{o.pair.name} on {o.task.name}: {o.reason}" for o in outcomes if o.reason]
         for outcome in outcomes:
             failures += [

@@ -10,10 +10,13 @@ from artifacts.names import StepKey
 from artifacts.store import Store
 from flows.cells import CellOutcome
 from flows.compare_config import CompareConfig
+from flows.compare_inputs import inputs_of, report_of
 from flows.results import append, new_run, results_folder
-from flows.runner import Handle
+from flows.runner import Handle, PrefectRunner
 from flows.trials import ArmOutcome, SeedRun
+from tasks.comparison import PAGE, comparison
 from tasks.refs import Ref
+from tasks.step import folder_of
 
 
 class CompareResult(BaseModel):
@@ -31,17 +34,26 @@ class CompareResult(BaseModel):
     """Distinct steps that this run computed."""
     reused: int
     """Distinct steps that were in the store."""
+    verdicts: dict[str, str]
+    """Pair and task → the sentence that the numbers allow."""
     rows: str
     """The run's file in the data set of results."""
+    page: str
+    """The page, in the store."""
 
 
-def conclude(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> CompareResult:
-    """Add the run's rows to the results and say what came of it."""
+def conclude(
+    config: CompareConfig, outcomes: Sequence[CellOutcome], do: PrefectRunner
+) -> CompareResult:
+    """Draw the page, add the run's rows to the results, and say what came of it."""
     store = config.run.open_store()
+    drawn = do(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes)).ref
+    assert drawn is not None  # noqa: S101 - it has run
     run, now = new_run(), datetime.now(UTC)
     rows = [row | {"time": now} for cell in outcomes for row in _rows(config, cell, store)]
     file = append(results_folder(store.root), config.name, run, rows)
-    refs = [ref for cell in outcomes for ref in _refs(cell)]
+    refs = [drawn, *(ref for cell in outcomes for ref in _refs(cell))]
+    facts = store.lookup(StepKey(drawn.key))
     computed = {ref.key for ref in refs if not ref.cached}
     reasons = sorted({str(row["reason"]) for row in rows if row["status"] == "failed"})
     return CompareResult(
@@ -52,7 +64,9 @@ def conclude(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> CompareR
         reasons=reasons,
         computed=len(computed),
         reused=len({ref.key for ref in refs} - computed),
+        verdicts={name: str(text) for name, text in facts.facts.items()} if facts else {},
         rows=str(file),
+        page=str(folder_of(store, drawn) / PAGE),
     )
 
 

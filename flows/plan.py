@@ -14,7 +14,7 @@ from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import Record, tree_digest
 from flows.config import TransferConfig
-from flows.runner import Handle
+from flows.runner import Handle, known_locations
 from flows.stages import Stage, is_within
 from flows.wiring import wire
 from tasks.drift import Drift, drift_of, refusal
@@ -99,7 +99,8 @@ class Planner:
     def check(self, check: Check, **inputs: Handle) -> None:
         """Run the check on what is known."""
         planned = {role: given for role, given in inputs.items() if isinstance(given, PlannedStep)}
-        check({role: given.folder for role, given in planned.items() if given.folder})
+        folders = {role: given.folder for role, given in planned.items() if given.folder}
+        check(folders, known_locations(inputs))
 
     def _resolve(
         self,

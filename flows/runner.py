@@ -84,7 +84,7 @@ class PrefectRunner:
 
     def check(self, check: Check, **inputs: Handle) -> None:
         """Run the check on the inputs' folders."""
-        check(known_folders(self.run, inputs))
+        check(known_folders(self.run, inputs), known_locations(inputs))
 
     def facts(self, handle: Handle) -> Mapping[str, Any]:
         """Return what a finished step told of its output."""
@@ -113,3 +113,9 @@ def known_folders(run: RunConfig, inputs: dict[str, Handle]) -> dict[str, Path]:
     store = run.open_store()
     refs = {role: handle.ref for role, handle in inputs.items()}
     return {role: folder_of(store, ref) for role, ref in refs.items() if ref is not None}
+
+
+def known_locations(inputs: Mapping[str, Handle]) -> dict[str, Path]:
+    """Return role → where the model lies, of every input that is known and describes one."""
+    refs = {role: handle.ref for role, handle in inputs.items()}
+    return {role: Path(ref.location) for role, ref in refs.items() if ref and ref.location}

@@ -28,6 +28,10 @@ _OF_STEP = {
     "likeness": Stage.REPORT,
     "plain-lora": Stage.LORA,
     "student-start": Stage.LORA,
+    "contamination": Stage.ACQUIRE,
+    "diagnose": Stage.REPORT,
+    "likeness": Stage.REPORT,
+    "comparison": Stage.REPORT,
 }
 
 _ORDER = list(Stage)

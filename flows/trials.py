@@ -7,11 +7,13 @@ from functools import partial
 
 from prefect.exceptions import Abort, CancelledRun
 
-from flows.arms import Pair, start_point
+from flows.arms import Pair, cuts, start_point
 from flows.compare_config import ArmConfig, CompareConfig
 from flows.config import TransferConfig
 from flows.runner import Handle, TrialRunner
 from flows.wiring import measure
+from paraknow_core.methods import TRANSFER
+from tasks.diagnose import DiagnoseConfig, diagnose
 from tasks.finetune import FinetuneConfig, finetune
 from tasks.refs import Ref
 
@@ -48,6 +50,9 @@ class ArmOutcome:
     rate: float | None = None
     runs: list[SeedRun] = field(default_factory=list)
     reason: str = ""
+    looks: dict[str, Handle] = field(default_factory=dict)
+    """What looks at the method without judging it, by the name that the report knows."""
+    look_reason: str = ""
     refs: list[Ref] = field(default_factory=list)
     """Every step's output, those that were shared among them."""
 
@@ -102,6 +107,7 @@ def run_arm(arm: Arm, pair: Pair, do: TrialRunner) -> ArmOutcome:
         run = SeedRun(seed)
         outcome.runs.append(run)
         run.reason = reason_of(partial(_run, arm, pair, do, run, outcome.rate))
+    outcome.look_reason = reason_of(partial(_look, arm, pair, outcome))
     return outcome
 
 
@@ -146,6 +152,18 @@ def _run(arm: Arm, pair: Pair, do: TrialRunner, run: SeedRun, rate: float | None
         training = arm.training(run.seed, rate or arm.rates[0])
         run.adapter = _train(pair, run.start, training, label)
         run.measured = measure(pair, label, adapter=run.adapter)
+
+
+def _look(arm: Arm, pair: Pair, outcome: ArmOutcome) -> None:
+    """Look at the first seed's start point, and at what of a teacher it comes from."""
+    start = next((run.start for run in outcome.runs if run.start is not None), None)
+    if start is None:
+        return
+    if arm.config.start == TRANSFER:
+        outcome.looks |= vars(cuts(TRANSFER, pair, seed=arm.seeds[0]))
+    label = f"diagnose {arm.config.name}"
+    given = {"student": pair.student, "start": start}
+    outcome.looks["diagnose"] = pair.do(diagnose, DiagnoseConfig(), label=label, **given)
 
 
 def _train(pair: Pair, start: Handle, training: FinetuneConfig, label: str) -> Handle:

@@ -35,8 +35,19 @@ def _random(scores: Sequence[float], num_student: int, seed: int) -> list[int]:
     return sorted(sorted(range(len(scores)), key=keys.__getitem__)[:num_student])
 
 
+def _uniform(scores: Sequence[float], num_student: int, seed: int) -> list[int]:  # noqa: ARG001
+    steps, last = max(num_student - 1, 1), len(scores) - 1
+    return [(2 * place * last + steps) // (2 * steps) for place in range(num_student)]
+
+
 LAYER_STRATEGIES: Mapping[str, LayerStrategy] = MappingProxyType(
-    {"sensitivity": _by_sensitivity, "first": _first, "last": _last, "random": _random}
+    {
+        "sensitivity": _by_sensitivity,
+        "first": _first,
+        "last": _last,
+        "random": _random,
+        "uniform": _uniform,
+    }
 )
 """Every layer selection by name: SeeKing's own, then those it is compared with."""
 
@@ -50,7 +61,10 @@ def choose_layers(
 
     Args:
         strategy: ``sensitivity`` (the layers of the greatest score; of two with the same score the
-            lower layer is taken), ``first``, ``last``, or ``random`` (drawn from ``seed``).
+            lower layer is taken), ``first``, ``last``, ``random`` (drawn from ``seed``), or
+            ``uniform``: evenly spaced with both ends, layer round(i·(T−1)/(S−1)) for i = 0..S−1,
+            halves up, and layer 0 if S is 1 (T, S = layers of teacher and student): the
+            maximal spacing of Shleifer & Rush (arXiv 2010.13002).
         scores: one number per teacher layer: the sum of the sensitivity of every parameter in it.
         num_teacher: decoder layers of the teacher; the length of ``scores``.
         num_student: decoder layers of the student, in 1..num_teacher.
@@ -67,6 +81,24 @@ def choose_layers(
     strategy_of = choose("layer strategy", strategy, LAYER_STRATEGIES, ConfigError)
     _check(scores, num_teacher, num_student)
     return strategy_of(scores, num_student, seed)
+
+
+def check_layers(layers: Sequence[int], *, num_teacher: int, num_student: int) -> None:
+    """Refuse a list of teacher layers that does not fit the pair.
+
+    Any order is allowed: student layer ``i`` gets the ``i``-th of the list. Each layer may be in
+    it once.
+
+    Raises:
+        ConfigError: states the list and what is allowed.
+    """
+    inside = all(0 <= layer < num_teacher for layer in layers)
+    if inside and len(set(layers)) == len(layers) == num_student:
+        return
+    raise ConfigError(
+        f"align.layers is {list(layers)}; it must name {num_student} different layers of the "
+        f"teacher, one for each layer of the student, of 0..{num_teacher - 1}."
+    )
 
 
 def _check(scores: Sequence[float], num_teacher: int, num_student: int) -> None:

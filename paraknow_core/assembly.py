@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paraknow_core.architecture import Architecture, Role
-from paraknow_core.extraction import Cut
+from paraknow_core.extraction import Cut, Indices, read_cut
 from paraknow_core.pairing import source_role
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ def cuts_by_module(cuts: Sequence[Cut]) -> dict[str, list[Cut]]:
 
 
 def module_weight(
-    weights: "Checkpoint", teacher: Architecture, student: Architecture, cuts: Sequence[Cut]
+    weights: "Checkpoint",
+    teacher: Architecture,
+    student: Architecture,
+    cuts: Sequence[Cut],
+    indices: Indices,
 ) -> "Tensor":
     """Read the cuts of one module and assemble them to a matrix of the module's shape.
 
@@ -31,18 +35,18 @@ def module_weight(
         teacher: its architecture, of any family.
         student: the student's; a fused projection gets the rows of each role in their places.
         cuts: of one module of the student.
+        indices: rows and columns of cuts that are no windows.
 
     Returns:
         out_features × in_features of the module, in the teacher's dtype; rows of roles without a
         cut are zero.
     """
-    from paraknow_core.matrices import assemble, read_matrix
+    from paraknow_core.matrices import assemble
 
     parts = []
     for cut in cuts:
         role = Role(cut.role)
         matrix = teacher.matrix(source_role(teacher, role), cut.teacher_layer)
-        rows, cols = slice(cut.row, cut.row + cut.rows), slice(cut.col, cut.col + cut.cols)
-        values = read_matrix(weights, matrix, rows, cols)
+        values = read_cut(weights, matrix, cut, indices)
         parts.append((student.matrix(role, cut.student_layer), values))
     return assemble(parts)

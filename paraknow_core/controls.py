@@ -58,7 +58,8 @@ def shuffled_teacher(
 ) -> dict[str, Factors]:
     """Permute the rows and the columns of every cut, each matrix by permutations of its own.
 
-    Every value of the teacher stays, in another place. Permuting the factors is permuting the cut:
+    Every value of the teacher stays, in another place (a fused projection counts as one matrix, as
+    it does in the factors). Permuting the factors is permuting the cut:
     for permutation matrices P and Q, ``P W Q = (P U) Σ (Qᵀ V)ᵀ``, and ``P U`` and ``Qᵀ V`` are
     orthonormal as U and V are; so this is the singular value decomposition of the permuted cut, and
     its best approximation of rank R is the permuted one. Nothing has to be decomposed again.

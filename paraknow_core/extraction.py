@@ -1,108 +1,226 @@
 """Which part of which teacher matrix goes where: the cuts of one teacher/student pair.
 
-A cut is the *where*, never a copy of weights. SeeKing (arXiv 2310.11451, §3.2) takes of each
-matrix on its own the contiguous window of the student's shape with the greatest sensitivity.
+A cut is the *where*, never a copy of weights. Rows of embedding and head are tokens: with one
+tokenizer row i stays row i (padded vocabularies may differ in size), with two of them rows are
+matched by token, and in both cases a structure chooses the columns only.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from paraknow_core.errors import TokenizerError
-from paraknow_core.pairing import VOCABULARY_ROLES, Match
+from paraknow_core.architecture import Architecture, Matrix
+from paraknow_core.errors import ConfigError, ShapeError
+from paraknow_core.pairing import VOCABULARY_ROLES, Match, check_cuts
 from paraknow_core.progress import Progress, no_progress
+from paraknow_core.registry import choose
+from paraknow_core.structures import STRUCTURES
+from paraknow_core.structures.place import Place, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from paraknow_core.checkpoints import Checkpoint
 
+Indices = Mapping[str, "Tensor"]
+"""``<module>.<role>.rows`` and ``.cols`` → int32 numbers in the teacher's matrix; −1 for none."""
+
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows ``row..row+rows`` and columns ``col..col+cols`` of a teacher tensor, for one module."""
+    """``rows`` × ``cols`` of a teacher matrix, for one role of a module."""
 
     role: str
     student_layer: int | None
     teacher_layer: int | None
     tensor: str
     module: str
-    row: int
-    col: int
+    row: int | None
+    """First row of a run; None if the rows are in the indices, or none are there: all rows."""
+    col: int | None
     rows: int
     cols: int
     score: float
-    """Sum of sensitivity inside the window."""
+    """Sum of sensitivity inside the cut."""
     total: float
     """Sum of sensitivity of the whole matrix."""
+    seed: int | None = None
+    """If given, single weights are drawn from those rows and columns."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; a seed only where there is one."""
+        fields = asdict(self)
+        return fields if self.seed is not None else {k: v for k, v in fields.items() if k != "seed"}
 
 
-def check_vocabularies(
-    teacher: Mapping[str, object], student: Mapping[str, object], *, roles: Sequence[str]
-) -> None:
-    """Refuse to move embedding or head rows between different tokenizers.
+def check_sizes(matches: Sequence[Match], *, by_token: bool) -> None:
+    """Refuse matrices that are smaller in the teacher than in the student.
 
     Args:
-        teacher: ``{"size": …, "vocabulary": digest}`` of its tokenizer.
-        student: the same of the student's.
-        roles: roles to be moved.
+        matches: from ``match_matrices``.
+        by_token: whether rows of embedding and head are matched by token, so that the teacher may
+            have fewer of them.
 
     Raises:
-        TokenizerError: if rows of one vocabulary would land on tokens of another.
+        ShapeError: names every role that cannot be cut, with both shapes.
     """
-    moved = [role for role in VOCABULARY_ROLES if role in roles]
-    if moved and teacher["vocabulary"] != student["vocabulary"]:
-        raise TokenizerError(
-            f"The tokenizers differ (teacher {teacher['size']} tokens, student {student['size']}), "
-            f"so a row of the teacher's {' and '.join(moved)} is another token in the student. "
-            f"Leave {' and '.join(moved)} out of the roles, or take a pair with one tokenizer."
-        )
+    tokens = [m for m in matches if by_token and m.role in VOCABULARY_ROLES]
+    check_cuts([m for m in matches if m not in tokens])
+    for match in tokens:
+        if match.teacher.shape[1] < match.student.shape[1]:
+            raise ShapeError(
+                f"The student is wider than the teacher: {match.role} {match.teacher.name} "
+                f"{list(match.teacher.shape)}, {match.student.name} {list(match.student.shape)}. "
+                f"Leave {match.role} out of extract.roles, or take a larger teacher."
+            )
 
 
-def choose_windows(
-    scores: "Checkpoint", matches: Sequence[Match], *, progress: Progress = no_progress
-) -> list[Cut]:
-    """Find each matrix's window of greatest sensitivity (SeeKing, arXiv 2310.11451, §3.2).
-
-    Rows of embedding and head are tokens, so with one tokenizer and padded vocabularies of
-    different sizes row i stays row i and only the columns are searched. With equal vocabularies
-    that is the same as the paper's window.
+def choose_cuts(
+    scores: "Checkpoint",
+    matches: Sequence[Match],
+    *,
+    structure: str = "submatrix",
+    teacher: Architecture,
+    student: Architecture,
+    seed: int = 0,
+    tokens: Sequence[int] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[list[Cut], dict[str, "Tensor"]]:
+    """Find what of each teacher matrix is taken.
 
     Args:
         scores: sensitivity maps, float32, under the teacher's tensor names.
         matches: from ``match_matrices``, already checked.
+        structure: a key of ``STRUCTURES``.
+        teacher: its architecture.
+        student: its architecture.
+        seed: of structures that draw.
+        tokens: the teacher's row for each row of the student's vocabulary, −1 for none; None if
+            row i of the one is row i of the other.
         progress: called after each matrix.
+
+    Returns:
+        One cut for each match, and the numbers of rows and columns that are no runs.
+
+    Raises:
+        ConfigError: if there is no such structure.
+        ShapeError: if the structure cannot cut this pair.
     """
-    cuts = []
-    for done, match in enumerate(matches):
-        progress(done, len(matches), match.module)
-        cuts.append(_window(scores, match))
-    return cuts
+    asked = [_request(scores, match, seed, tokens) for match in matches]
+    found = choose("structure", structure, STRUCTURES, ConfigError).find(asked, teacher, student)
+    cuts: list[Cut] = []
+    indices: dict[str, Tensor] = {}
+    for done, (request, place) in enumerate(zip(asked, found, strict=True)):
+        progress(done, len(matches), request.match.module)
+        cuts.append(_cut(request, place, tokens, indices))
+    return cuts, indices
 
 
-def _window(scores: "Checkpoint", match: Match) -> Cut:
+def read_cut(checkpoint: "Checkpoint", matrix: Matrix, cut: Cut, indices: Indices) -> "Tensor":
+    """Read what a cut takes of the teacher's weights.
+
+    Args:
+        checkpoint: the teacher's weights.
+        matrix: the teacher's matrix that the cut is of.
+        cut: where to read.
+        indices: of the same extract step.
+
+    Returns:
+        rows × cols of the cut, in the stored dtype; rows of tokens without a partner are zero.
+    """
+    import torch
+
     from paraknow_core.matrices import read_matrix
-    from paraknow_core.submatrix import ScoreMap, best_window
+    from paraknow_core.structures.random_elements import draw
+
+    rows = _selection(cut.row, cut.rows, indices.get(_name(cut, "rows")), matrix.shape[0])
+    cols = _selection(cut.col, cut.cols, indices.get(_name(cut, "cols")), matrix.shape[1])
+    order = None
+    if isinstance(rows, torch.Tensor) and cut.role in VOCABULARY_ROLES:
+        ranked = torch.sort(rows, stable=True)
+        present = ranked.values >= 0
+        rows, order = ranked.values[present], ranked.indices[present]
+    values = read_matrix(checkpoint, matrix, rows, cols)
+    if cut.seed is not None:
+        height = cut.rows if order is None else len(order)
+        values = draw(values, rows=height, cols=cut.cols, seed=cut.seed)
+    if order is None:
+        return values
+    return values.new_zeros((cut.rows, cut.cols)).index_copy_(0, order, values)
+
+
+def _selection(
+    first: int | None, size: int, index: "Tensor | None", whole: int
+) -> "slice | Tensor":
+    if first is not None:
+        return slice(first, first + size)
+    return slice(0, whole) if index is None else index.long()
+
+
+def _name(cut: Cut, side: str) -> str:
+    return f"{cut.module}.{cut.role}.{side}"
+
+
+def _request(
+    scores: "Checkpoint", match: Match, seed: int, tokens: Sequence[int] | None
+) -> Request:
+    """Lay out one matrix's map, restricted to the student's tokens where rows are tokens."""
+    import torch
+
+    from paraknow_core.matrices import read_matrix
+    from paraknow_core.submatrix import ScoreMap
 
     rows, cols = match.student.shape
-    name = match.teacher.name
-    depth = rows if match.role in VOCABULARY_ROLES else match.teacher.shape[0]
-    width = match.teacher.shape[1]
+    width = slice(0, match.teacher.shape[1])
+    name = f"{seed}:{match.module}:{match.role}"
+    own_seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    if match.role in VOCABULARY_ROLES and tokens is not None:
+        # In the teacher's order: neighbours lie on the same pages, and sums do not mind.
+        present = torch.tensor(sorted(row for row in tokens if row >= 0))
+        rows = len(present)
+        read = lambda wanted: read_matrix(scores, match.teacher, present[wanted], width)  # noqa: E731
+    else:
+        read = lambda wanted: read_matrix(scores, match.teacher, wanted, width)  # noqa: E731
+    height = rows if match.role in VOCABULARY_ROLES else match.teacher.shape[0]
+    return Request(match, ScoreMap((height, width.stop), read), rows, cols, own_seed)
 
-    def read(wanted: slice) -> "Tensor":
-        return read_matrix(scores, match.teacher, wanted, slice(0, width))
 
-    found = best_window(ScoreMap((depth, width), read), rows=rows, cols=cols)
+def _cut(
+    request: Request,
+    place: Place,
+    tokens: Sequence[int] | None,
+    indices: dict[str, "Tensor"],
+) -> Cut:
+    """Put a place into the words of the artifact; numbers that are no run go to the indices."""
+    import torch
+
+    match = request.match
+    rows, cols = match.student.shape
+    by_token = match.role in VOCABULARY_ROLES and tokens is not None
+    given: dict[str, slice | Tensor | None]
+    given = {"rows": torch.tensor(tokens) if by_token else place.rows, "cols": place.cols}
+    drawn = place.seed is not None
+    if drawn and match.role not in VOCABULARY_ROLES:
+        given["rows"] = None  # from all of them
+    if drawn:
+        given["cols"] = None
+    firsts = {}
+    for side, chosen in given.items():
+        firsts[side] = chosen.start if isinstance(chosen, slice) else None
+        if isinstance(chosen, torch.Tensor):
+            indices[f"{match.module}.{match.role}.{side}"] = chosen.to(torch.int32)
     return Cut(
         str(match.role),
         match.student_layer,
         match.teacher_layer,
-        name,
+        match.teacher.name,
         match.module,
-        found.row,
-        found.col,
+        firsts["rows"],
+        firsts["cols"],
         rows,
         cols,
-        found.score,
-        found.total,
+        place.score,
+        place.total,
+        place.seed,
     )

@@ -104,6 +104,10 @@ class Family:
         ]
         return (name, *others)
 
+    def own_name(self, field_name: str) -> str:
+        """What the family's config class calls a common field."""
+        return self.config_names.get(field_name, field_name)
+
     def name_of(self, role: Role) -> str:
         """The name of the first tensor of a role."""
         return next(row.name for row in self.tensors if row.role is role)

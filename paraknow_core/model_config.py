@@ -49,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     checks = {**FIELDS, **{name: OPTIONS[name] for name in family.options}}
     config = {}
     for name, (check, allowed) in checks.items():
-        own = family.config_names.get(name, name)
+        own = family.own_name(name)
         if own not in raw or (raw[own] is None and _has_default(family, name)):
             continue
         if not check(raw[own]):
@@ -64,8 +64,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def own_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """Give the fields of ``read_config`` the names that the family's config class uses."""
-    names = FAMILIES[config["model_type"]].config_names
-    return {names.get(name, name): value for name, value in config.items()}
+    family = FAMILIES[config["model_type"]]
+    return {family.own_name(name): value for name, value in config.items()}
 
 
 def _has_default(family: Family, name: str) -> bool:
@@ -130,7 +130,7 @@ def _supported_type(raw: Mapping[str, Any], path: Path) -> str:
 def _check_whole(config: Mapping[str, Any], family: Family, folder: Path) -> None:
     """Refuse what no single field shows: a size left out, or two that contradict each other."""
     missing = [
-        family.config_names.get(name, name)
+        family.own_name(name)
         for name in _NEEDED
         if name not in config and not _has_default(family, name)
     ]
@@ -141,6 +141,11 @@ def _check_whole(config: Mapping[str, Any], family: Family, folder: Path) -> Non
         raise ArchitectureError(
             f"{folder}/config.json: num_attention_heads {heads} is not a multiple of "
             f"num_key_value_heads {kv_heads}."
+        )
+    if not (config.get("head_dim") or family.head_dim) and config["hidden_size"] < heads:
+        raise ArchitectureError(
+            f"{folder}/config.json: {family.own_name('hidden_size')} {config['hidden_size']} is "
+            f"too small for {heads} heads."
         )
     kinds, layers = config.get("layer_types"), config["num_hidden_layers"]
     if kinds is not None and len(kinds) != layers:

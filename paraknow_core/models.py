@@ -83,7 +83,7 @@ def load_model(
     with Checkpoint(folder) as weights:
         state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
         model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        with _no_bar():
+        with no_bar():
             model: Any = model_class.from_pretrained(
                 None,
                 config=config,
@@ -124,7 +124,7 @@ def _attention(model_class: Any, config: Any) -> str:
 
 
 @contextmanager
-def _no_bar() -> Iterator[None]:
+def no_bar() -> Iterator[None]:
     """Keep Transformers' own bar off the terminal; the setting is put back."""
     from transformers.utils import logging as untyped
 

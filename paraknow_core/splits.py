@@ -150,7 +150,7 @@ def find_overlaps(splits: Mapping[str, Sequence[Example]]) -> list[Overlap]:
     counts, whatever its answer.
     """
     found: list[Overlap] = []
-    for first, second in combinations(sorted(splits, key=_place), 2):
+    for first, second in combinations(sorted(splits, key=split_order), 2):
         by_prompt = second == "test"
         kind = "prompt" if by_prompt else "prompt and answer"
         known = {_key(example, by_prompt): example.id for example in reversed(splits[first])}
@@ -161,7 +161,7 @@ def find_overlaps(splits: Mapping[str, Sequence[Example]]) -> list[Overlap]:
     return found
 
 
-def _place(name: str) -> int:
+def split_order(name: str) -> int:
     """The usual order, so that ``test`` comes last; other names before it."""
     return SPLITS.index(name) if name in SPLITS else -1
 

@@ -81,7 +81,7 @@ def paired_difference(
     """
     import numpy as np
 
-    _check_pairs(a_items, b_items)
+    check_pairs(a_items, b_items)
     differences = np.array([a.nll - b.nll for a, b in zip(a_items, b_items, strict=True)])
     tokens = np.array([item.tokens for item in a_items], dtype=np.float64)
     low, high = _interval(differences, tokens, seed, confidence, resamples)
@@ -89,7 +89,7 @@ def paired_difference(
         mean=float(differences.sum() / tokens.sum()),
         low=low,
         high=high,
-        p_value=_sign_flip(differences, seed, resamples),
+        p_value=sign_flip(differences, seed, resamples),
         n=len(differences),
         confidence=confidence,
     )
@@ -109,7 +109,7 @@ def accuracy_difference(
     """
     import numpy as np
 
-    _check_pairs(a_items, b_items)
+    check_pairs(a_items, b_items)
     right_a = [item.correct for item in a_items]
     right_b = [item.correct for item in b_items]
     differences = np.array(right_a, dtype=np.float64) - np.array(right_b, dtype=np.float64)
@@ -180,7 +180,8 @@ def describe_difference(
     )
 
 
-def _check_pairs(a_items: "Sequence[Item]", b_items: "Sequence[Item]") -> None:
+def check_pairs(a_items: "Sequence[Item]", b_items: "Sequence[Item]") -> None:
+    """Raise a DataError unless both hold the same rows in the same order, at least 2."""
     if len(a_items) != len(b_items):
         raise DataError(f"items must be pairs, got {len(a_items)} and {len(b_items)}")
     if len(a_items) < 2:
@@ -209,7 +210,7 @@ def _interval(
             f"confidence must be between 0 and 1 (got {confidence}) and resamples at least 100 "
             f"(got {resamples})"
         )
-    _refuse_nan(values)
+    refuse_nan(values)
 
     def statistic(value: Any, weight: Any, axis: int = -1) -> Any:
         return value.sum(axis=axis) / weight.sum(axis=axis)
@@ -228,7 +229,8 @@ def _interval(
     return float(interval.low), float(interval.high)
 
 
-def _sign_flip(values: "NDArray[np.float64]", seed: int, resamples: int) -> float:
+def sign_flip(values: "NDArray[np.float64]", seed: int, resamples: int) -> float:
+    """Two-sided p of paired differences under flips of their signs; exact if 2**n ≤ resamples."""
     import numpy as np
     from scipy.stats import permutation_test
 
@@ -251,7 +253,8 @@ def _batch(values: "NDArray[np.float64]") -> int:
     return max(1, _BATCH_NUMBERS // len(values))
 
 
-def _refuse_nan(values: "NDArray[np.float64]") -> None:
+def refuse_nan(values: "NDArray[np.float64]") -> None:
+    """Raise a NumericsError that counts the NaN and infinite differences, if there are any."""
     import numpy as np
 
     wrong = np.flatnonzero(~np.isfinite(values))

@@ -51,3 +51,16 @@ def peft_factors(layer: nn.Linear, *, rank: int, alpha: float, **init: Any) -> L
     return LoraFactors(
         wrapped.lora_A[TRAINED].weight.detach(), wrapped.lora_B[TRAINED].weight.detach()
     )
+
+
+def of_start(factors: LoraFactors, module: nn.Module) -> LoraFactors:
+    """Turn the factors of a ``stand_in`` into those of a start point, on the CPU in float32.
+
+    Args:
+        factors: A (R×N) and B (M×R) of the linear layer.
+        module: what it stood in for; an embedding's weight is its matrix transposed.
+    """
+    a_RN, b_MR = (factor.detach().float().cpu() for factor in factors)
+    if isinstance(module, nn.Embedding):
+        return LoraFactors(a=b_MR.T.contiguous(), b=a_RN.T.contiguous())
+    return LoraFactors(a_RN.contiguous(), b_MR.contiguous())

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paraknow_core.adapter_files import Adapter, LoraFactors
 from paraknow_core.adapters import target_modules, write_start
@@ -23,12 +23,13 @@ from paraknow_core.anchor import bare_adapter
 from paraknow_core.architecture import Role, describe
 from paraknow_core.errors import ConfigError, RankError
 from paraknow_core.examples import TokenisedExample
+from paraknow_core.lowrank_minor import minor_components
 from paraknow_core.models import load_model
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.random_state import random_state_kept
 from paraknow_core.registry import choose
 from paraknow_core.student_data import eva_directions, mean_gradients, task_eigens
-from paraknow_core.student_layers import peft_factors, stand_in
+from paraknow_core.student_layers import of_start, peft_factors, stand_in
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _Ask:
     progress: Progress
 
     def each(self) -> Any:
-        """Go through the modules by name, telling of the progress."""
+        """Go through the modules by name."""
         for done, name in enumerate(self.modules):
             self.progress(done, len(self.modules), name)
             yield name, self.model.get_submodule(name)
@@ -90,33 +91,6 @@ def _milora(ask: _Ask) -> Factors:
         root_R = (s_R * (ask.rank / ask.alpha)).sqrt()
         found[name] = LoraFactors(a=root_R[:, None] * vh_RN, b=u_MR * root_R)
     return found
-
-
-def minor_components(weight_MN: Tensor, *, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular triplets of the least singular values, computed in float64.
-
-    A QR factorisation first makes the SVD one of a square matrix of the smaller side. The Gram
-    matrix would be faster, but it loses singular values below 1e-8 of the largest, and it is the
-    least ones that are wanted.
-
-    Args:
-        weight_MN: any float dtype.
-        rank: R, in 1..min(M, N).
-
-    Returns:
-        U (M×R), singular values (R, falling) and Vᵀ (R×N) in float32; the largest entry of each
-        row of Vᵀ is positive.
-    """
-    wide = weight_MN.shape[0] < weight_MN.shape[1]
-    weight_PQ = (weight_MN.T if wide else weight_MN).detach().double()
-    basis_PQ, triangle_QQ = torch.linalg.qr(weight_PQ)
-    u_QQ, s_Q, vh_QQ = torch.linalg.svd(triangle_QQ)
-    u, v = basis_PQ @ u_QQ[:, -rank:], vh_QQ[-rank:].T
-    u_MR, v_NR = (v, u) if wide else (u, v)
-    largest_1R = v_NR.gather(0, v_NR.abs().argmax(0, keepdim=True))
-    signs_1R = torch.where(largest_1R < 0, -1.0, 1.0)
-    found = u_MR * signs_1R, s_Q[-rank:], (v_NR * signs_1R).T
-    return found[0].float(), found[1].float(), found[2].float().contiguous()
 
 
 def _corda(ask: _Ask) -> Factors:
@@ -201,7 +175,7 @@ METHODS_OF_STUDENT: Mapping[str, Callable[[_Ask], Factors]] = MappingProxyType(
         "lora-ga": _lora_ga,
     }
 )
-"""Every start point without a teacher, by the name that it has in ``methods.METHODS``."""
+"""Every start point without a teacher, by its name in ``methods.METHODS``."""
 
 
 @dataclass(frozen=True)
@@ -253,11 +227,10 @@ def student_start(
     Raises:
         ConfigError: for an unknown method, a setting out of range, or no samples where needed.
         RankError: if the rank is not in 1..min(M, N) of every matrix (LoRA-GA: half of that).
-        DataError: if the samples have too few tokens for EVA.
-        NumericsError: if EVA's directions do not settle.
+        DataError, NumericsError: if EVA has too few tokens, or its directions do not settle.
     """
     make = choose("start point", method, METHODS_OF_STUDENT, ConfigError)
-    _check(rank, alpha, options)
+    _check(alpha, options)
     architecture = describe(student_folder)
     modules = target_modules(architecture, roles)
     tied = architecture.tied and Role.EMBED in roles
@@ -266,27 +239,24 @@ def student_start(
     with random_state_kept():
         torch.manual_seed(seed)
         ask = _Ask(model, tuple(modules), samples, rank, alpha, options, progress)
-        factors = {name: _stored(model, name, pair) for name, pair in make(ask).items()}
+        factors = {n: of_start(pair, model.get_submodule(n)) for n, pair in make(ask).items()}
         plain = tuple(name for name in modules if name not in factors)
         head = architecture.module_of(Role.HEAD) if tied else None
         factors |= _plain(model, plain, rank=rank, alpha=alpha, tied_head=head)
-    embeddings = [name for name in modules if name == architecture.module_of(Role.EMBED)]
     adapter = write_start(
-        folder, factors=factors, embeddings=embeddings, rank=rank, alpha=alpha, tied_head=head
+        folder,
+        factors=factors,
+        embeddings=[name for name in modules if name == architecture.module_of(Role.EMBED)],
+        rank=rank,
+        alpha=alpha,
+        tied_head=head,
+        fan_in_fan_out=architecture.is_transposed(modules),
     )
     return StudentStart(adapter, plain)
 
 
 def _is_embedding(model: Any, name: str) -> bool:
     return isinstance(model.get_submodule(name), nn.Embedding)
-
-
-def _stored(model: Any, name: str, pair: LoraFactors) -> LoraFactors:
-    """Turn factors of the linear map into those of the weight as it is stored, on the CPU."""
-    a_RN, b_MR = (factor.detach().float().cpu() for factor in pair)
-    if _is_embedding(model, name):
-        return LoraFactors(b_MR.T.contiguous(), a_RN.T.contiguous())
-    return LoraFactors(a_RN.contiguous(), b_MR.contiguous())
 
 
 def _plain(
@@ -307,21 +277,19 @@ def _plain(
     return dict(drawn.factors)
 
 
-def _check(rank: int, alpha: float, options: StartOptions) -> None:
+def _check(alpha: float, options: StartOptions) -> None:
     if not 0 < alpha < float("inf"):
         raise ConfigError(f"alpha is {alpha}; it must be above 0 (alpha = rank gives scale 1).")
     if options.corda_mode not in ("ipm", "kpm"):
         raise ConfigError(f"corda_mode is {options.corda_mode!r}; allowed are ipm and kpm.")
     if not 0 < options.lora_ga_gamma < float("inf"):
         raise ConfigError(f"lora_ga_gamma is {options.lora_ga_gamma}; it must be above 0.")
-    if rank < 1:
-        raise RankError(f"Rank {rank} was asked for; it is at least 1.")
 
 
 def _check_rank(model: Any, modules: Sequence[str], rank: int) -> None:
     for name in modules:
         shape = tuple(model.get_submodule(name).weight.shape)
-        if rank > min(shape):
+        if not 1 <= rank <= min(shape):
             raise RankError(
                 f"Rank {rank} was asked for, but {name} of shape {shape} allows 1..{min(shape)}. "
                 "Lower the rank, or leave its role out."

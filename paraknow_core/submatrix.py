@@ -101,7 +101,7 @@ def _collapse(source: ScoreMap, rows: int, cols: int) -> Tensor:
     M = source.shape[0]
     common = range(M - rows, rows)  # in every window; empty if the window is at most half the map
     parts, shared = [], None
-    for block, values in _blocks(source, cuts=(common.start, rows) if common else ()):
+    for block, values in blocks(source, cuts=(common.start, rows) if common else ()):
         if block.start in common:
             line = _collapse_columns(values.double().sum(0, keepdim=True), cols)
             shared = line if shared is None else shared + line
@@ -121,7 +121,7 @@ def _collapse_columns(values: Tensor, cols: int) -> Tensor:
     return torch.cat([values[:, :free].double(), common, values[:, cols:].double()], dim=1)
 
 
-def _blocks(source: ScoreMap, *, cuts: tuple[int, ...]) -> Iterator[tuple[slice, Tensor]]:
+def blocks(source: ScoreMap, *, cuts: tuple[int, ...] = ()) -> Iterator[tuple[slice, Tensor]]:
     """Read the map once, top to bottom, in checked row blocks that no cut runs through."""
     M, N = source.shape
     step = max(1, _BLOCK_ELEMENTS // N)

@@ -251,8 +251,8 @@ def general_text(count: int, *, seed: int) -> list[str]:
     return [next(stream) for _ in range(count)]
 
 
-def sentence_stream(*, seed: int | str) -> Iterator[str]:
-    """Draw sentences without end; see `general_text`.
+def sentence_stream(*, seed: int | str, facts: bool = True) -> Iterator[str]:
+    """Draw sentences without end; see `general_text`. Without ``facts`` none tells a sum.
 
     Every word narrows the next to a few typical ones, so that there is more to learn than
     how often words occur.
@@ -260,7 +260,7 @@ def sentence_stream(*, seed: int | str) -> Iterator[str]:
     source = random.Random(f"sentences {seed}")  # noqa: S311
     pool = sums()
     while True:
-        if source.random() < _FACT_SHARE:
+        if facts and source.random() < _FACT_SHARE:
             kind, a, b = source.choice(pool)
             yield _FACTS[kind].format(a=a, b=b, result=_result(kind, a, b))
         else:

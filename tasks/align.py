@@ -1,11 +1,15 @@
 """Pair each student layer with a teacher layer (SeeKing, arXiv 2310.11451, §3.2)."""
 
-from pydantic import Field
+from typing import Self
 
-from paraknow_core.alignment import choose_layers
+from pydantic import Field, field_validator, model_validator
+
+from paraknow_core.alignment import LAYER_STRATEGIES, check_layers, choose_layers
+from paraknow_core.errors import ConfigError
+from paraknow_core.registry import choose
 from tasks.acquire_model import load_architecture
 from tasks.files import read_json, write_json
-from tasks.identity import StepConfig
+from tasks.identity import StepConfig, later
 from tasks.step import Facts, Job, Step
 
 
@@ -15,9 +19,32 @@ class AlignConfig(StepConfig):
     strategy: str = Field(
         "sensitivity",
         title="Layer choice",
-        description="sensitivity (the most sensitive, in their order), first, last or random.",
+        description="sensitivity (the most sensitive, in their order), first, last, random, or "
+        "uniform (evenly spaced, both ends included).",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of the random choice.")
+    layers: tuple[int, ...] | None = later(
+        None,
+        title="Layers",
+        description="In place of a strategy: the teacher's layer for each of the student's layers, "
+        "such as [0, 3, 5]; in any order, each at most once.",
+    )
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, strategy: str) -> str:
+        try:
+            choose("layer strategy", strategy, LAYER_STRATEGIES, ConfigError)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return strategy
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.layers is not None and self.strategy != "sensitivity":
+            msg = f"give either layers or a strategy, not both (strategy is {self.strategy!r})"
+            raise ValueError(msg)
+        return self
 
 
 def _compute(job: Job[AlignConfig]) -> Facts:
@@ -25,13 +52,14 @@ def _compute(job: Job[AlignConfig]) -> Facts:
     table = read_json(job.inputs["scores"] / "layer_sums.json")
     teacher = load_architecture(job.inputs["teacher"])
     student = load_architecture(job.inputs["student"])
-    layers = choose_layers(
-        job.config.strategy,
-        scores=table["layers"],
-        num_teacher=teacher.num_layers,
-        num_student=student.num_layers,
-        seed=job.config.seed,
-    )
+    sizes = {"num_teacher": teacher.num_layers, "num_student": student.num_layers}
+    if job.config.layers is not None:
+        check_layers(job.config.layers, **sizes)
+        layers = list(job.config.layers)
+    else:
+        layers = choose_layers(
+            job.config.strategy, scores=table["layers"], **sizes, seed=job.config.seed
+        )
     write_json(job.out / "layers.json", layers)
     return {"layers": layers}
 

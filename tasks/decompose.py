@@ -10,7 +10,7 @@ from paraknow_core.architecture import describe
 from paraknow_core.assembly import cuts_by_module, module_weight
 from tasks.acquire_model import load_architecture
 from tasks.estimates import Estimate, Foreseen
-from tasks.extract import read_cuts
+from tasks.extract import read_cuts, read_indices
 from tasks.files import read_json, write_json
 from tasks.identity import StepConfig
 from tasks.run import RunConfig
@@ -40,6 +40,7 @@ def _compute(job: Job[DecomposeConfig]) -> Facts:
     teacher = describe(job.locations["teacher"])
     student = load_architecture(job.inputs["student"])
     modules = cuts_by_module(read_cuts(job.inputs["windows"]))
+    indices = read_indices(job.inputs["windows"])
     factors: dict[str, Any] = {}
     certificates: dict[str, Any] = {}
     with Checkpoint(job.locations["teacher"]) as weights:
@@ -47,7 +48,8 @@ def _compute(job: Job[DecomposeConfig]) -> Facts:
             job.progress(done, len(modules), module)
             part = job.work / f"{done:05d}.safetensors"
             if not part.with_suffix(".json").exists():  # written last, once the factors are whole
-                _decompose_one(job, module, module_weight(weights, teacher, student, cuts), part)
+                weight_MN = module_weight(weights, teacher, student, cuts, indices)
+                _decompose_one(job, module, weight_MN, part)
             factors |= load_file(part)
             certificates[module] = read_json(part.with_suffix(".json"))
     save_file(factors, job.out / "factors.safetensors")
@@ -87,7 +89,10 @@ def _estimate(config: DecomposeConfig, known: Foreseen) -> Estimate:
     sides = [matrix.whole for matrix, *_ in student.modules(student.roles).values()]
     largest = max(rows * cols + min(rows, cols) ** 2 for rows, cols in sides)
     factors = sum(4 * config.max_rank * (rows + cols + 1) for rows, cols in sides)
-    return Estimate(memory_bytes=8 * largest, disk_bytes=2 * factors)
+    read = 0
+    if "teacher" in known.folders:  # scattered rows and columns are read with what lies between
+        read = max(4 * matrix.num_elements for matrix in known.architecture("teacher").matrices)
+    return Estimate(memory_bytes=8 * largest + read, disk_bytes=2 * factors)
 
 
 decompose = Step(

@@ -95,6 +95,13 @@ def warn(label: str, key: str, drift: Drift) -> None:
     )
 
 
+def tell_rebuilt(label: str, old: Record, new: Record) -> None:
+    """Say whether a rebuilt result has the bytes that it had."""
+    same = old.tree == new.tree
+    outcome = "the same bytes as before" if same else "other bytes, so what hangs on it runs again"
+    logger.info("%s: rebuilt, %s", label, outcome)
+
+
 def refusal(found: Mapping[str, Drift]) -> DriftError:
     """Return the error of a strict run, which names every drifted step and its differences."""
     steps = "; ".join(f"{label}: {drift.text()}" for label, drift in found.items())

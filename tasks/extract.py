@@ -1,63 +1,175 @@
-"""Find, in each teacher matrix, the part of the student's shape that is most sensitive."""
+"""Find, in each teacher matrix, the part of the student's shape that is taken."""
 
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from paraknow_core.architecture import MATRIX_ROLES
-from paraknow_core.extraction import Cut, choose_windows
-from paraknow_core.pairing import check_cuts, match_matrices
+from artifacts.names import Digest
+from paraknow_core.architecture import MATRIX_ROLES, Role
+from paraknow_core.errors import ConfigError
+from paraknow_core.extraction import Cut, check_sizes, choose_cuts
+from paraknow_core.pairing import VOCABULARY_ROLES, match_matrices
+from paraknow_core.registry import choose
+from paraknow_core.structures import STRUCTURES
+from paraknow_core.vocabulary import check_share
 from tasks.acquire_model import load_architecture
 from tasks.estimates import Estimate, Foreseen
 from tasks.files import read_json, write_json
-from tasks.identity import StepConfig
-from tasks.step import Facts, Job, Step
+from tasks.identity import StepConfig, execution, later
+from tasks.refs import Ref
+from tasks.run import RunConfig
+from tasks.step import Facts, Job, Source, Step
+from tasks.vocabulary import match_vocabularies
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROLE_GROUPS: Mapping[str, tuple[Role, ...]] = {
+    "embedding": (Role.EMBED,),
+    "attention": (Role.Q, Role.K, Role.V, Role.O),
+    "ffn": (Role.GATE, Role.UP, Role.DOWN),
+    "head": (Role.HEAD,),
+    "all": MATRIX_ROLES,
+}
+"""Shorthand for the origins that SeeKing (arXiv 2310.11451, §5) compares."""
+
+
+_BLOCK_BYTES = 2**25
+"""What reading a map block by block takes, whatever its size."""
+
+
+def expand_roles(names: Iterable[str]) -> tuple[str, ...]:
+    """Write groups of roles out, in report order; a list of mere roles stays as it is given."""
+    given = tuple(names)
+    if not set(given) & (ROLE_GROUPS.keys() - {"head"}):
+        return given
+    wanted = {str(role) for name in given for role in ROLE_GROUPS.get(name, (name,))}
+    known = [str(role) for role in MATRIX_ROLES if role in wanted]
+    return (*known, *sorted(wanted - set(known)))
 
 
 class ExtractConfig(StepConfig):
     """What is cut out of the teacher."""
 
-    structure: Literal["submatrix"] = Field(
-        "submatrix", title="Structure", description="submatrix: a contiguous window of each matrix."
+    structure: str = Field(
+        "submatrix",
+        title="Structure",
+        description=f"{', '.join(STRUCTURES)}; see docs/strategies.md.",
     )
     roles: tuple[str, ...] = Field(
         tuple(str(role) for role in MATRIX_ROLES),
         min_length=1,
         title="Roles",
-        description="Kinds of matrix transferred: embed, q, k, v, o, gate, up, down, head.",
+        description="Kinds of matrix transferred: embed, q, k, v, o, gate, up, down, head; or "
+        "groups of them: embedding, attention, ffn, all.",
     )
+    seed: int = later(0, ge=0, title="Seed", description="Of the random structures.")
+    min_vocabulary_share: float = execution(
+        0.5,
+        ge=0,
+        le=1,
+        title="Least vocabulary share",
+        description="With two tokenizers: how many of the student's tokens the teacher must have.",
+    )
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _groups(cls, roles: Any) -> Any:
+        if isinstance(roles, str):
+            roles = (roles,)
+        is_names = isinstance(roles, list | tuple) and all(isinstance(r, str) for r in roles)
+        return expand_roles(roles) if is_names else roles
+
+    @field_validator("structure")
+    @classmethod
+    def _known(cls, structure: str) -> str:
+        try:
+            choose("structure", structure, STRUCTURES, ConfigError)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return structure
+
+
+def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
+    """Only with two tokenizers does the output hang on them."""
+    found = {
+        f"{who}.tokenizer": inputs[who].files["tokenizer.json"] for who in ("teacher", "student")
+    }
+    moves_tokens = any(role in config.roles for role in VOCABULARY_ROLES)
+    if not moves_tokens or len(set(found.values())) == 1:
+        return Source()
+    return Source(digests={name: Digest(digest) for name, digest in found.items()})
 
 
 def _compute(job: Job[ExtractConfig]) -> Facts:
-    """Search every matrix for its window of greatest sensitivity; the output is the where."""
+    """Choose rows and columns of every matrix; the output is the where."""
     from paraknow_core.checkpoints import Checkpoint
 
+    teacher, student = (load_architecture(job.inputs[who]) for who in ("teacher", "student"))
     matches = match_matrices(
-        load_architecture(job.inputs["teacher"]),
-        load_architecture(job.inputs["student"]),
+        teacher,
+        student,
         layers=read_json(job.inputs["layers"] / "layers.json"),
         roles=job.config.roles,
     )
-    check_cuts(matches)
+    tokens = match_vocabularies(job.inputs, job.locations, roles=[str(m.role) for m in matches])
+    check_sizes(matches, by_token=tokens is not None)
+    facts: Facts = {}
+    if tokens is not None:
+        check_share(tokens, least=job.config.min_vocabulary_share)
+        facts = {"vocabulary_share": tokens.share, "vocabulary_matched": tokens.matched}
+        write_json(job.out / "vocabulary.json", facts | {"vocabulary_tokens": tokens.tokens})
     with Checkpoint(job.inputs["scores"]) as scores:
-        cuts = choose_windows(scores, matches, progress=job.progress)
-    write_json(job.out / "windows.json", [asdict(cut) for cut in cuts])
+        cuts, indices = choose_cuts(
+            scores,
+            matches,
+            structure=job.config.structure,
+            teacher=teacher,
+            student=student,
+            seed=job.config.seed,
+            tokens=None if tokens is None else tokens.rows,
+            progress=job.progress,
+        )
+    write_json(job.out / "windows.json", [cut.to_json() for cut in cuts])
+    _write_indices(job.out, indices)
     caught = sum(cut.score for cut in cuts) / max(sum(cut.total for cut in cuts), 1e-300)
-    return {"windows": len(cuts), "sensitivity_share": caught}
+    return {"windows": len(cuts), "sensitivity_share": caught, **facts}
+
+
+def _write_indices(folder: Path, indices: "dict[str, Tensor]") -> None:
+    from safetensors.torch import save_file
+
+    if indices:
+        own = {name: index.clone() for name, index in sorted(indices.items())}
+        save_file(own, folder / "indices.safetensors")
 
 
 def read_cuts(folder: Path) -> list[Cut]:
-    """Read the windows from an extract step's artifact."""
+    """Read the cuts from an extract step's artifact."""
     return [Cut(**fields) for fields in read_json(folder / "windows.json")]
 
 
-def _estimate(_config: ExtractConfig, known: Foreseen) -> Estimate:
-    """The largest matrix's collapsed map in float64; a few hundred bytes a window on disk."""
+def read_indices(folder: Path) -> "dict[str, Tensor]":
+    """Read the rows and columns that are no runs from an extract step's artifact."""
+    from safetensors.torch import load_file
+
+    path = folder / "indices.safetensors"
+    return load_file(path) if path.exists() else {}
+
+
+def _estimate(config: ExtractConfig, known: Foreseen) -> Estimate:
+    """What the structure holds of the largest matrix; a few hundred bytes a cut, and numbers."""
     teacher = known.architecture("teacher")
     largest = max(tensor.num_elements for tensor in teacher.tensors)
-    return Estimate(memory_bytes=largest * 16, disk_bytes=400 * len(teacher.tensors))
+    structure = STRUCTURES[config.structure]
+    memory = max(largest * structure.element_bytes, _BLOCK_BYTES)
+    disk = 400 * len(teacher.tensors)
+    if not structure.is_contiguous:
+        sides = [matrix.shape for matrix in teacher.matrices]
+        disk += sum(4 * (rows + cols) for rows, cols in sides)
+    return Estimate(memory_bytes=memory, disk_bytes=disk)
 
 
 extract = Step(
@@ -70,6 +182,7 @@ extract = Step(
         "student": ("architecture.json",),
         "layers": ("layers.json",),
     },
+    source=_source,
     estimate=_estimate,
     threaded=True,
     sized_by=("teacher",),

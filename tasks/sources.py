@@ -32,6 +32,7 @@ PLUMBING = frozenset(
         "tasks.run",
         "tasks.sources",
         "tasks.step",
+        "tasks.workers",
     }
 )
 """How a step is asked for, run and shown, which its output does not depend on."""

@@ -20,7 +20,7 @@ from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import HubUnreachableError, ParaknowError
-from tasks.drift import must_rebuild
+from tasks.drift import must_rebuild, tell_rebuilt
 from tasks.estimates import Estimate, Foreseen
 from tasks.identity import StepConfig, identity_of
 from tasks.progress import StepProgress, logger, tell_wait
@@ -253,9 +253,7 @@ def _compute(
     with in_use(store, (ref.key for ref in need.inputs.values())):
         record = _compute_in(work, need, store, payload, replaces)
     if replaces is not None:
-        same = record.tree == replaces.tree
-        outcome = "the same bytes as before" if same else "other bytes; what hangs on it runs again"
-        logger.info("%s: rebuilt, %s", need.label, outcome)
+        tell_rebuilt(need.label, replaces, record)
     return record
 
 

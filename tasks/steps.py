@@ -6,6 +6,9 @@ from typing import Any
 from tasks.acquire_data import acquire_data
 from tasks.acquire_model import acquire_model
 from tasks.align import align
+from tasks.comparison import comparison
+from tasks.contamination import contamination
+from tasks.control import control
 from tasks.decompose import decompose
 from tasks.diagnose import diagnose, likeness
 from tasks.evaluate import evaluate
@@ -13,9 +16,11 @@ from tasks.extract import extract
 from tasks.finetune import finetune
 from tasks.lora import lora, plain_lora
 from tasks.pretrain import pretrain
+from tasks.random_model import random_model
 from tasks.report import report
 from tasks.sensitivity import sensitivity
 from tasks.step import Step
+from tasks.student_start import student_start
 from tasks.word_problems import word_problems
 
 STEPS: Mapping[str, Step[Any]] = {
@@ -24,6 +29,9 @@ STEPS: Mapping[str, Step[Any]] = {
         acquire_data,
         acquire_model,
         align,
+        comparison,
+        contamination,
+        control,
         decompose,
         diagnose,
         evaluate,
@@ -33,8 +41,10 @@ STEPS: Mapping[str, Step[Any]] = {
         lora,
         plain_lora,
         pretrain,
+        random_model,
         report,
         sensitivity,
+        student_start,
         word_problems,
     )
 }

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from paraknow_core.data import SplitSizes, check_overlap, write_examples
 from tasks.acquire_data import SPLIT_FILES, SizesConfig
-from tasks.identity import StepConfig
+from tasks.identity import StepConfig, later
 from tasks.step import Facts, Job, Step
 
 
@@ -13,14 +13,21 @@ class WordProblemsConfig(StepConfig):
 
     sizes: SizesConfig = Field(SizesConfig(), title="Sizes")
     seed: int = Field(0, ge=0, title="Seed")
+    text: bool = later(
+        False,
+        title="Generic text",
+        description="Sentences to continue in place of problems: another task, same vocabulary.",
+    )
 
 
 def _compute(job: Job[WordProblemsConfig]) -> Facts:
     """Generate seeds, train, validation and test; the test problems are worded afresh."""
+    from paraknow_core.text_splits import text_splits
     from paraknow_core.word_problems import problem_splits
 
     sizes = SplitSizes(**job.config.sizes.model_dump())
-    splits = problem_splits(sizes, seed=job.config.seed)
+    deal = text_splits if job.config.text else problem_splits
+    splits = deal(sizes, seed=job.config.seed)
     check_overlap(splits)
     for name, file in SPLIT_FILES.items():
         write_examples(job.out / file, splits[name])

@@ -135,13 +135,37 @@ def test_a_student_wider_than_the_teacher_is_refused_with_names_and_shapes(
     assert make_plan(TransferConfig.model_validate(settings), Stage.LORA).steps
 
 
-def test_different_tokenizers_are_refused_for_embeddings_only(pair: Path, tmp_path: Path) -> None:
-    tiny_model(tmp_path / "other", hidden=48, layers=4, heads=4, kv_heads=2, ffn=96, vocab=70)
+def test_tokenizers_with_little_in_common_are_refused_for_embeddings_only(
+    pair: Path, tmp_path: Path
+) -> None:
+    other = tiny_model(
+        tmp_path / "other", hidden=48, layers=4, heads=4, kv_heads=2, ffn=96, vocab=70
+    )
     settings = pair_settings(pair, tmp_path / "store")
-    settings["teacher"]["model"] = str(tmp_path / "other")
-    refused(settings, r"(?s)tokenizers differ.*70.*64.*roles")
+    settings["teacher"]["model"] = str(other)
+    assert make_plan(TransferConfig.model_validate(settings), Stage.LORA).steps  # all 64 are there
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {f"{w}x" if w[0] == "w" else w: n for w, n in words.items()}
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings["run"]["store"] = str(tmp_path / "fresh")
+    refused(settings, r"(?s)student's 64 tokens 14 \(21\.9%\).*50%.*min_vocabulary_share")
     settings["extract"] = {"roles": ["q", "up"]}
     assert make_plan(TransferConfig.model_validate(settings), Stage.LORA).steps
+    settings["extract"] = {"min_vocabulary_share": 0.2}
+    assert make_plan(TransferConfig.model_validate(settings), Stage.LORA).steps
+
+
+def test_listed_layers_and_whole_heads_are_checked_before_anything_runs(
+    pair: Path, tmp_path: Path
+) -> None:
+    settings = pair_settings(pair, tmp_path / "store")
+    for layers in ([0], [0, 4], [1, 1], [-1, 0]):
+        refused(settings | {"align": {"layers": layers}}, r"align\.layers.*2 different.*0\.\.3")
+    tiny_model(tmp_path / "grouped", hidden=32, layers=2, heads=4, kv_heads=1, ffn=64)
+    settings["student"]["model"] = str(tmp_path / "grouped")
+    settings["extract"] = {"structure": "consistent"}
+    refused(settings, "4 query heads to a key/value head cannot come from 2")
 
 
 def test_a_full_disk_is_foreseen(tmp_path: Path) -> None:
@@ -171,6 +195,9 @@ def test_a_store_of_a_newer_format_is_refused(pair: Path, tmp_path: Path) -> Non
         (["lora"], "key=value"),
         (["name.first=x"], "name"),
         (["teacher.pretrain={}"], "either model or pretrain"),
+        (["extract.structure=row-colum"], r"extract\.structure.*did you mean 'row-column'"),
+        (["align.strategy=uniforn"], r"align\.strategy.*did you mean 'uniform'"),
+        (["align={layers: [0, 1], strategy: last}"], "either layers or a strategy"),
         (["run.device=tpu"], r"run\.device.*'auto', 'cpu' or 'cuda'"),
     ],
 )

@@ -17,7 +17,7 @@ from artifacts.names import StepKey
 from artifacts.store import Store
 from artifacts.verify import verify
 
-pytestmark = [pytest.mark.flow, pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flow, pytest.mark.faults, pytest.mark.timeout(600)]
 
 MAIN = "from flows.cli import main; main()"
 

@@ -31,7 +31,7 @@ def test_tokens_are_written_nowhere(
     assert {step.status for step in result.steps} == {"computed"}
     assert files_with(tmp_path, CANARY) == []
     assert CANARY not in caplog.text
-    database = PREFECT_API_DATABASE_CONNECTION_URL.value().get_secret_value()
+    database = str(PREFECT_API_DATABASE_CONNECTION_URL.value())
     folder = Path(database.partition(":///")[2]).parent
     assert files_with(folder, CANARY) == []
     assert files_with(folder, str(pair)) != []  # parameters are there, and this looks there

@@ -1,7 +1,7 @@
 """``pytest tests/faults --figures``: what was injected, as the Markdown table of docs/faults.md.
 
-A test says how much it injects by the mark ``figures(kills=1)``, or, where only it knows, by calling
-the fixture: ``figures(faults=len(points))``. Only tests that pass count.
+A test says how much it injects by the mark ``figures(kills=1)``, or, where only it knows, by the
+fixture: ``figures(faults=len(points))``. Only tests that pass count.
 """
 
 from collections import Counter

@@ -5,22 +5,20 @@ hit if it has bytes and their objects are. All is in one process, so what happen
 drawn steps alone; the one clock that counts, that of the stamps, is set by hand.
 """
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.results import payload
+from support.store_harm import crash_at, damage, objects_of
 
-from artifacts.digests import digest_bytes
 from artifacts.errors import UnknownKeyError
 from artifacts.gc import Policy, collect
 from artifacts.names import Digest
 from artifacts.pins import pin, pins, unpin
-from artifacts.records import FileEntry, Record, tree_bytes
+from artifacts.records import Record
 from artifacts.store import Store
 from artifacts.transport import export, import_results
 from artifacts.verify import repair, verify
@@ -33,36 +31,6 @@ CONTENTS = (b"", b"a", b"aa" * 40, b"other")
 DATA = st.sampled_from(CONTENTS)
 HOW = st.sampled_from(["flip", "cut", "longer", "gone"])
 CALLS = st.sampled_from(["fsync", "link", "rename"])
-
-
-class Crash(BaseException):
-    """The process is gone."""
-
-
-def objects_of(data: bytes) -> dict[Digest, bytes]:
-    """The two objects of a result whose one file holds ``data``."""
-    tree = tree_bytes({"a": FileEntry(digest_bytes(data), len(data))})
-    return {digest_bytes(data): data, digest_bytes(tree): tree}
-
-
-@contextlib.contextmanager
-def crash_at(name: str, number: int) -> Iterator[None]:
-    """Die before the n-th such system call; what a killed process would leave is put back."""
-    real, left = getattr(os, name), [number]
-
-    def dying(*arguments: object, **named: object) -> object:
-        left[0] -= 1
-        if left[0] < 0:
-            raise Crash
-        return real(*arguments, **named)
-
-    setattr(os, name, dying)
-    try:
-        yield
-    except Crash:
-        pass
-    finally:
-        setattr(os, name, real)
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -286,18 +254,8 @@ class StoreModel(RuleBasedStateMachine):
         self.whole &= {digest for data in kept for digest in objects_of(data)}
 
     def _damage(self, path: Path, how: str) -> None:
-        path.chmod(0o644)
-        good = path.read_bytes()
-        if how == "gone":
-            path.unlink()
-            return
-        bad = {"cut": good[: len(good) // 2], "longer": good + b"?"}.get(how)
-        path.write_bytes(
-            bad if bad and bad != good else bytes([good[0] ^ 1]) + good[1:] if good else b"?"
-        )
-        # Within one tick of the clock a change would not show in the file's stamp.
         self.ticks += 1
-        os.utime(path, ns=(self.ticks, self.ticks))
+        damage(path, how, self.ticks)
 
     def _come_back(self) -> None:
         """Start again after a crash, with a draft left over, and look which steps were taken."""
@@ -315,5 +273,7 @@ class StoreModel(RuleBasedStateMachine):
             if record is not None:
                 said = {content for content in CONTENTS if record.tree in objects_of(content)}
                 (self.last[rank],) = said
-            elif not reader.ledger.generations(payload(rank).key()):
+            elif reader.ledger.generations(payload(rank).key()):
+                self.last[rank] = None  # a damaged one is the last that is left
+            else:
                 self.last.pop(rank, None)

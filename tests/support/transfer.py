@@ -13,7 +13,7 @@ from paraknow_core.anchor import read_trained, trainable_model
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role, describe
 from paraknow_core.assembly import cuts_by_module, module_weight
 from paraknow_core.checkpoints import Checkpoint
-from paraknow_core.extraction import choose_windows
+from paraknow_core.extraction import choose_cuts
 from paraknow_core.lowrank import truncated_svd
 from paraknow_core.models import load_model
 from paraknow_core.pairing import check_cuts, match_matrices
@@ -35,8 +35,11 @@ def transferred_weights(teacher: Path, student: Path, work: Path) -> dict[str, T
     )
     check_cuts(matches)
     with Checkpoint(work / "maps") as scores, Checkpoint(teacher) as weights:
-        cuts = cuts_by_module(choose_windows(scores, matches))
-        return {m: module_weight(weights, source, target, group) for m, group in cuts.items()}
+        cuts, indices = choose_cuts(scores, matches, teacher=source, student=target)
+        return {
+            module: module_weight(weights, source, target, group, indices)
+            for module, group in cuts_by_module(cuts).items()
+        }
 
 
 def start_of(weights: dict[str, Tensor], student: Architecture, folder: Path) -> Adapter:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paraknow_core.alignment import LAYER_STRATEGIES, choose_layers
+from paraknow_core.alignment import LAYER_STRATEGIES, check_layers, choose_layers
 from paraknow_core.errors import ConfigError, NumericsError, ShapeError
 
 
@@ -26,6 +26,23 @@ def test_of_equal_scores_the_lower_layer_is_taken() -> None:
 def test_first_and_last_take_the_ends() -> None:
     assert choose("first", [1.0, 2.0, 3.0, 4.0], 2) == [0, 1]
     assert choose("last", [4.0, 3.0, 2.0, 1.0], 2) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("layers", "kept", "expected"),
+    [(12, 3, [0, 6, 11]), (12, 6, [0, 2, 4, 7, 9, 11]), (5, 1, [0]), (4, 4, [0, 1, 2, 3])],
+)
+def test_uniform_spaces_layers_evenly_with_both_ends(
+    layers: int, kept: int, expected: list[int]
+) -> None:
+    assert choose("uniform", [0.0] * layers, kept) == expected
+
+
+def test_listed_layers_are_different_ones_of_the_teacher_in_any_order() -> None:
+    check_layers([5, 0, 3], num_teacher=6, num_student=3)
+    for layers in ([0, 3], [0, 3, 6], [0, 3, 3], [-1, 0, 3]):
+        with pytest.raises(ConfigError, match=r"align\.layers is \[.*3 different.*0\.\.5"):
+            check_layers(layers, num_teacher=6, num_student=3)
 
 
 def test_random_depends_on_the_seed_and_on_nothing_else() -> None:

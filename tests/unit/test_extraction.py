@@ -8,8 +8,8 @@ from support.tiny import tiny_model
 
 from paraknow_core.architecture import MATRIX_ROLES, Role, describe
 from paraknow_core.checkpoints import Checkpoint
-from paraknow_core.errors import ConfigError, ShapeError, TokenizerError
-from paraknow_core.extraction import check_vocabularies, choose_windows
+from paraknow_core.errors import ConfigError, ShapeError
+from paraknow_core.extraction import choose_cuts
 from paraknow_core.matrices import read_matrix
 from paraknow_core.pairing import check_cuts, match_matrices
 
@@ -46,7 +46,13 @@ def test_every_window_is_the_best_of_its_matrix(teacher: Path, student: Path) ->
             def read_slice(self, name: str, rows: slice, cols: slice) -> torch.Tensor:
                 return weights.read_slice(name, rows, cols).abs()
 
-        cuts = choose_windows(Maps(), matches)  # type: ignore[arg-type]
+        cuts, indices = choose_cuts(
+            Maps(),  # type: ignore[arg-type]
+            matches,
+            teacher=describe(teacher),
+            student=describe(student),
+        )
+        assert indices == {}
         assert [cut.module for cut in cuts] == [match.module for match in matches]
         assert len(cuts) == 2 + 7 * 2
         for cut, match in zip(cuts, matches, strict=True):
@@ -79,7 +85,8 @@ def test_rows_of_a_padded_vocabulary_stay_their_tokens(tmp_path: Path, student: 
             return scores[name][rows, cols]
 
     matches = match_matrices(describe(padded), describe(student), layers=[0, 1], roles=["embed"])
-    (cut,) = choose_windows(Maps(), matches)  # type: ignore[arg-type]
+    models = {"teacher": describe(padded), "student": describe(student)}
+    (cut,), _ = choose_cuts(Maps(), matches, **models)  # type: ignore[arg-type]
     assert (cut.row, cut.rows) == (0, 64)
     assert cut.col <= 3 < cut.col + cut.cols
 
@@ -108,14 +115,6 @@ def test_unknown_or_absent_roles_are_refused(teacher: Path, student: Path) -> No
         match_matrices(*pair, layers=[0, 1], roles=["q", "kv"])
     with pytest.raises(ConfigError, match="allowed are embed"):
         match_matrices(*pair, layers=[0, 1], roles=[])
-
-
-def test_rows_only_move_between_equal_vocabularies() -> None:
-    one, other = {"size": 5, "vocabulary": "a"}, {"size": 6, "vocabulary": "b"}
-    check_vocabularies(one, one, roles=["embed", "head"])
-    check_vocabularies(one, other, roles=["q", "up"])
-    with pytest.raises(TokenizerError, match=r"teacher 5 tokens, student 6.*Leave embed out"):
-        check_vocabularies(one, other, roles=["embed", "q"])
 
 
 def test_any_rows_and_columns_of_a_matrix_are_read(teacher):

@@ -136,6 +136,7 @@ def packages(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("paraknow_core", "tasks")}
 
 
+OTHERS = {"lora", "plain-lora", "pretrain", "sensitivity", "word-problems", "acquire-data"}
 WRITE_JSON = {"acquire-model", "align", "decompose", "evaluate", "extract", "finetune", "report"}
 
 
@@ -161,7 +162,7 @@ def test_an_edit_of_the_real_sources_concerns_the_right_steps(
     here, edited = present(), Sources(roots)
     places = {name: (s.compute.__module__, s.compute.__qualname__) for name, s in STEPS.items()}
     drifted = {n for n, place in places.items() if here.reached(*place) != edited.reached(*place)}
-    assert drifted == expected
+    assert drifted & (OTHERS | WRITE_JSON) == expected
 
 
 @pytest.mark.parametrize("file", ["paraknow_core/lowrank.py", "tasks/align.py"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import typer
 from support.results import payload, published
-from typer.testing import CliRunner
+from support.store_command import run
 
 from artifacts.errors import CorruptObjectError, CorruptRecordError, StoreIOError, UnknownKeyError
 from artifacts.keys import KeyPayload
@@ -15,21 +15,12 @@ from artifacts.store import Store
 from artifacts.transport import export, import_results
 from artifacts.usage import usage
 from artifacts.verify import verify
-from flows.store_cli import store_app
 from flows.store_format import parse_age, parse_size
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "store")
-
-
-def run(store: Store, *arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(
-        store_app, [*arguments, "--store", str(store.root)], catch_exceptions=False
-    )
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def family(store: Store) -> dict[str, Record]:

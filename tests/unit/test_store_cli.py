@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from support.results import payload, published
+from support.store_command import run
 from typer.testing import CliRunner
 
 from artifacts.errors import StoreFormatError, UnknownKeyError
@@ -17,14 +18,6 @@ from flows.store_format import human_size
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "store")
-
-
-def run(store: Store, *arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(
-        store_app, [*arguments, "--store", str(store.root)], catch_exceptions=False
-    )
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def chain(store: Store, rank: int, *, named: bool) -> Record:

@@ -12,7 +12,7 @@ from artifacts.pins import in_use, keys_in_use, pin, pins, unpin
 from artifacts.records import Record
 from artifacts.store import Store
 from artifacts.trash import Trash
-from artifacts.verify import repair, verify
+from artifacts.verify import verify
 
 DAY = 86400.0
 NOW = Policy(grace=0)
@@ -287,29 +287,3 @@ def test_a_read_only_store_is_planned_and_not_collected(store):
     assert plan(reader, NOW).bytes == 4
     with pytest.raises(StoreReadOnlyError):
         collect(reader, NOW)
-
-
-def test_repair_takes_away_what_a_rerun_then_heals(store):
-    whole, broken, damaged = (
-        store.publish(payload(rank), {"a": b"%d" % rank}) for rank in range(3)
-    )
-    store.file_path(broken, "a").unlink()
-    path = store.ledger.path(damaged.key)
-    path.unlink()
-    path.write_bytes(b"{}")
-    problems = verify(store)
-    assert {p.name for p in problems} == {broken.key, damaged.key}
-    done = repair(store, problems)
-    assert len(done) == 2
-    assert verify(store) == []
-    assert store.lookup(whole.key) == whole
-    assert store.publish(broken.payload, {"a": b"1"}).generation == 0
-
-
-def test_repair_spares_what_healed_meanwhile(store):
-    record = store.publish(payload(), {"a": b"a"})
-    store.file_path(record, "a").unlink()
-    problems = verify(store)
-    healed = store.publish(payload(), {"a": b"a"})
-    assert "healed" in repair(store, problems)[0]
-    assert store.lookup(healed.key) == healed

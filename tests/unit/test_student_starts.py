@@ -10,18 +10,18 @@ from support.tiny import tiny_model
 from torch import Tensor
 
 from paraknow_core import student_data
-from paraknow_core.adapter_files import WEIGHTS, Adapter
+from paraknow_core.adapter_files import WEIGHTS, Adapter, read_adapter
 from paraknow_core.anchor import trainable_model
 from paraknow_core.architecture import MATRIX_ROLES, Role, describe
 from paraknow_core.errors import ConfigError, DataError, NumericsError, RankError
 from paraknow_core.examples import NO_LOSS, TokenisedExample
+from paraknow_core.lowrank_minor import minor_components
 from paraknow_core.methods import METHODS
 from paraknow_core.models import load_model
 from paraknow_core.student_starts import (
     METHODS_OF_STUDENT,
     StartOptions,
     StudentStart,
-    minor_components,
     student_start,
 )
 from paraknow_core.training import finetune
@@ -77,6 +77,19 @@ def test_step_0_is_the_vanilla_student_and_all_roles_are_adapted(
     assert set(made.adapter.factors) == wanted
     assert made.plain == ((EMBEDDING,) if method == "eva" else ())
     assert (made.adapter.rank, made.adapter.alpha) == (RANK, ALPHA)
+
+
+@pytest.mark.parametrize("method", ["olora", "eva", "corda", "lora-ga"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3"])
+def test_fused_and_transposed_matrices_are_adapted_whole(
+    family: str, method: str, tmp_path: Path
+) -> None:
+    folder = tiny_model(tmp_path / "student", family, layers=1)
+    made = start(folder, tmp_path / "start", method)
+    trained = trainable_model(load_model(folder), made.adapter, dropout=0.0).eval()
+    assert float((logits(trained) - logits(load_model(folder))).abs().max()) < 1e-5
+    assert set(made.adapter.factors) == set(describe(folder).modules(MATRIX_ROLES))
+    assert read_adapter(tmp_path / "start").fan_in_fan_out == (family == "gpt2")
 
 
 @pytest.mark.parametrize("method", METHODS_OF_STUDENT)
@@ -281,7 +294,7 @@ def test_only_the_wanted_roles_are_adapted(student: Path, tmp_path: Path) -> Non
     ("method", "changes", "error", "says"),
     [
         ("pisa", {}, ConfigError, "did you mean 'pissa'"),
-        ("pissa", {"rank": 0}, RankError, "at least 1"),
+        ("pissa", {"rank": 0}, RankError, "Rank 0 was asked for"),
         ("pissa", {"rank": 17}, RankError, "allows 1..16"),
         ("lora-ga", {"rank": 9}, RankError, "above 8"),
         ("milora", {"alpha": 0.0}, ConfigError, "alpha is 0.0"),

@@ -1,0 +1,238 @@
+"""The compatibility report of a pair, from configs, headers and tokenizers; stores nothing."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.locations import default_store_root
+from flows.needs import StepNeed, measured, needs, peak_memory, settings_of
+from paraknow_core.architecture import Architecture, describe
+from paraknow_core.compatibility import (
+    Compatibility,
+    Problem,
+    Vocabularies,
+    compare_models,
+    compare_vocabularies,
+)
+from paraknow_core.errors import ModelFolderError
+from tasks.acquire_data import SizesConfig
+from tasks.acquire_model import find_model
+from tasks.decompose import DecomposeConfig
+from tasks.lora import LoraConfig
+from tasks.step import NotDownloadedError
+
+if TYPE_CHECKING:
+    from paraknow_core.machine import Machine
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the pair, and the settings that matter for what it needs.
+
+    Attributes:
+        teacher, student: folders or Hub ids.
+        roles: kinds of matrix; empty for all.
+        rank: of the adapter.
+        samples: seed samples of the sensitivity.
+        tokens: of a row, which estimates of time assume.
+        structure: how matrices are cut; "" for the default.
+        dtype: that models are computed in.
+        download: whether a Hub id may be downloaded.
+        store: where results would go; None for the default place.
+    """
+
+    teacher: str
+    student: str
+    roles: tuple[str, ...] = ()
+    rank: int = LoraConfig().rank
+    samples: int = SizesConfig().seeds
+    tokens: int = 256
+    structure: str = ""
+    dtype: str = "float32"
+    download: bool = False
+    store: Path | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The whole report."""
+
+    question: Question
+    teacher: Architecture
+    student: Architecture
+    vocabularies: Vocabularies
+    pair: Compatibility
+    structure: str
+    machine: "Machine"
+    steps: tuple[StepNeed, ...]
+    disk_bytes: int
+    disk_free_bytes: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def can_run(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not self.problems
+
+    def to_json(self) -> str:
+        """Return the report as JSON text with stable names."""
+        return json.dumps(_as_json(self), indent=1)
+
+
+def inspect_pair(question: Question) -> Inspection:
+    """Find out whether a pair can run here, what would be cut how, and what it would need.
+
+    Raises:
+        ParaknowError: if a model cannot be read, or a setting is not allowed.
+    """
+    settings = settings_of(
+        roles=question.roles,
+        rank=question.rank,
+        structure=question.structure,
+        dtype=question.dtype,
+    )
+    folders = [_folder(name, question) for name in (question.teacher, question.student)]
+    teacher, student = (describe(folder) for folder in folders)
+    words = compare_vocabularies(*(_vocabulary(folder) for folder in folders))
+    pair = compare_models(teacher, student, words, roles=settings.extract.roles, rank=question.rank)
+    machine = measured(question.dtype)
+    steps = needs(
+        teacher,
+        student,
+        pair.matches,
+        settings=settings,
+        machine=machine,
+        samples=question.samples,
+        tokens=question.tokens,
+    )
+    place = (question.store or default_store_root()).expanduser().absolute()
+    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.is_dir())).free
+    disk = sum(step.disk_bytes or 0 for step in steps)
+    in_half = peak_memory(teacher, student, settings.in_bfloat16())
+    limits = [
+        *_memory_problems(steps, machine, question, in_half),
+        *_disk_problems(disk, free, place),
+    ]
+    return Inspection(
+        question=question,
+        teacher=teacher,
+        student=student,
+        vocabularies=words,
+        pair=pair,
+        structure=settings.extract.structure,
+        machine=machine,
+        steps=tuple(steps),
+        disk_bytes=disk,
+        disk_free_bytes=free,
+        problems=(*pair.problems, *limits),
+        notes=tuple(_notes(pair, words)),
+    )
+
+
+def _folder(name: str, question: Question) -> Path:
+    try:
+        return find_model(name, "main", download=question.download)
+    except NotDownloadedError:
+        raise ModelFolderError(
+            f"{name!r} is no folder here, and as a Hub id it is not on this machine. Add "
+            "--download to fetch it (all of its weights), or check the spelling."
+        ) from None
+
+
+def _vocabulary(folder: Path) -> Mapping[str, int]:
+    from paraknow_core.models import load_tokenizer
+
+    return load_tokenizer(folder).get_vocab()
+
+
+def _memory_problems(
+    steps: Sequence[StepNeed], machine: "Machine", question: Question, in_half: int
+) -> list[Problem]:
+    """Refuse what does not fit; ``in_half`` is the peak if models are computed in bfloat16."""
+    most = max(steps, key=lambda step: step.memory_bytes or 0)
+    need, have = most.memory_bytes or 0, machine.memory_bytes
+    if need <= have:
+        return []
+    smaller = " or --dtype bfloat16" if in_half <= have and question.dtype == "float32" else ""
+    return [
+        Problem(
+            "machine",
+            f"The step {most.step} needs about {need / 1e9:.1f} GB of memory, and this machine "
+            f"({machine.device}) has {have / 1e9:.1f} GB. Take a larger machine{smaller}.",
+        )
+    ]
+
+
+def _disk_problems(need: int, free: int, place: Path) -> list[Problem]:
+    if need <= free:
+        return []
+    return [
+        Problem(
+            "machine",
+            f"The steps need about {need / 1e9:.1f} GB of disk, and {place} has "
+            f"{free / 1e9:.1f} GB free. Make room, or name another store.",
+        )
+    ]
+
+
+def _notes(pair: Compatibility, words: Vocabularies) -> list[str]:
+    notes = []
+    default = DecomposeConfig().max_rank
+    if 0 < pair.max_rank < default:
+        notes.append(
+            f"Set decompose.max_rank to at most {pair.max_rank}; its default is {default}."
+        )
+    if not words.equal:
+        notes.append(
+            "A row of embedding or head stands for another token in the other model; leave both "
+            "out, or take a pair with one tokenizer."
+        )
+    return notes
+
+
+def _as_json(found: Inspection) -> dict[str, Any]:
+    question = asdict(found.question)
+    question["roles"] = list(found.question.roles)
+    question["store"] = str(found.question.store) if found.question.store else None
+    question["structure"] = found.structure
+    return {
+        "can_run": found.can_run,
+        "problems": [asdict(problem) for problem in found.problems],
+        "notes": list(found.notes),
+        "settings": question,
+        "teacher": _model_json(found.teacher),
+        "student": _model_json(found.student),
+        "vocabulary": asdict(found.vocabularies),
+        "roles": [asdict(report) for report in found.pair.roles],
+        "rank": {
+            "asked": found.question.rank,
+            "max": found.pair.max_rank,
+            "limited_by": found.pair.narrowest,
+            "delivered": 2 * found.question.rank,
+        },
+        "machine": asdict(found.machine),
+        "steps": [asdict(step) for step in found.steps],
+        "disk": {"needed_bytes": found.disk_bytes, "free_bytes": found.disk_free_bytes},
+    }
+
+
+def _model_json(model: Architecture) -> dict[str, Any]:
+    return {
+        "model_type": model.model_type,
+        "parameters": model.num_parameters,
+        "weight_bytes": model.weight_bytes,
+        "dtypes": sorted({tensor.dtype for tensor in model.tensors}),
+        "layers": model.num_layers,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "heads": model.num_heads,
+        "kv_heads": model.num_kv_heads,
+        "head_dim": model.head_dim,
+        "vocab_size": model.vocab_size,
+        "tied": model.tied,
+        "roles": [str(role) for role in model.roles],
+    }

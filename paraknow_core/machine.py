@@ -1,0 +1,102 @@
+"""What this machine has and how fast it is, from measurements of a fraction of a second."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_SIDE = 1024
+_ELEMENTS = 16 * 2**20
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a computation may use here.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        threads: torch's, on the CPU.
+        flops: floating-point operations a second of a matrix product in the compute dtype.
+        flops64: the same in float64 on the CPU.
+        bandwidth: bytes a second, read and written, of a sum of two arrays.
+        memory_bytes: of the device in all, as far as this process may use it.
+        free_bytes: of that, free now.
+    """
+
+    device: str
+    threads: int
+    flops: float
+    flops64: float
+    bandwidth: float
+    memory_bytes: int
+    free_bytes: int
+
+
+def measure(device: str, dtype: torch.dtype, *, seconds: float = 0.2) -> Machine:
+    """Measure a device for a moment.
+
+    Args:
+        device: as ``models.pick_device`` returns it.
+        dtype: that models are computed in.
+        seconds: for each of the three measurements.
+    """
+    kind = device.partition(":")[0]
+    memory, free = _memory(device)
+    a, b = (torch.randn(_SIDE, _SIDE, dtype=dtype, device=device) for _ in range(2))
+    c, d = (torch.randn(_SIDE // 2, _SIDE // 2, dtype=torch.float64) for _ in range(2))
+    x, y = (torch.ones(_ELEMENTS, device=device) for _ in range(2))
+    return Machine(
+        device=kind,
+        threads=torch.get_num_threads(),
+        flops=2 * _SIDE**3 / _best(lambda: a @ b, device, seconds),
+        flops64=2 * (_SIDE // 2) ** 3 / _best(lambda: c @ d, "cpu", seconds),
+        bandwidth=3 * 4 * _ELEMENTS / _best(lambda: x.add_(y), device, seconds),
+        memory_bytes=memory,
+        free_bytes=free,
+    )
+
+
+def _best(work: Callable[[], object], device: str, seconds: float) -> float:
+    """Seconds of the quickest call: other work on the machine only ever adds to it."""
+    best, end, calls = float("inf"), time.monotonic() + seconds, 0
+    while calls < 3 or time.monotonic() < end:
+        start = time.perf_counter()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+        calls += 1
+    return best
+
+
+def _memory(device: str) -> tuple[int, int]:
+    if device != "cpu":
+        free, total = torch.cuda.mem_get_info(device)
+        return int(total), int(free)
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
+    total = min(total, _limit(_CGROUP))
+    return total, min(total, _available() or free)
+
+
+def _limit(path: Path) -> int:
+    """A container's limit of memory; without one, more than any machine has."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return 2**62
+    return int(text) if text.isdecimal() else 2**62
+
+
+def _available() -> int:
+    """Linux's own figure of what programs can still get, 0 where there is none."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else 0

@@ -1,0 +1,200 @@
+"""One cell's part of a comparison's page, read from what its steps stored."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from artifacts.names import StepKey
+from artifacts.records import Record
+from paraknow_core.architecture import Architecture
+from paraknow_core.evaluation import Item, read_items
+from paraknow_core.judging import METRIC, ArmResult, Judgement, about, judge
+from paraknow_core.methods import TRANSFER
+from paraknow_core.page import collect
+from paraknow_core.page.data import Failure, Method, Pair
+from paraknow_core.page.diagnosis import ModuleFact
+from tasks.acquire_model import load_architecture
+from tasks.comparison import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
+from tasks.files import read_json
+from tasks.step import Job
+
+
+def methods_of(config: ComparisonConfig) -> tuple[Method, ...]:
+    """List the methods that any cell has, in their order."""
+    found = {arm.name: about(arm.start) for cell in config.cells for arm in cell.arms}
+    return tuple(Method(name=name, kind=kind, about=text) for name, (kind, text) in found.items())
+
+
+def design_of(config: ComparisonConfig) -> dict[str, str]:
+    """Say in words how the comparison was made."""
+    rates = sorted({rate for cell in config.cells for arm in cell.arms for rate, _ in arm.trials})
+    return {
+        "seeds": f"{len(config.wanted_seeds)}, paired: the same data order for every method",
+        "learning rates": ", ".join(f"{rate:g}" for rate in rates)
+        + "; each method's own, by least validation loss",
+        "metric": f"{METRIC} on the test split, mean over seeds",
+    }
+
+
+def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
+    """Put together what the page shows of one cell."""
+    cell = job.config.cells[number]
+    shared = _Shared(job, number)
+    if cell.failure:
+        failures = (Failure(cell="everything", reason=cell.failure),)
+        return Pair(name=cell.pair, teacher="", student="", task=cell.task, failures=failures)
+    items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
+    judgement = judge(
+        [ArmResult(arm.name, arm.start, items[arm.name], arm.at_edge) for arm in cell.arms]
+    )
+    arms = [
+        (arm, _logs(job, number, place), items[arm.name]) for place, arm in enumerate(cell.arms)
+    ]
+    return Pair(
+        name=cell.pair,
+        task=cell.task,
+        teacher=_model(shared.architecture("teacher")),
+        student=_model(shared.architecture("student")),
+        verdict=judgement.sentence,
+        teacher_matters=_teacher_matters(judgement),
+        notes=(*judgement.notes, *shared.contamination()),
+        contrasts=judgement.contrasts,
+        scores=tuple(_score(arm, of_arm) for arm, _, of_arm in arms if of_arm),
+        curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs, _ in arms)),
+        trials=tuple(
+            chain.from_iterable(
+                collect.trials_of(a.name, dict(a.trials), chosen=a.rate) for a in cell.arms
+            )
+        ),
+        predictions=_predictions(items, shared.items("vanilla")),
+        modules=_modules(job, number),
+        failures=tuple(_failures(cell)),
+        **shared.pictures(_transfer(cell)),
+        **shared.records(),
+    )
+
+
+class _Shared:
+    """What all methods of a cell share, as far as it was computed."""
+
+    def __init__(self, job: Job[ComparisonConfig], number: int) -> None:
+        self._job, self._number = job, number
+
+    def folder(self, what: str) -> Path | None:
+        return self._job.inputs.get(cell_role(self._number, what))
+
+    def architecture(self, who: str) -> Architecture | None:
+        folder = self.folder(who)
+        return load_architecture(folder) if folder else None
+
+    def items(self, what: str) -> list[Item]:
+        folder = self.folder(what)
+        return list(read_items(folder / "items.parquet")) if folder else []
+
+    def contamination(self) -> tuple[str, ...]:
+        folder = self.folder("overlap")
+        return tuple(read_json(folder / "overlap.json")["lines"]) if folder else ()
+
+    def pictures(self, transfer: int) -> dict[str, Any]:
+        """Sensitivity, windows and spectra of the transfer, and the likeness of the layers."""
+        found: dict[str, Any] = {}
+        scores, layers, windows, factors = (
+            self._job.inputs.get(arm_role(self._number, transfer, what))
+            for what in ("scores", "layers", "windows", "factors")
+        )
+        teacher, student = self.architecture("teacher"), self.architecture("student")
+        if scores and layers:
+            table, chosen = read_json(scores / "layer_sums.json"), read_json(layers / "layers.json")
+            found["sensitivity"] = collect.sensitivity_of(table, chosen)
+        if windows and teacher:
+            found["windows"] = collect.windows_of(read_json(windows / "windows.json"), teacher)
+        if factors and student:
+            found["spectra"] = collect.spectra_of(factors, student)
+        if (likeness := self.folder("likeness")) is not None:
+            found["cka"] = collect.cka_of(read_json(likeness / "likeness.json"))
+        return found
+
+    def records(self) -> dict[str, Any]:
+        """What the cell's steps cost, and the stored results behind its numbers."""
+        store = self._job.run.open_store()
+        found = [
+            (label, record, reused)
+            for label, key, reused in self._job.config.cells[self._number].results
+            if (record := store.lookup_record(StepKey(key))) is not None
+        ]
+        costs = collect.costs_of(
+            (record.step, record.key, _seconds(record), reused) for _, record, reused in found
+        )
+        origins = tuple(collect.origin_of(label, record.as_json()) for label, record, _ in found)
+        return {"costs": costs, "origins": origins}
+
+
+def _seconds(record: Record) -> float:
+    return float(str(record.provenance.get("seconds", 0.0)))
+
+
+def _model(architecture: Architecture | None) -> str:
+    if architecture is None:
+        return ""
+    millions = architecture.num_parameters / 1e6
+    return f"{architecture.model_type}, {millions:,.3g} M parameters"
+
+
+def _items(job: Job[ComparisonConfig], number: int, place: int) -> dict[int, Sequence[Item]]:
+    seeds = job.config.cells[number].arms[place].seeds
+    folders = {s: job.inputs[arm_role(number, place, "items", s)] for s in seeds}
+    return {seed: read_items(folder / "items.parquet") for seed, folder in folders.items()}
+
+
+def _logs(job: Job[ComparisonConfig], number: int, place: int) -> list[list[dict[str, float]]]:
+    seeds = job.config.cells[number].arms[place].seeds
+    folders = [job.inputs[arm_role(number, place, "adapter", seed)] for seed in seeds]
+    return [collect.read_log(folder / "training_log.jsonl") for folder in folders]
+
+
+def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]]) -> Any:
+    from paraknow_core.evaluation import EvaluationResult
+
+    metrics = [EvaluationResult(tuple(found)).metrics for found in items.values()]
+    return collect.score_of(arm.name, metrics, learning_rate=arm.rate, chosen_from=len(arm.trials))
+
+
+def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: list[Item]) -> Any:
+    """Of the first seed that every method has."""
+    shared = set.intersection(*(set(seeds) for seeds in items.values())) if items else set()
+    if not shared:
+        return ()
+    seed = min(shared)
+    untouched = {"untouched student": vanilla} if vanilla else {}
+    return collect.predictions_of(untouched | {name: of[seed] for name, of in items.items()})
+
+
+def _modules(job: Job[ComparisonConfig], number: int) -> Any:
+    found: list[ModuleFact] = []
+    for place, arm in enumerate(job.config.cells[number].arms):
+        folder = job.inputs.get(arm_role(number, place, "diagnose"))
+        if folder is not None:
+            found += collect.modules_of(arm.name, read_json(folder / "diagnostics.json"))
+    return tuple(found)
+
+
+def _transfer(cell: CellReport) -> int:
+    """Place of the method that the verdict is about; −1 without one."""
+    return next((place for place, arm in enumerate(cell.arms) if arm.start == TRANSFER), -1)
+
+
+def _teacher_matters(judgement: Judgement) -> bool | None:
+    """None where a control that it takes did not run."""
+    verdict = judgement.verdict
+    if verdict is None or any(answer.outcome == "not tested" for answer in verdict.answers):
+        return None
+    return verdict.teacher
+
+
+def _failures(cell: CellReport) -> list[Failure]:
+    return [
+        Failure(cell=f"{arm.name}, {which}", reason=reason)
+        for arm in cell.arms
+        for which, reason in arm.failures.items()
+    ]
