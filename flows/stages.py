@@ -24,8 +24,6 @@ _OF_STEP = {
     "acquire-data": Stage.ACQUIRE,
     "random-model": Stage.ACQUIRE,
     "control": Stage.DECOMPOSE,
-    "diagnose": Stage.REPORT,
-    "likeness": Stage.REPORT,
     "plain-lora": Stage.LORA,
     "student-start": Stage.LORA,
     "contamination": Stage.ACQUIRE,

@@ -46,13 +46,15 @@ def _compute(job: Job[DiagnoseConfig]) -> Facts:
 
     adapter = read_adapter(job.inputs["start"])
     architecture = load_architecture(job.inputs["student"])
-    places = {t.name.removesuffix(".weight"): t for t in architecture.tensors}
+    places = {matrix.module: matrix for matrix in architecture.matrices}
     modules = []
     with Checkpoint(job.locations["student"]) as student:
         for done, (module, (a_RN, b_MR)) in enumerate(adapter.factors.items()):
             job.progress(done, len(adapter.factors), module)
             place = places[module]
-            fact = start_fact(student.read(place.name), b_MR, a_RN, scale=adapter.scale)
+            stored = student.read(place.name)
+            weight_MN = stored.T if place.transposed else stored
+            fact = start_fact(weight_MN, b_MR, a_RN, scale=adapter.scale)
             where = {"module": module, "role": str(place.role), "layer": place.layer}
             modules.append(where | asdict(fact))
     write_json(job.out / DIAGNOSTICS, {"modules": modules})
