@@ -6,10 +6,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from paraknow_core.architecture import Architecture
+from paraknow_core.architecture import Architecture, Role
 from paraknow_core.page.data import Cost, Origin
 from paraknow_core.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
 from paraknow_core.page.outcome import Answer, Curve, Prediction, Score, Trial
+from paraknow_core.pairing import source_role
 
 if TYPE_CHECKING:
     from paraknow_core.evaluation import Item
@@ -111,8 +112,15 @@ def sensitivity_of(table: Row, chosen: Sequence[int] = ()) -> Sensitivity:
 
 def windows_of(cuts: Iterable[Row], teacher: Architecture) -> tuple[Window, ...]:
     """Read ``windows.json`` of an extract step; what is no contiguous window is left out."""
-    shapes = {tensor.name: tensor.shape for tensor in teacher.tensors}
-    return tuple(_window(cut, shapes[cut["tensor"]]) for cut in cuts if "row" in cut)
+    whole = (cut for cut in cuts if cut.get("row") is not None and cut.get("col") is not None)
+    return tuple(
+        _window(cut, teacher.matrix(_source(teacher, cut), cut["teacher_layer"]).shape)
+        for cut in whole
+    )
+
+
+def _source(teacher: Architecture, cut: Row) -> Role:
+    return source_role(teacher, Role(cut["role"]))
 
 
 def _window(cut: Row, shape: tuple[int, ...]) -> Window:
@@ -136,17 +144,17 @@ def spectra_of(folder: Path, student: Architecture) -> tuple[Spectrum, ...]:
     from paraknow_core.checkpoints import Checkpoint
 
     certificates = json.loads((folder / "certificates.json").read_text(encoding="utf-8"))
-    modules = {t.name.removesuffix(".weight"): t for t in student.tensors}
+    modules = {matrix.module: matrix for matrix in student.matrices}
     with Checkpoint(folder) as factors:
         return tuple(
             Spectrum(
                 module=module,
-                role=str(tensor.role),
-                layer=tensor.layer,
+                role=str(matrix.role),
+                layer=matrix.layer,
                 values=tuple(map(float, factors.read(f"{module}.S").tolist())),
                 energy=certificates[module]["energy"],
             )
-            for module, tensor in modules.items()
+            for module, matrix in modules.items()
             if module in certificates
         )
 

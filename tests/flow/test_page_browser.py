@@ -97,6 +97,8 @@ def test_hovering_tells_the_value(tab: Tab, page: Path, pictures: Path) -> None:
     tab.wait("document.querySelector('[data-spec=pair-0-sweep] .hoverlayer .hovertext')")
     words = tab.eval("document.querySelector('.hoverlayer .hovertext').textContent")
     assert "plain LoRA" in words
+    fill = "getComputedStyle(document.querySelector('.hoverlayer .hovertext tspan')).fill"
+    assert tab.eval(fill).startswith("rgb(28")  # the page's own styles do not reach in here
     assert "1." in words
     tab.picture(pictures / "hover.png")
 

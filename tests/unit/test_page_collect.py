@@ -62,7 +62,7 @@ def test_score_and_trials() -> None:
 
 
 def test_what_is_no_window_is_left_out() -> None:
-    assert collect.windows_of([{"role": "q", "rows": [1, 2]}], _NoTensors()) == ()  # type: ignore[arg-type]
+    assert collect.windows_of([{"role": "q", "row": None, "col": 3}], _NoTensors()) == ()  # type: ignore[arg-type]
 
 
 class _NoTensors:
