@@ -15,7 +15,10 @@ from tasks.run import RunConfig
 from tasks.word_problems import WordProblemsConfig
 
 _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
-_SHARED = ("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate")
+_SHARED = (
+    *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
+    *("starts", "random_teacher"),
+)
 
 MIN_SEEDS = 5
 """The exact sign-flip test of five pairs cannot go below p = .0625; fewer show nothing at all."""
@@ -35,6 +38,14 @@ class TaskConfig(StepConfig):
     name: str = Field(pattern=_NAME, title="Name")
     data: DataConfig = Field(DataConfig(), title="Data")
     problems: WordProblemsConfig | None = Field(None, title="Word problems")
+    other_data: DataConfig | None = Field(
+        None,
+        title="Data of another task",
+        description="For the control other-seeds; only its seeds are used.",
+    )
+    other_problems: WordProblemsConfig | None = Field(
+        None, title="Generated data of another task", description="In place of other_data."
+    )
     evaluate: EvaluateConfig | None = Field(
         None, title="Evaluate", description="In place of the comparison's own, for this task."
     )
@@ -162,6 +173,8 @@ class CompareConfig(StepConfig):
                 student=pair.student,
                 data=task.data,
                 problems=task.problems,
+                other_data=task.other_data,
+                other_problems=task.other_problems,
                 run=self.run,
                 **settings,
             )

@@ -97,8 +97,20 @@ def inspect_pair(question: Question) -> Inspection:
     )
     folders = [_folder(name, question) for name in (question.teacher, question.student)]
     teacher, student = (describe(folder) for folder in folders)
-    words = compare_vocabularies(*(_vocabulary(folder) for folder in folders))
-    pair = compare_models(teacher, student, words, roles=settings.extract.roles, rank=question.rank)
+    words = compare_vocabularies(
+        *(_vocabulary(folder) for folder in folders),
+        teacher_rows=teacher.vocab_size,
+        student_rows=student.vocab_size,
+    )
+    pair = compare_models(
+        teacher,
+        student,
+        words,
+        roles=settings.extract.roles,
+        rank=question.rank,
+        structure=settings.extract.structure,
+        min_share=settings.extract.min_vocabulary_share,
+    )
     machine = measured(question.dtype)
     steps = needs(
         teacher,
@@ -188,8 +200,8 @@ def _notes(pair: Compatibility, words: Vocabularies) -> list[str]:
         )
     if not words.equal:
         notes.append(
-            "A row of embedding or head stands for another token in the other model; leave both "
-            "out, or take a pair with one tokenizer."
+            "Rows of embedding and head are matched by token; those without a partner keep the "
+            "student's own. extract.min_vocabulary_share says how many must have one."
         )
     return notes
 
@@ -206,7 +218,10 @@ def _as_json(found: Inspection) -> dict[str, Any]:
         "settings": question,
         "teacher": _model_json(found.teacher),
         "student": _model_json(found.student),
-        "vocabulary": asdict(found.vocabularies),
+        "vocabulary": {
+            name: getattr(found.vocabularies, name)
+            for name in ("equal", "teacher_tokens", "student_tokens", "shared", "same_row")
+        },
         "roles": [asdict(report) for report in found.pair.roles],
         "rank": {
             "asked": found.question.rank,

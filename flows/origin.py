@@ -16,7 +16,9 @@ _NAMES = {
     "lora": "LoRA that starts from the teacher's most sensitive parameters (SeeKing, arXiv "
     "2310.11451); the start product is taken off again, so step 0 is the untouched student",
     "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation; no teacher",
+    "student-start": "LoRA that starts from the student's own parameters; no teacher",
 }
+_CONTROLS = ("control", "random-model")
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,26 @@ class Origin:
         """How it was made, in one sentence."""
         step = self.start.step if self.start is not None else ""
         how = _NAMES.get(step, f"LoRA from a start point of the step {step or 'that is unknown'}")
+        if self.start is not None and "method" in self.start.payload.config:
+            how += f", method {self.start.payload.config['method']}"
         facts = self.adapter.facts
-        return (
-            f"{how[0].upper()}{how[1:]}. Fine-tuned for {facts.get('steps', 'unknown')} optimizer "
-            f"steps; delivered at rank {facts.get('rank', 'unknown')} on the unmodified student."
+        return " ".join(
+            [
+                f"{how[0].upper()}{how[1:]}. Fine-tuned for {facts.get('steps', 'unknown')} "
+                f"optimizer steps; delivered at rank {facts.get('rank', 'unknown')} on the "
+                "unmodified student.",
+                *self._controls(),
+            ]
         )
+
+    def _controls(self) -> Iterable[str]:
+        """A control must never pass for a transfer."""
+        for note in self.steps:
+            if note.step in _CONTROLS:
+                what = note.settings.get("name", note.step)
+                yield f"THIS IS A CONTROL ({what}), made so that it holds less of the teacher."
+        if self.teacher is not None and self.teacher == self.student:
+            yield "THIS IS A CONTROL: the student is its own teacher."
 
     @property
     def versions(self) -> dict[str, str]:

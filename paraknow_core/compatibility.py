@@ -3,13 +3,21 @@
 Looks at architectures and vocabularies alone. Needs no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role
 from paraknow_core.errors import ParaknowError
-from paraknow_core.extraction import check_vocabularies
-from paraknow_core.pairing import VOCABULARY_ROLES, Match, check_cuts, match_matrices
+from paraknow_core.extraction import check_sizes
+from paraknow_core.pairing import (
+    VOCABULARY_ROLES,
+    Match,
+    match_matrices,
+    skipped_roles,
+)
+from paraknow_core.structures import STRUCTURES
+from paraknow_core.vocabulary import TokenMatch, check_share, match_tokens
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Vocabularies:
         teacher_tokens, student_tokens: how many each has.
         shared: share of the student's tokens whose text the teacher has too, 0..1.
         same_row: share of them that have the same number there, 0..1.
+        tokens: the teacher's row of each of the student's, where the tokenizers differ.
     """
 
     equal: bool
@@ -61,6 +70,7 @@ class Vocabularies:
     student_tokens: int
     shared: float
     same_row: float
+    tokens: TokenMatch | None = None
 
 
 @dataclass(frozen=True)
@@ -82,22 +92,32 @@ class Compatibility:
     narrowest: str
 
 
-def compare_vocabularies(teacher: Mapping[str, int], student: Mapping[str, int]) -> Vocabularies:
-    """Compare two vocabularies, token text → number.
+def compare_vocabularies(
+    teacher: Mapping[str, int],
+    student: Mapping[str, int],
+    *,
+    teacher_rows: int,
+    student_rows: int,
+) -> Vocabularies:
+    """Compare two vocabularies, token text → number, by the rule that a run follows.
 
     Args:
         teacher: of its tokenizer, added tokens included.
         student: the same.
+        teacher_rows: rows of the teacher's embedding.
+        student_rows: rows of the student's.
     """
-    shared = [token for token in student if token in teacher]
-    same = sum(student[token] == teacher[token] for token in shared)
-    size = max(len(student), 1)
+    equal = dict(teacher) == dict(student)
+    rows = {"teacher_rows": teacher_rows, "student_rows": student_rows}
+    found = match_tokens(teacher, student, **rows)
+    same = sum(row == number for number, row in enumerate(found.rows))
     return Vocabularies(
-        equal=dict(teacher) == dict(student),
+        equal=equal,
         teacher_tokens=len(teacher),
         student_tokens=len(student),
-        shared=len(shared) / size,
-        same_row=same / size,
+        shared=found.share,
+        same_row=same / max(found.tokens, 1),
+        tokens=None if equal else found,
     )
 
 
@@ -108,6 +128,8 @@ def compare_models(
     *,
     roles: Sequence[str],
     rank: int,
+    structure: str,
+    min_share: float,
 ) -> Compatibility:
     """Find what would be cut for which role, and everything that stops a run.
 
@@ -117,6 +139,8 @@ def compare_models(
         vocabularies: as ``compare_vocabularies`` gives it.
         roles: kinds of matrix to transfer.
         rank: of the adapter.
+        structure: how matrices are cut, a name in ``STRUCTURES``.
+        min_share: how many of the student's tokens the teacher must have, if tokenizers differ.
 
     Raises:
         ConfigError: if a role is unknown, or the student has none of the roles.
@@ -126,14 +150,24 @@ def compare_models(
     reports, cut, all_found = [], [], []
     for role in MATRIX_ROLES:
         if role in teacher.roles or role in student.roles:
-            report, matches = _role(teacher, student, role, layers, roles)
+            report, matches = _role(
+                teacher, student, role, layers, wanted=roles, words=vocabularies
+            )
             all_found += matches
             if role in VOCABULARY_ROLES:
-                report = _rows(report, vocabularies)
+                report = _rows(report, vocabularies, min_share)
             reports.append(report)
             cut += matches if report.status == "cut" else []
     max_rank, narrowest = _rank_limit(cut)
-    problems = [*_depth(teacher, student), *_width(all_found), *_words(all_found, vocabularies)]
+    problems = [
+        *_depth(teacher, student),
+        *_width(all_found, vocabularies),
+        *_words(all_found, vocabularies, min_share),
+    ]
+    if not problems:
+        names = [str(match.role) for match in all_found]
+        check = partial(STRUCTURES[structure].check, teacher, student, names)
+        problems += _problems(check)
     if not cut and not problems:
         problems.append(Problem("pair", "No matrix is left to cut. Name other roles."))
     elif cut and rank > max_rank:
@@ -158,11 +192,15 @@ def _role(
     student: Architecture,
     role: Role,
     layers: Sequence[int],
+    *,
     wanted: Sequence[str],
+    words: Vocabularies,
 ) -> tuple[RoleReport, list[Match]]:
     """Report one role: its shapes, and how or why not it is cut."""
     theirs, mine = _shapes(teacher, role), _shapes(student, role)
-    why = _why_skipped(teacher, student, role, wanted)
+    why = "not among the wanted roles"
+    if str(role) in wanted:
+        why = skipped_roles(teacher, student, roles=[role]).get(role, "")
     if why:
         return RoleReport(role, theirs, mine, 0, "skipped", why), []
     try:
@@ -170,29 +208,29 @@ def _role(
     except ParaknowError as error:
         return RoleReport(role, theirs, mine, 0, "skipped", str(error)), []
     theirs = tuple(dict.fromkeys(match.teacher.shape for match in matches))
-    if _width(matches):
+    if _width(matches, words):
         return RoleReport(role, theirs, mine, 0, "blocked", "larger in the student"), matches
     return RoleReport(role, theirs, mine, len(matches), "cut", _how(matches)), matches
 
 
-def _width(matches: Sequence[Match]) -> list[Problem]:
+def _problems(check: Callable[[], object]) -> list[Problem]:
     try:
-        check_cuts(matches)
+        check()
     except ParaknowError as error:
         return [Problem("pair", str(error))]
     return []
 
 
-def _words(matches: Sequence[Match], words: Vocabularies) -> list[Problem]:
-    """Refuse rows that would land on other tokens, by the rule that the run itself follows."""
-    teacher = {"size": words.teacher_tokens, "vocabulary": "the teacher's"}
-    mine = "the teacher's" if words.equal else "the student's"
-    student = {"size": words.student_tokens, "vocabulary": mine}
-    try:
-        check_vocabularies(teacher, student, roles=[str(match.role) for match in matches])
-    except ParaknowError as error:
-        return [Problem("pair", str(error))]
-    return []
+def _width(matches: Sequence[Match], words: Vocabularies) -> list[Problem]:
+    return _problems(partial(check_sizes, matches, by_token=not words.equal))
+
+
+def _words(matches: Sequence[Match], words: Vocabularies, min_share: float) -> list[Problem]:
+    """Refuse rows of tokenizers that have too little in common, as the run itself does."""
+    moved = any(match.role in VOCABULARY_ROLES for match in matches)
+    if words.tokens is None or not moved:
+        return []
+    return _problems(partial(check_share, words.tokens, least=min_share))
 
 
 def _shapes(model: Architecture, role: Role) -> tuple[tuple[int, ...], ...]:
@@ -202,33 +240,19 @@ def _shapes(model: Architecture, role: Role) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(model.matrix(role, place).shape for place in places))
 
 
-def _why_skipped(
-    teacher: Architecture, student: Architecture, role: Role, wanted: Sequence[str]
-) -> str:
-    if str(role) not in wanted:
-        return "not among the wanted roles"
-    if role is Role.HEAD and student.tied:
-        return "tied to the student's embedding, which carries it"
-    if role not in student.roles:
-        return f"the student ({student.model_type}) has no such matrix"
-    # A tied teacher's head is its embedding, for a student that has a head of its own.
-    source = Role.EMBED if role is Role.HEAD and teacher.tied else role
-    if source not in teacher.roles:
-        return f"the teacher ({teacher.model_type}) has no such matrix"
-    return ""
-
-
 def _how(matches: Sequence[Match]) -> str:
     whole = all(match.teacher.shape == match.student.shape for match in matches)
     return "whole, nothing is cut off" if whole else "the most sensitive part of that shape"
 
 
-def _rows(report: RoleReport, words: Vocabularies) -> RoleReport:
+def _rows(report: RoleReport, words: Vocabularies, min_share: float) -> RoleReport:
     """Say how rows, which are tokens, are matched, or that they are not."""
     if report.status != "cut":
         return report
-    if not words.equal:
-        return replace(report, status="blocked", count=0, reason="the tokenizers differ")
+    if words.tokens is not None:
+        if words.shared < min_share or not words.tokens.matched:
+            return replace(report, status="blocked", count=0, reason="the tokenizers differ")
+        return replace(report, reason=f"{100 * words.shared:.1f} % of the rows, matched by token")
     if report.teacher_shapes == report.student_shapes:
         return report
     return replace(report, reason="row i stays token i, the most sensitive columns")

@@ -52,7 +52,7 @@ def write_merged(
         ConfigError: if ``max_shard_size`` is no size.
     """
     student = describe(student_folder)
-    stored = {tensor.name: TORCH_DTYPES[tensor.dtype] for tensor in student.tensors}
+    stored = {tensor.parameter: TORCH_DTYPES[tensor.dtype] for tensor in student.tensors}
     model: Any = load_model(student_folder, dtype=_widest(set(stored.values())))
     merge_into(model, adapter)
     for name, parameter in model.named_parameters():

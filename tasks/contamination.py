@@ -31,7 +31,9 @@ def _compute(job: Job[ContaminationConfig]) -> Facts:
     return {f"{entry.first}-{entry.second}-{entry.kind}": entry.hits for entry in hits}
 
 
-def check_contamination(known: Mapping[str, Path], *, allow: bool) -> None:
+def check_contamination(
+    known: Mapping[str, Path], _locations: Mapping[str, Path], *, allow: bool
+) -> None:
     """Refuse data whose splits share texts, unless that is allowed.
 
     Args:

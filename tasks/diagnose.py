@@ -46,7 +46,7 @@ def _compute(job: Job[DiagnoseConfig]) -> Facts:
 
     adapter = read_adapter(job.inputs["start"])
     architecture = load_architecture(job.inputs["student"])
-    places = {matrix.module: matrix for matrix in architecture.matrices}
+    places = {t.parameter.removesuffix(".weight"): t for t in architecture.tensors}
     modules = []
     with Checkpoint(job.locations["student"]) as student:
         for done, (module, (a_RN, b_MR)) in enumerate(adapter.factors.items()):

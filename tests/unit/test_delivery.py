@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,30 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from artifacts.errors import StoreFullError, UnknownKeyError
+from artifacts.lineage import Lineage
 from artifacts.store import Store
 from flows import delivery, new_folder
 from flows.cli import app
 from flows.delivery import Wish, deliver
+from flows.origin import origin_of
 from paraknow_core.adapter_files import read_adapter
 from paraknow_core.anchor import quiet_peft
 from paraknow_core.architecture import describe
 from paraknow_core.errors import ConfigError, ModelFolderError
 from paraknow_core.merge import write_merged
+from paraknow_core.model_card import StepNote
 
 IDS = torch.tensor([[1, 7, 9, 11, 13, 40]])
 STUDENTS: dict[str, dict[str, Any]] = {
     "untied": {"family": "llama"},
     "tied": {"family": "qwen2", "tied": True},
     "untied-bf16": {"family": "llama", "dtype": torch.bfloat16, "seed": 4},
+    "fused": {"family": "gpt2", "kv_heads": 4, "tied": True},
     "tied-bf16": {"family": "qwen2", "tied": True, "dtype": torch.bfloat16},
 }
 
 
-@pytest.fixture(scope="module", params=["untied", "tied", "untied-bf16", "tied-bf16"])
+@pytest.fixture(scope="module", params=[*STUDENTS])
 def place(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("place"), STUDENTS[request.param])
 
@@ -150,6 +155,16 @@ def test_the_card_tells_where_it_comes_from_and_what_it_lost(untied: Path, tmp_p
     text = (tmp_path / "b" / "README.md").read_text()
     assert "from rank 8 to rank 2" in text
     assert "not with what lies here" in text
+
+
+def test_a_control_never_passes_for_a_transfer(untied: Path) -> None:
+    store = Store.open(untied / "store")
+    lineage = Lineage.of(store)
+    origin = origin_of(lineage, store.find(key(untied)))
+    assert "CONTROL" not in origin.method
+    note = StepNote("factors", "control", 1, "ab", {"name": "same-spectrum"})
+    assert "CONTROL (same-spectrum)" in replace(origin, steps=(*origin.steps, note)).method
+    assert "its own teacher" in replace(origin, teacher=origin.student).method
 
 
 def test_a_hub_id_becomes_the_base_model(untied: Path, tmp_path: Path, monkeypatch: Any) -> None:

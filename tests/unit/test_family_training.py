@@ -19,6 +19,7 @@ from paraknow_core.errors import (
 )
 from paraknow_core.layers import logical
 from paraknow_core.matrices import take
+from paraknow_core.merge import write_merged
 from paraknow_core.models import load_model
 from paraknow_core.pairing import match_matrices, skipped_roles
 from paraknow_core.student_starts import METHODS_OF_STUDENT, student_start
@@ -175,3 +176,17 @@ def test_start_points_without_a_teacher(tmp_path, family, method):
         u, s, vh = torch.linalg.svd(load_model(student).get_submodule(matrix.module).weight.T)
         best = u[:, :2] * s[:2] @ vh[:2]
         assert torch.allclose(start.delta(matrix.module), best, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_a_merged_checkpoint_of_a_family_with_names_of_its_own(tmp_path, family):
+    from transformers import AutoModelForCausalLM
+
+    student = tiny_model(tmp_path / "s", family, layers=1, tied=family == "gpt2")
+    start = transfer_start(student, tmp_path / "start", rank=2)
+    _, after = trained_and_delivered(student, start, tmp_path / "out")
+    (tmp_path / "merged").mkdir()
+    write_merged(student, read_adapter(tmp_path / "out"), tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert (logits(merged) - after).abs().max() < 1e-5
+    assert describe(tmp_path / "merged").tied == (family == "gpt2")

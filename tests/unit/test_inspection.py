@@ -39,6 +39,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model(folder / "deep", layers=5)
     tiny_model(folder / "words", layers=2, vocab=60)
     tiny_tokenizer(60).save_pretrained(folder / "words")
+    foreign = tiny_model(folder / "foreign", layers=2) / "tokenizer.json"
+    text = foreign.read_text()
+    for row in range(50):
+        text = text.replace(f'"w{row}"', f'"other{row}"')
+    foreign.write_text(text)
     return folder
 
 
@@ -70,6 +75,16 @@ def test_a_tied_head_is_skipped_and_says_why(models: Path) -> None:
     assert "tied" in head.reason
 
 
+def test_a_pair_of_two_families_says_what_one_of_them_lacks(models: Path, tmp_path: Path) -> None:
+    """GPT-2 has no gate, and its three attention projections lie in one fused tensor."""
+    tiny_model(tmp_path / "gpt2", "gpt2", layers=2, kv_heads=4)
+    found = inspect_pair(Question(str(models / "teacher"), str(tmp_path / "gpt2"), rank=4))
+    rows = {r.role: r for r in found.pair.roles}
+    assert rows["gate"].status == "skipped"
+    assert "gpt2" in rows["gate"].reason
+    assert rows["q"].student_shapes == ((32, 32),)
+
+
 def test_unwanted_roles_are_skipped(models: Path) -> None:
     found = report(models, "teacher", "student", roles=("q", "embed"))
     assert {r.role for r in found.pair.roles if r.status == "cut"} == {"q", "embed"}
@@ -83,7 +98,7 @@ def test_unwanted_roles_are_skipped(models: Path) -> None:
     [
         ("student", "teacher", {}, "wider than the teacher"),
         ("student", "deep", {}, "5 layers, the teacher only 2"),
-        ("teacher", "words", {}, "tokenizers differ"),
+        ("teacher", "foreign", {}, "tokenizers differ"),
         ("teacher", "student", {"rank": 17}, "Rank 17 is above 16"),
     ],
 )
@@ -100,10 +115,17 @@ def test_different_tokenizers_can_run_without_embedding_and_head(models: Path) -
     assert found.can_run
     words = found.vocabularies
     assert (words.equal, words.shared, words.same_row) == (False, 1.0, 1.0)
+    rows = {r.role: r for r in report(models, "teacher", "words").pair.roles}
+    assert rows["embed"].reason == "100.0 % of the rows, matched by token"
 
 
 def test_overlap_is_counted_by_text_and_by_row() -> None:
-    found = compare_vocabularies({"a": 0, "b": 1, "c": 2}, {"a": 0, "b": 2, "x": 1, "y": 3})
+    found = compare_vocabularies(
+        {"a": 0, "b": 1, "c": 2},
+        {"a": 0, "b": 2, "x": 1, "y": 3},
+        teacher_rows=3,
+        student_rows=4,
+    )
     assert (found.shared, found.same_row) == (0.5, 0.25)
     assert (found.teacher_tokens, found.student_tokens, found.equal) == (3, 4, False)
 
