@@ -1,7 +1,8 @@
 """``paraknow compare``: many pairs, methods, controls, seeds; one page says what works."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -64,18 +65,19 @@ def show_plan(console: Console, plan: "ComparePlan") -> None:
         "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
     )
     for row in plan.table():
-        unknown = "" if not row["untimed"] else f" + {row['untimed']} unknown"
         table.add_row(
             row["step"],
             *(str(row[name]) for name in ("asked", "distinct", "hits", "run")),
-            f"{row['seconds']:.0f} s{unknown}" if row["run"] else "",
+            _time(row),
             f"{row['disk_bytes'] / 1e6:.1f} MB" if row["run"] else "",
         )
     console.print(table)
-    unknown = f" and {plan.untimed} steps whose like never ran here" if plan.untimed else ""
+    hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
+    if plan.untimed:
+        hours += f", and {plan.untimed} steps the like of which never ran here"
     console.print(
-        f"To run: {len(plan.to_run)} of {len(plan.steps)} steps; about {plan.hours:.2f} h in "
-        f"{plan.slots} slots{unknown}; disk about {plan.disk_bytes / 1e9:.2f} GB of "
+        f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
+        f"{sum(plan.uses.values())} times; {hours}; disk about {plan.disk_bytes / 1e9:.2f} GB of "
         f"{plan.free_bytes / 1e9:.1f} GB free in {plan.store}",
         soft_wrap=True,
     )
@@ -83,12 +85,25 @@ def show_plan(console: Console, plan: "ComparePlan") -> None:
         console.print(f"cannot run: {failure}", style="yellow", markup=False, soft_wrap=True)
 
 
+def _time(row: "Mapping[str, Any]") -> str:
+    if not row["run"]:
+        return ""
+    if row["untimed"] == row["run"]:
+        return "unknown"
+    more = f", {row['untimed']} unknown" if row["untimed"] else ""
+    return f"{row['seconds']:.0f} s{more}"
+
+
 def show_result(console: Console, result: "CompareResult") -> None:
-    """Print what a comparison gave."""
+    """Print the verdicts, what failed, and where the rest is."""
+    for name, verdict in result.verdicts.items():
+        console.print(f"\n{name}: {verdict}", markup=False, soft_wrap=True)
+    console.print()
     console.print(
         f"{result.results - result.failed} of {result.results} results; {result.computed} steps "
-        f"computed, {result.reused} reused. Rows: {result.rows}",
+        f"computed, {result.reused} reused.\nRows: {result.rows}\nPage: {result.page}",
         soft_wrap=True,
+        markup=False,
     )
     for reason in result.reasons:
         console.print(f"failed: {reason}", style="red", markup=False, soft_wrap=True)
