@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.compare_config import CompareConfig
 from flows.config import TransferConfig
 from flows.load import load_config
 
@@ -14,22 +15,34 @@ PROJECT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((PROJECT / "deployments.yaml").read_text())["deployments"]
 
 
+MODELS = {"flows.transfer.transfer": TransferConfig, "flows.compare.compare": CompareConfig}
+
+
+def is_comparison(path: Path) -> bool:
+    return "pairs" in yaml.safe_load(path.read_text())
+
+
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_experiment_loads(path: Path) -> None:
-    assert load_config(TransferConfig, path).name
+    if is_comparison(path):
+        load_config(CompareConfig, path).check()
+    else:
+        assert load_config(TransferConfig, path).name
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
 def test_every_deployment_has_valid_parameters(deployment: dict) -> None:
     for place in (deployment, *deployment.get("schedules", [])):
         if "parameters" in place:
-            TransferConfig.model_validate(place["parameters"]["config"])
+            MODELS[deployment["entrypoint"]].model_validate(place["parameters"]["config"])
 
 
 @pytest.mark.parametrize(
-    ("deployment", "experiment"), [("demo", "demo.yaml"), ("pair", "llama.yaml")]
+    ("deployment", "experiment"),
+    [("demo", "demo.yaml"), ("pair", "llama.yaml"), ("nightly", "compare.yaml")],
 )
 def test_deployment_and_experiment_are_the_same(deployment: str, experiment: str) -> None:
     (found,) = [d for d in DEPLOYMENTS if d["name"] == deployment]
-    deployed = TransferConfig.model_validate(found["parameters"]["config"])
-    assert deployed == load_config(TransferConfig, PROJECT / "configs" / experiment)
+    model = MODELS[found["entrypoint"]]
+    deployed = model.model_validate(found["parameters"]["config"])
+    assert deployed == load_config(model, PROJECT / "configs" / experiment)
