@@ -38,9 +38,10 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     get_run_logger().info("store %s", config.run.open_store().root)
     make_compare_plan(config).check(config.budget)
     slots = config.slots
-    with worker_pool(WorkerPool(cpu=slots.cpu, gpus=slots.gpus)):
+    with worker_pool(WorkerPool(cpu=slots.cpu, gpus=slots.gpus)) as pool:
         calls = [partial(compare_pair, config, pair, task) for pair, task in config.cells()]
-        outcomes = side_by_side(calls, at_once=slots.cpu + len(slots.gpus))
+        at_once = slots.cpu + len(slots.gpus)
+        outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
         result = conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
     if result.failed:
         message = f"{result.failed} of {result.results} results failed; the report says why"

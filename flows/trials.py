@@ -16,6 +16,7 @@ from paraknow_core.methods import TRANSFER
 from tasks.diagnose import DiagnoseConfig, diagnose
 from tasks.finetune import FinetuneConfig, finetune
 from tasks.refs import Ref
+from tasks.workers import WorkersClosedError
 
 
 @dataclass
@@ -130,7 +131,7 @@ def reason_of(work: Callable[[], None]) -> str:
     """Do the work; return why it failed, or nothing. A cancelled run is not a failed one."""
     try:
         work()
-    except (CancelledRun, Abort):
+    except (CancelledRun, Abort, WorkersClosedError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the other cells go on
         return f"{type(error).__name__}: {error}"

@@ -60,8 +60,9 @@ class Worker:
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
-        if self._child is not None:
-            self._child.terminate()
+        child = self._child
+        if child is not None:
+            child.terminate()
             self._stop()
 
     def _start(self) -> Connection:
@@ -76,11 +77,14 @@ class Worker:
         return self._pipe
 
     def _stop(self) -> int | None:
-        self._child.join()
-        code: int | None = self._child.exitcode
-        if self._pipe is not None:
-            self._pipe.close()
-        self._child = self._pipe = None
+        # One thread may end the child while another hears of its end.
+        (child, self._child), (pipe, self._pipe) = (self._child, None), (self._pipe, None)
+        if pipe is not None:
+            pipe.close()
+        if child is None:
+            return None
+        child.join()
+        code: int | None = child.exitcode
         return code
 
     @staticmethod

@@ -27,7 +27,7 @@ from tasks.progress import StepProgress, logger, tell_wait
 from tasks.provenance import Clock, code_of, environment
 from tasks.refs import Ref
 from tasks.run import RunConfig
-from tasks.workers import compute_step, threads_of
+from tasks.workers import check_going_on, compute_step, threads_of
 
 C = TypeVar("C", bound=StepConfig)
 Facts = dict[str, Any]
@@ -176,7 +176,7 @@ def run_step(
     old = record if drifted else None
     cached = is_newer(record, old)
     if record is None or not cached:
-        with store.lease(key, replaces=old, on_wait=tell_wait(label)) as held:
+        with store.lease(key, replaces=old, on_wait=_waiting(label)) as held:
             # Whoever held the lease before us may have published meanwhile.
             record = store.lookup(key)
             cached = is_newer(record, old)
@@ -187,6 +187,17 @@ def run_step(
     verb = "cached" if cached else f"computed in {ref.seconds:.1f} s"
     logger.info("%s: %s, key %s, artifact %s", label, verb, key[:12], ref.tree[:12])
     return ref
+
+
+def _waiting(label: str) -> Callable[[float], None]:
+    """Return what is done while another process computes this very step."""
+    tell = tell_wait(label)
+
+    def wait(seconds: float) -> None:
+        check_going_on()
+        tell(seconds)
+
+    return wait
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -11,6 +12,10 @@ from typing import Any
 from paraknow_core.progress import Progress
 from tasks.child import Worker, run_in_child
 from tasks.run import RunConfig
+
+
+class WorkersClosedError(Exception):
+    """The flow was interrupted: nothing more is to be computed in it."""
 
 
 class WorkerPool:
@@ -39,19 +44,33 @@ class WorkerPool:
             self._all.append(Worker({"CUDA_VISIBLE_DEVICES": gpu}))
             self._free["cuda"].put(self._all[-1])
         self._has_gpus = bool(gpus)
+        self._closed = threading.Event()
 
     @contextlib.contextmanager
     def worker(self, device: str) -> Iterator[Worker]:
-        """Wait for a worker for ``cpu`` or ``cuda``; without GPU slots all wait for a CPU slot."""
-        free = self._free[device if self._has_gpus else "cpu"]
-        worker = free.get()
+        """Wait for a worker for ``cpu`` or ``cuda``; without GPU slots all wait for a CPU slot.
+
+        Raises:
+            WorkersClosedError: if the pool is or gets closed.
+        """
+        free, worker = self._free[device if self._has_gpus else "cpu"], None
+        while worker is None:
+            self.check_open()
+            with contextlib.suppress(queue.Empty):
+                worker = free.get(timeout=0.2)
         try:
             yield worker
         finally:
             free.put(worker)
 
+    def check_open(self) -> None:
+        """Raise WorkersClosedError once the pool is closed."""
+        if self._closed.is_set():
+            raise WorkersClosedError("interrupted: run the same command again to go on")
+
     def close(self) -> None:
-        """End every worker process."""
+        """End every worker process, whatever it computes; whoever waits for one is told."""
+        self._closed.set()
         for worker in self._all:
             worker.close()
 
@@ -68,6 +87,13 @@ def worker_pool(pool: WorkerPool) -> Iterator[WorkerPool]:
     finally:
         _ACTIVE.reset(token)
         pool.close()
+
+
+def check_going_on() -> None:
+    """Raise WorkersClosedError if the flow around this step was interrupted."""
+    pool = _ACTIVE.get()
+    if pool is not None:
+        pool.check_open()
 
 
 def threads_of(run: RunConfig) -> int:

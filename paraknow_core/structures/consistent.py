@@ -45,6 +45,10 @@ AXES: Mapping[Role, tuple[Axis, Axis]] = MappingProxyType(
 )
 """Rows and columns of each role's matrix (out_features × in_features)."""
 
+PARTLY_TURNED = frozenset({"gpt_neox", "phi3"})
+"""Families whose rotary embedding may turn only the first part of a head, so that the pairs are not
+(i, i + width/2); how much of it is no part of an ``Architecture``."""
+
 _Sums = dict[tuple[Axis, int | None], "Tensor"]
 
 
@@ -66,8 +70,14 @@ def check(teacher: Architecture, student: Architecture, roles: Sequence[str]) ->
         )
     if small.width > large.width:
         faults.append(f"heads of {small.width} cannot be cut from heads of {large.width}")
-    elif small.width != large.width and (small.width % 2 or large.width % 2):
-        faults.append(f"rotary pairs need even head widths, not {small.width} and {large.width}")
+    elif small.width != large.width:
+        if small.width % 2 or large.width % 2:
+            faults.append(f"rotary pairs need even widths, not {small.width} and {large.width}")
+        for family in sorted(PARTLY_TURNED & {teacher.model_type, student.model_type}):
+            faults.append(
+                f"heads of {family} may turn in part only, so those of {large.width} cannot be "
+                f"narrowed to {small.width}"
+            )
     if faults:
         raise ShapeError(
             "The structure 'consistent' keeps attention heads whole, but of student and teacher "

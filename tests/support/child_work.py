@@ -36,3 +36,8 @@ def linger(progress, folder):
     seen = len(list(folder.iterdir()))
     mine.unlink()
     return seen
+
+
+def wait_for_ever(progress, started):
+    started.touch()
+    time.sleep(3600)

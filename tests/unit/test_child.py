@@ -1,15 +1,16 @@
 """A function in a process of its own: result, progress, errors, death."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.child_work import add, break_down, die, linger, refuse, whereabouts
+from support.child_work import add, break_down, die, linger, refuse, wait_for_ever, whereabouts
 
 from paraknow_core.errors import DataError
 from paraknow_core.progress import no_progress
 from tasks.child import ChildError, Worker, run_in_child
-from tasks.workers import WorkerPool
+from tasks.workers import WorkerPool, WorkersClosedError
 
 
 def test_result_and_progress_come_back_from_another_process():
@@ -90,3 +91,19 @@ def test_a_gpu_slot_sees_its_own_device():
             assert here.run(whereabouts, progress=no_progress, name=name)[1] != "3"
     finally:
         pool.close()
+
+
+def test_closing_ends_what_is_computed_and_tells_who_waits(tmp_path):
+    pool = WorkerPool(cpu=1)
+
+    def one(_number):
+        with pool.worker("cpu") as worker:
+            return worker.run(wait_for_ever, progress=no_progress, started=tmp_path / "started")
+
+    with ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(one, number) for number in range(2)]
+        while not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        pool.close()
+        errors = {type(future.exception(timeout=60)) for future in futures}
+    assert errors == {ChildError, WorkersClosedError}
