@@ -11,7 +11,7 @@ from artifacts.store import Store
 from flows.cells import CellOutcome
 from flows.compare_config import CompareConfig
 from flows.compare_inputs import inputs_of, report_of
-from flows.results import append, new_run, results_folder
+from flows.results import append, new_run, put_page, results_folder
 from flows.runner import Handle, PrefectRunner
 from flows.trials import ArmOutcome, SeedRun
 from tasks.comparison import PAGE, comparison
@@ -39,7 +39,7 @@ class CompareResult(BaseModel):
     rows: str
     """The run's file in the data set of results."""
     page: str
-    """The page, in the store."""
+    """The page, an ordinary file beside the rows."""
 
 
 def conclude(
@@ -54,6 +54,8 @@ def conclude(
     file = append(results_folder(store.root), config.name, run, rows)
     refs = [drawn, *(ref for cell in outcomes for ref in _refs(cell))]
     facts = store.lookup(StepKey(drawn.key))
+    # The store's file has no ending, and a browser would show its source.
+    page = (folder_of(store, drawn) / PAGE).read_bytes()
     computed = {ref.key for ref in refs if not ref.cached}
     reasons = sorted({str(row["reason"]) for row in rows if row["status"] == "failed"})
     return CompareResult(
@@ -66,7 +68,7 @@ def conclude(
         reused=len({ref.key for ref in refs} - computed),
         verdicts={name: str(text) for name, text in facts.facts.items()} if facts else {},
         rows=str(file),
-        page=str(folder_of(store, drawn) / PAGE),
+        page=str(put_page(results_folder(store.root), config.name, run, page)),
     )
 
 

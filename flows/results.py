@@ -1,7 +1,8 @@
 """The results of every comparison, as one Parquet data set that any tool reads in a line.
 
 One row is one seed of one method on one pair and task, or the reason why it has no result. Folder:
-``comparison=<name>/run=<id>/part-0.parquet``; nothing is ever rewritten, a run only adds its file.
+``comparison=<name>/run=<id>/part-0.parquet``; nothing is ever rewritten, a run only adds its file
+and its page.
 """
 
 import os
@@ -78,6 +79,16 @@ def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, 
     pq.write_table(table, draft)
     with draft.open("rb") as file:
         os.fsync(file.fileno())
+    draft.rename(final)
+    return final
+
+
+def put_page(folder: Path, comparison: str, run: str, page: bytes) -> Path:
+    """Put a run's page under ``_pages`` beside the data set; readers of Parquet pass over that."""
+    place = folder / "_pages"
+    place.mkdir(parents=True, exist_ok=True)
+    draft, final = place / f".{run}", place / f"{comparison}-{run}.html"
+    draft.write_bytes(page)
     draft.rename(final)
     return final
 

@@ -101,12 +101,13 @@ def _judge(
         for arm in others
     ]
     seeds = min((comparison.n for comparison in found.values()), default=len(transfer.items))
+    asked_of = [arm for arm in others if arm.question in FAMILY]
     notes = [describe_design(seeds, family=max(1, len(asked)))]
-    notes += [_detectable(arm.name, found[arm.name]) for arm in others if arm.question in FAMILY]
-    notes += [_accuracy(transfer, arm) for arm in others if arm.question in FAMILY]
-    return Judgement(
-        (*contrasts, *exploratory), verdict, verdict.sentence, (*verdict.caveats, *notes)
-    )
+    if asked_of:
+        notes.append(_detectable({arm.name: found[arm.name] for arm in asked_of}))
+        notes.append(_accuracy(transfer, asked_of))
+    said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
+    return Judgement((*contrasts, *exploratory), verdict, verdict.sentence, said)
 
 
 def _contrast(
@@ -136,21 +137,24 @@ def _contrast(
     )
 
 
-def _detectable(name: str, comparison: SeedComparison) -> str:
-    if comparison.detectable is None:
-        return f"Against {name}, this design could not have seen any effect at all."
+def _detectable(comparisons: Mapping[str, SeedComparison]) -> str:
+    least = [
+        f"{name} {'none' if c.detectable is None else format(c.detectable, '.4f')}"
+        for name, c in comparisons.items()
+    ]
     return (
-        f"Against {name}, this design could have seen a difference of {comparison.detectable:.4f} "
-        "in 80 of 100 repetitions (before Holm's correction)."
+        "Smallest difference that this design would see in 80 of 100 repetitions, before Holm's "
+        f"correction: {', '.join(least)}."
     )
 
 
-def _accuracy(transfer: ArmResult, other: ArmResult) -> str:
-    found = pooled_difference(transfer.items, other.items, metric="accuracy")
-    return (
-        f"Exact match, {transfer.name} − {other.name}: {found.mean:+.4f}, 95 % interval "
-        f"{found.low:+.4f} to {found.high:+.4f}. {COVERS}"
-    )
+def _accuracy(transfer: ArmResult, others: Sequence[ArmResult]) -> str:
+    differences = []
+    for other in others:
+        found = pooled_difference(transfer.items, other.items, metric="accuracy")
+        interval = f"{found.low:+.3f} to {found.high:+.3f}"
+        differences.append(f"{other.name} {found.mean:+.3f} (95 % interval {interval})")
+    return f"Exact match, {transfer.name} minus the other: {'; '.join(differences)}. {COVERS}"
 
 
 def about(start: str) -> tuple[str, str]:
