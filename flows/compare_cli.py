@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 from flows.load import load_config
@@ -95,10 +96,8 @@ def _time(row: "Mapping[str, Any]") -> str:
 
 
 def show_result(console: Console, result: "CompareResult") -> None:
-    """Print the verdicts, what failed, and where the rest is."""
-    for name, verdict in result.verdicts.items():
-        console.print(f"\n{name}: {verdict}", markup=False, soft_wrap=True)
-    console.print()
+    """Print the verdicts and tables, what failed, and where everything is."""
+    console.print(Markdown(Path(result.summary).read_text(encoding="utf-8")))
     console.print(
         f"{result.results - result.failed} of {result.results} results; {result.computed} steps "
         f"computed, {result.reused} reused.\nRows: {result.rows}\nPage: {result.page}",

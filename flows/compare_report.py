@@ -14,7 +14,7 @@ from flows.compare_inputs import inputs_of, report_of
 from flows.results import append, new_run, put_page, results_folder
 from flows.runner import Handle, PrefectRunner
 from flows.trials import ArmOutcome, SeedRun
-from tasks.comparison import PAGE, comparison
+from tasks.comparison import PAGE, SUMMARY, comparison
 from tasks.refs import Ref
 from tasks.step import folder_of
 
@@ -40,6 +40,8 @@ class CompareResult(BaseModel):
     """The run's file in the data set of results."""
     page: str
     """The page, an ordinary file beside the rows."""
+    summary: str
+    """The same as Markdown: verdicts and tables."""
 
 
 def conclude(
@@ -54,8 +56,8 @@ def conclude(
     file = append(results_folder(store.root), config.name, run, rows)
     refs = [drawn, *(ref for cell in outcomes for ref in _refs(cell))]
     facts = store.lookup(StepKey(drawn.key))
-    # The store's file has no ending, and a browser would show its source.
-    page = (folder_of(store, drawn) / PAGE).read_bytes()
+    pages, drawn_in = results_folder(store.root), folder_of(store, drawn)
+    page, text = (put_page(pages, config.name, run, drawn_in / name) for name in (PAGE, SUMMARY))
     computed = {ref.key for ref in refs if not ref.cached}
     reasons = sorted({str(row["reason"]) for row in rows if row["status"] == "failed"})
     return CompareResult(
@@ -68,7 +70,8 @@ def conclude(
         reused=len({ref.key for ref in refs} - computed),
         verdicts={name: str(text) for name, text in facts.facts.items()} if facts else {},
         rows=str(file),
-        page=str(put_page(results_folder(store.root), config.name, run, page)),
+        page=str(page),
+        summary=str(text),
     )
 
 

@@ -83,12 +83,15 @@ def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, 
     return final
 
 
-def put_page(folder: Path, comparison: str, run: str, page: bytes) -> Path:
-    """Put a run's page under ``_pages`` beside the data set; readers of Parquet pass over that."""
+def put_page(folder: Path, comparison: str, run: str, source: Path) -> Path:
+    """Copy a run's page or text to ``_pages`` beside the data set; readers of Parquet skip that.
+
+    The store's own file has no ending, so a browser would show its source.
+    """
     place = folder / "_pages"
     place.mkdir(parents=True, exist_ok=True)
-    draft, final = place / f".{run}", place / f"{comparison}-{run}.html"
-    draft.write_bytes(page)
+    draft, final = place / f".{run}", place / f"{comparison}-{run}{source.suffix}"
+    draft.write_bytes(source.read_bytes())
     draft.rename(final)
     return final
 
