@@ -49,6 +49,7 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     # Attaches the steps' lines to their task runs in the UI.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "paraknow",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # reproduce computes outside of a flow
 }
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.config import TransferConfig
-from flows.runner import Handle, known_folders
+from flows.runner import Handle, known_folders, known_locations
 from flows.stages import Stage, is_within
 from flows.wiring import wire
 from tasks.preflight import Check
@@ -30,7 +30,7 @@ class DirectRunner:
     start = __call__
 
     def check(self, check: Check, **inputs: Handle) -> None:
-        check(known_folders(self.run, inputs))
+        check(known_folders(self.run, inputs), known_locations(inputs))
 
 
 def run_direct(settings: dict[str, Any], until: Stage = Stage.REPORT) -> dict[str, Ref]:

@@ -14,7 +14,6 @@ from support import publisher
 from artifacts import streams
 
 SIZE = 9 * 1024 * 1024  # three buffers
-publisher.CONTENT["moved.bin"] = b"m" * SIZE
 
 
 def main() -> int:
@@ -32,5 +31,6 @@ def main() -> int:
     return publisher.main()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # never where a test imports SIZE: the content is the module's
+    publisher.CONTENT["moved.bin"] = b"m" * SIZE
     sys.exit(main())
