@@ -7,6 +7,7 @@ that the child starts quickly.
 
 import multiprocessing
 import os
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -32,6 +33,8 @@ class Worker:
         self._environment = dict(environment or {})
         self._child: Any = None
         self._pipe: Connection | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # over these three: one thread may close what another uses
 
     def run(self, function: Callable[..., Any], *, progress: Progress, **arguments: Any) -> Any:
         """Call ``function(progress=…, **arguments)`` in the child and return its result.
@@ -42,47 +45,52 @@ class Worker:
             arguments: the function's other arguments.
 
         Raises:
-            ParaknowError: the child's own error, or a ChildError if it failed otherwise or died.
+            ParaknowError: the child's own error, or a ChildError if it failed otherwise, died or
+                was closed.
         """
         pipe = self._start()
         try:
             pipe.send((function, arguments))
             return self._listen(pipe, progress)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            code = self._stop()
+            code = self._end()
             msg = f"the child process ended without a result (exit code {code})"
             raise ChildError(msg) from None
         except ParaknowError:
             raise  # the child's own: it waits for its next call
         except BaseException:
-            self.close()  # it is still computing what nobody waits for
+            self._end()  # it is still computing what nobody waits for
             raise
 
     def close(self) -> None:
-        """End the child, whatever it is doing."""
-        child = self._child
-        if child is not None:
-            child.terminate()
-            self._stop()
+        """End the child, whatever it is doing, for good: a later call is refused."""
+        with self._lock:
+            self._closed = True
+        self._end()
 
     def _start(self) -> Connection:
-        if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, there = context.Pipe()
-            self._child = context.Process(
-                target=_serve, args=(there, self._environment), daemon=True
-            )
-            self._child.start()
-            there.close()
-        return self._pipe
+        with self._lock:
+            if self._closed:
+                msg = "the child process was closed"
+                raise ChildError(msg)
+            if self._pipe is None:
+                context = multiprocessing.get_context("spawn")
+                self._pipe, there = context.Pipe()
+                self._child = context.Process(
+                    target=_serve, args=(there, self._environment), daemon=True
+                )
+                self._child.start()
+                there.close()
+            return self._pipe
 
-    def _stop(self) -> int | None:
-        # One thread may end the child while another hears of its end.
-        (child, self._child), (pipe, self._pipe) = (self._child, None), (self._pipe, None)
-        if pipe is not None:
-            pipe.close()
+    def _end(self) -> int | None:
+        # The pipe is let go of, not closed: another thread may be reading it, and is told by its
+        # end. A closed descriptor's number could be another file's by the time that it reads on.
+        with self._lock:
+            (child, self._child), self._pipe = (self._child, None), None
         if child is None:
             return None
+        child.kill()  # nothing is lost by it: what a step computed is published whole or not at all
         child.join()
         code: int | None = child.exitcode
         return code

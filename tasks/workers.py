@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from paraknow_core.progress import Progress
-from tasks.child import Worker, run_in_child
+from tasks.child import ChildError, Worker, run_in_child
 from tasks.run import RunConfig
 
 
@@ -59,7 +59,11 @@ class WorkerPool:
             with contextlib.suppress(queue.Empty):
                 worker = free.get(timeout=0.2)
         try:
+            self.check_open()  # it may have come free because the pool was closed
             yield worker
+        except ChildError:
+            self.check_open()  # the child was ended, rather than failed
+            raise
         finally:
             free.put(worker)
 

@@ -106,4 +106,25 @@ def test_closing_ends_what_is_computed_and_tells_who_waits(tmp_path):
             time.sleep(0.05)
         pool.close()
         errors = {type(future.exception(timeout=60)) for future in futures}
-    assert errors == {ChildError, WorkersClosedError}
+    assert errors == {WorkersClosedError}
+
+
+def test_a_worker_that_comes_free_by_closing_computes_nothing_more(tmp_path):
+    pool = WorkerPool(cpu=1)
+    started = tmp_path / "started"
+
+    def close_and_compute():
+        with pool.worker("cpu") as worker:
+            pool.close()
+            worker.run(wait_for_ever, progress=no_progress, started=started)
+
+    with pytest.raises(WorkersClosedError):
+        close_and_compute()
+    assert not started.exists()
+
+
+def test_a_closed_worker_refuses():
+    worker = Worker()
+    worker.close()
+    with pytest.raises(ChildError, match="was closed"):
+        worker.run(add, progress=no_progress, a=1, b=2)
