@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from paraknow_core.evaluation import EvaluationResult, Item
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER
 from paraknow_core.page.outcome import BETTER, UNCLEAR, WORSE, Contrast
-from paraknow_core.pooled_items import COVERS, pooled_difference
+from paraknow_core.pooled_items import COVERS, majority_mcnemar, pooled_difference
 from paraknow_core.seed_design import describe_design, holm
 from paraknow_core.seed_statistics import SeedComparison, compare_seeds
 from paraknow_core.verdict import KNOWLEDGE_CONTROLS, LABELS, QUESTIONS, Verdict, pair_verdict
@@ -105,7 +105,7 @@ def _judge(
     notes = [describe_design(seeds, family=max(1, len(asked)))]
     if asked_of:
         notes.append(_detectable({arm.name: found[arm.name] for arm in asked_of}))
-        notes.append(_accuracy(transfer, asked_of))
+        notes += [_accuracy(transfer, asked_of), _majorities(transfer, asked_of)]
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
     return Judgement((*contrasts, *exploratory), verdict, verdict.sentence, said)
 
@@ -155,6 +155,19 @@ def _accuracy(transfer: ArmResult, others: Sequence[ArmResult]) -> str:
         interval = f"{found.low:+.3f} to {found.high:+.3f}"
         differences.append(f"{other.name} {found.mean:+.3f} (95 % interval {interval})")
     return f"Exact match, {transfer.name} minus the other: {'; '.join(differences)}. {COVERS}"
+
+
+def _majorities(transfer: ArmResult, others: Sequence[ArmResult]) -> str:
+    found = {other.name: majority_mcnemar(transfer.items, other.items) for other in others}
+    adjusted = holm({name: test.p_value for name, test in found.items()})
+    counts = "; ".join(
+        f"{name} {test.only_a} to {test.only_b} (p = {test.p_value:.2g}, Holm {adjusted[name]:.2g})"
+        for name, test in found.items()
+    )
+    return (
+        f"Items that most seeds answer rightly with {transfer.name} alone to those with the other "
+        f"alone (exact McNemar): {counts}. The test covers other items, not other training seeds."
+    )
 
 
 def about(start: str) -> tuple[str, str]:

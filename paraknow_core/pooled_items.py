@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from paraknow_core.errors import ConfigError, DataError
-from paraknow_core.statistics import check_pairs, refuse_nan
+from paraknow_core.statistics import McNemar, check_pairs, mcnemar, refuse_nan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +89,43 @@ def pooled_difference(
     return PooledDifference(mean, mean - half, mean + half, low, high, seeds, items, confidence)
 
 
+def majority_mcnemar(
+    a_items: "Mapping[int, Sequence[Item]]", b_items: "Mapping[int, Sequence[Item]]"
+) -> McNemar:
+    """McNemar's exact test of two methods, each item's answer right if most seeds' models say so.
+
+    A seed's own test would be one of S equal ones, and adding their counts up would take an item
+    for S independent ones; of the majority each item counts once. The p-value is about other items
+    of the same kind for these trained models, not about other seeds.
+
+    Args:
+        a_items: seed to items of method A.
+        b_items: of method B; seeds that only one side has are left out.
+
+    Raises:
+        DataError: if fewer than 2 seeds or items are shared, or the items are not the same.
+    """
+    seeds = _shared_seeds(a_items, b_items)
+    return mcnemar(*(_majority([of[seed] for seed in seeds]) for of in (a_items, b_items)))
+
+
+def _majority(of_seeds: "Sequence[Sequence[Item]]") -> list[bool]:
+    answers = zip(*of_seeds, strict=True)
+    return [2 * sum(item.correct for item in answer) > len(of_seeds) for answer in answers]
+
+
+def _shared_seeds(
+    a_items: "Mapping[int, Sequence[Item]]", b_items: "Mapping[int, Sequence[Item]]"
+) -> list[int]:
+    seeds = sorted(a_items.keys() & b_items.keys())
+    if len(seeds) < 2:
+        raise DataError(f"at least 2 shared seeds are needed, got {len(seeds)}")
+    for seed in seeds:
+        check_pairs(a_items[seed], b_items[seed])
+        check_pairs(a_items[seeds[0]], a_items[seed])
+    return seeds
+
+
 def _table(
     a_items: "Mapping[int, Sequence[Item]]",
     b_items: "Mapping[int, Sequence[Item]]",
@@ -96,12 +133,7 @@ def _table(
 ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
     import numpy as np
 
-    seeds = sorted(a_items.keys() & b_items.keys())
-    if len(seeds) < 2:
-        raise DataError(f"at least 2 shared seeds are needed, got {len(seeds)}")
-    for seed in seeds:
-        check_pairs(a_items[seed], b_items[seed])
-        check_pairs(a_items[seeds[0]], a_items[seed])
+    seeds = _shared_seeds(a_items, b_items)
     value = _value(metric)
     differences_SI = np.array(
         [

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from paraknow_core.errors import ConfigError
+from paraknow_core.methods import METHODS
 from paraknow_core.seed_design import MIN_SEEDS, describe_design, largest_family
 from paraknow_core.seed_statistics import SeedComparison
 
@@ -20,7 +21,9 @@ QUESTIONS = ("plain", "pissa", "same-spectrum", "shuffled-vocabulary")
 """Asked of every pair, in this order, whether or not they ran."""
 
 REQUIRED_CONTROLS = ("same-spectrum", "shuffled-vocabulary")
-KNOWLEDGE_CONTROLS = (*REQUIRED_CONTROLS, "shuffled-teacher", "random-teacher", "own-teacher")
+KNOWLEDGE_CONTROLS = tuple(
+    dict.fromkeys((*REQUIRED_CONTROLS, *(name for name, m in METHODS.items() if m.is_needed)))
+)
 """Start points without this teacher's knowledge; those beyond the required count if they ran."""
 
 LABELS: Mapping[str, str] = MappingProxyType(

@@ -93,6 +93,16 @@ def test_every_sentence_is_said_once_and_the_edge_of_the_grid_is_told() -> None:
     assert any(note.startswith("Exact match") for note in found.notes)
 
 
+def test_right_answers_are_counted_by_the_majority_of_seeds() -> None:
+    arms = [ArmResult(a.name, a.start, a.items, a.at_edge) for a in BEATEN]
+    arms[1] = ArmResult(
+        "transfer", "transfer", {s: items(1.2, s, right=0.9) for s in range(8)}, at_edge=False
+    )
+    (note,) = [note for note in judge(arms).notes if "McNemar" in note]
+    assert "plain 16 to 0 (p = 3.1e-05, Holm 0.00012)" in note
+    assert note.count(" to 0 ") == 4
+
+
 def test_without_a_transfer_there_is_no_verdict() -> None:
     found = judge([arm("plain", 1.5), arm("pissa", 1.4)])
     assert found.verdict is None

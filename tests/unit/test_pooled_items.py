@@ -7,7 +7,7 @@ import pytest
 
 from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.evaluation import Item
-from paraknow_core.pooled_items import pooled_difference
+from paraknow_core.pooled_items import majority_mcnemar, pooled_difference
 
 
 def items(nll, tokens, right) -> list[Item]:
@@ -92,3 +92,34 @@ def test_what_is_no_pair_is_refused() -> None:
         pooled_difference(a, b, metric="f1")
     with pytest.raises(ConfigError, match="got 2"):
         pooled_difference(a, b, metric="nll", confidence=2)
+
+
+def right(rows: list[list[int]]) -> dict[int, list[Item]]:
+    """One row of 0 and 1 per seed."""
+    return {seed: items([1] * len(row), [1] * len(row), row) for seed, row in enumerate(rows)}
+
+
+def test_mcnemar_counts_each_item_once_by_the_majority_of_seeds() -> None:
+    a = right([[1, 1, 0, 1, 0], [1, 0, 0, 1, 0], [1, 1, 1, 1, 0]])  # most: 1 1 0 1 0
+    b = right([[0, 1, 1, 1, 0], [0, 1, 1, 0, 0], [1, 0, 1, 0, 0]])  # most: 0 1 1 0 0
+    test = majority_mcnemar(a, {**b, 9: b[0]})
+    assert (test.only_a, test.only_b) == (2, 1)
+    assert test.p_value == 1.0
+    tie = right([[1, 1], [0, 1]])
+    assert majority_mcnemar(tie, right([[0, 1], [0, 1]])).only_a == 0  # a tie is not a majority
+    with pytest.raises(DataError, match="2 shared seeds"):
+        majority_mcnemar(right([[1, 0]]), right([[1, 0]]))
+
+
+def test_mcnemar_of_majorities_keeps_its_level_and_sees_a_difference() -> None:
+    g = np.random.default_rng(3)
+    false, seen = 0, 0
+    for _ in range(300):
+        easy = g.random(60)
+        rows = [[(g.random(60) < easy).astype(int).tolist() for _ in range(5)] for _ in range(2)]
+        false += majority_mcnemar(right(rows[0]), right(rows[1])).p_value < 0.05
+        better = [(g.random(60) < easy + 0.25).astype(int).tolist() for _ in range(5)]
+        seen += majority_mcnemar(right(better), right(rows[1])).p_value < 0.05
+    print("\nfalse", false / 300, "seen", seen / 300)  # noqa: T201
+    assert false / 300 <= 0.08
+    assert seen / 300 >= 0.5
