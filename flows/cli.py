@@ -52,6 +52,8 @@ QUIET = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # reproduce computes outside of a flow
 }
 
+INTERRUPTED = 130
+
 
 @app.callback()
 def _main() -> None:
@@ -131,6 +133,7 @@ def _execute(
     from prefect.settings import PREFECT_API_URL
 
     from flows.console import warn_of_drift, watching
+    from flows.embedded import embedded_server
     from flows.transfer import collect, transfer
 
     if planned.all_cached and not PREFECT_API_URL.value():
@@ -138,7 +141,7 @@ def _execute(
         with watching(console):
             warn_of_drift(planned)
         return collect(settings.run, planned.refs())
-    with watching(console):
+    with embedded_server(), watching(console):
         return transfer(settings, until)
 
 
@@ -172,8 +175,8 @@ def main() -> None:
     except (ParaknowError, StoreError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "interrupted: run the same command again to go on", style="yellow"
-        )
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
+            console = Console(stderr=True)
+            console.print("interrupted: run the same command again to go on", style="yellow")
+        raise

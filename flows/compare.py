@@ -1,6 +1,7 @@
 """The flow ``compare``: many pairs × tasks × methods × seeds, with shared upstream work."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,18 +12,14 @@ from prefect.states import Completed
 from flows.arms import Pair
 from flows.beside import side_by_side
 from flows.cells import Cell, CellOutcome
-from flows.compare_config import ArmConfig, CompareConfig, PairConfig, TaskConfig
+from flows.compare_config import CompareConfig, PairConfig, TaskConfig
 from flows.compare_plan import make_compare_plan
 from flows.compare_report import CompareResult, conclude
 from flows.once import Once
-from flows.runner import Handle, PrefectRunner
+from flows.runner import PrefectRunner
 from flows.stages import Stage
 from flows.trials import Arm, ArmOutcome, reason_of, run_arm
-from tasks.refs import Ref
 from tasks.workers import WorkerPool, worker_pool
-
-ACQUIRED = ("teacher", "student", "data")
-"""What all methods of a pair and task share, by its role."""
 
 
 @flow(name="compare", flow_run_name="{config.name}", persist_result=False)
@@ -39,7 +36,7 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     make_compare_plan(config).check(config.budget)
     slots = config.slots
     with worker_pool(WorkerPool(cpu=slots.cpu, gpus=slots.gpus)) as pool:
-        calls = [partial(compare_pair, config, pair, task) for pair, task in config.cells()]
+        calls = [partial(_cell, config, pair, task) for pair, task in config.cells()]
         at_once = slots.cpu + len(slots.gpus)
         outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
         result = conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
@@ -56,14 +53,20 @@ def finished(state: State[Any]) -> CompareResult:
     return result
 
 
+def _cell(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> CellOutcome:
+    """Run a pair's sub-flow; whatever fails outside of its steps fails that pair alone."""
+    found: list[CellOutcome] = []
+    reason = reason_of(lambda: found.append(compare_pair(config, pair, task)))
+    return found[0] if found else CellOutcome(pair, task, reason=reason)
+
+
 @flow(name="compare-pair", flow_run_name="{pair.name} on {task.name}", persist_result=False)
 def compare_pair(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> CellOutcome:
     """Compare the methods on one pair and task."""
     do = PrefectRunner(config.run, Stage.REPORT)
 
     def run_arms(arms: Sequence[Arm], acquired: Pair) -> list[ArmOutcome]:
-        shared = {role: ref for role in ACQUIRED if (ref := getattr(acquired, role).ref)}
-        calls = [partial(_arm, config, pair, task, arm.config, shared) for arm in arms]
+        calls = [partial(_arm, config, arm, acquired) for arm in arms]
         return side_by_side(calls, at_once=config.slots.cpu + len(config.slots.gpus))
 
     outcome = Cell(config, pair, task).run(do, run_arms)
@@ -71,31 +74,17 @@ def compare_pair(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> C
     return outcome
 
 
-def _arm(
-    config: CompareConfig,
-    pair: PairConfig,
-    task: TaskConfig,
-    arm: ArmConfig,
-    shared: dict[str, Ref],
-) -> ArmOutcome:
-    """Run a method's sub-flow; whatever fails outside of its cells fails that method alone."""
-    found: list[ArmOutcome] = []
-    reason = reason_of(lambda: found.append(compare_arm(config, pair, task, arm, shared)))
-    return found[0] if found else ArmOutcome(arm.name, arm.start, reason=reason)
+def _arm(config: CompareConfig, arm: Arm, acquired: Pair) -> ArmOutcome:
+    """Tune one method's learning rate on validation, then measure its seeds on test.
 
-
-@flow(name="compare-method", flow_run_name="{arm.name}", persist_result=False)
-def compare_arm(
-    config: CompareConfig,
-    pair: PairConfig,
-    task: TaskConfig,
-    arm: ArmConfig,
-    shared: dict[str, Ref],
-) -> ArmOutcome:
-    """Tune one method's learning rate on validation, then measure its seeds on test."""
+    Its tasks belong to the pair's flow run. A sub-flow for each method would be a request to
+    Prefect's server amid the events of the others' tasks, which SQLite answers with "locked" and
+    the client repeats seconds, sometimes minutes later.
+    """
     do = PrefectRunner(config.run, Stage.REPORT)
-    method = Cell(config, pair, task).arm(arm)
-    acquired = {role: Handle(role, known=shared[role]) for role in ACQUIRED}
-    outcome = run_arm(method, Pair(method.settings, Once(do), **acquired), do)
+    pair = replace(acquired, config=arm.settings, do=Once(do))
+    found: list[ArmOutcome] = []
+    reason = reason_of(lambda: found.append(run_arm(arm, pair, do)))
+    outcome = found[0] if found else ArmOutcome(arm.config.name, arm.config.start, reason=reason)
     outcome.refs = do.finished()
     return outcome

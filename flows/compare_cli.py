@@ -42,6 +42,7 @@ def compare_command(
     from flows.compare_config import CompareConfig
     from flows.compare_plan import make_compare_plan
     from flows.console import watching
+    from flows.embedded import embedded_server
 
     settings = load_config(CompareConfig, config, set_ or [])
     console = Console(stderr=json_)
@@ -50,7 +51,7 @@ def compare_command(
         typer.echo(planned.to_json()) if json_ else show_plan(console, planned)
         return
     planned.check(settings.budget)
-    with watching(console):
+    with embedded_server(), watching(console):
         result = finished(compare(settings, return_state=True))
     if json_:
         typer.echo(result.model_dump_json(indent=1))

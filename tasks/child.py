@@ -13,8 +13,13 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from tqdm import tqdm
+
 from paraknow_core.errors import ParaknowError
 from paraknow_core.progress import Progress
+
+_GRACE_SECONDS = 5.0
+"""How long an idle child has to end by itself."""
 
 
 class ChildError(ParaknowError):
@@ -33,8 +38,8 @@ class Worker:
         self._environment = dict(environment or {})
         self._child: Any = None
         self._pipe: Connection | None = None
-        self._closed = False
-        self._lock = threading.Lock()  # over these three: one thread may close what another uses
+        self._busy = self._closed = False
+        self._lock = threading.Lock()  # over these four: one thread may close what another uses
 
     def run(self, function: Callable[..., Any], *, progress: Progress, **arguments: Any) -> Any:
         """Call ``function(progress=…, **arguments)`` in the child and return its result.
@@ -61,6 +66,8 @@ class Worker:
         except BaseException:
             self._end()  # it is still computing what nobody waits for
             raise
+        finally:
+            self._busy = False
 
     def close(self) -> None:
         """End the child, whatever it is doing, for good: a later call is refused."""
@@ -81,16 +88,21 @@ class Worker:
                 )
                 self._child.start()
                 there.close()
+            self._busy = True
             return self._pipe
 
     def _end(self) -> int | None:
-        # The pipe is let go of, not closed: another thread may be reading it, and is told by its
-        # end. A closed descriptor's number could be another file's by the time that it reads on.
         with self._lock:
-            (child, self._child), self._pipe = (self._child, None), None
-        if child is None:
+            child, pipe, busy = self._child, self._pipe, self._busy
+            self._child = self._pipe = None
+        if child is None or pipe is None:
             return None
-        child.kill()  # nothing is lost by it: what a step computed is published whole or not at all
+        if not busy:
+            pipe.close()  # an idle child ends by itself, and tidies up
+            child.join(_GRACE_SECONDS)
+        # Another thread may be reading the pipe of a busy one: it is told by the child's end. Were
+        # the pipe closed here, its number could be another file's by the time that it reads on.
+        child.kill()  # nothing is lost: what a step computed is published whole or not at all
         child.join()
         code: int | None = child.exitcode
         return code
@@ -119,6 +131,9 @@ def run_in_child(function: Callable[..., Any], *, progress: Progress, **argument
 def _serve(pipe: Connection, environment: Mapping[str, str]) -> None:
     """The child's main: it ends when its parent is gone."""
     os.environ.update(environment)
+    # Its bars are this process's own. A lock for several processes, tqdm's default, would have
+    # to be swept up with a warning after a kill.
+    tqdm.set_lock(threading.RLock())
 
     def report(done: int, total: int, message: str) -> None:
         pipe.send(("progress", (done, total, message)))
@@ -126,9 +141,9 @@ def _serve(pipe: Connection, environment: Mapping[str, str]) -> None:
     while True:
         try:
             function, arguments = pipe.recv()
-        except EOFError:
+            pipe.send(_answer(function, arguments, report))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             return
-        pipe.send(_answer(function, arguments, report))
 
 
 def _answer(
@@ -138,5 +153,7 @@ def _answer(
         return "result", function(progress=report, **arguments)
     except ParaknowError as error:
         return "error", error
+    except (BrokenPipeError, ConnectionResetError):
+        raise  # nobody listens any more
     except Exception:  # noqa: BLE001 - whatever it is, the parent must hear of it
         return "error", ChildError(traceback.format_exc())

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 from support.pair import write_pair
+from support.site import Site
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,17 @@ def prefect_server() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server, a worker, and everything of deployments.yaml deployed."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    try:
+        site.start_server()
+        site.call("work-pool", "create", "paraknow", "--type", "process", "--overwrite")
+        site.call("deploy", "--all", "--prefect-file", "deployments.yaml")
+        site.start("worker", "start", "--pool", "paraknow", "--limit", "1")
+        yield site
+    finally:
+        site.stop()

@@ -1,11 +1,9 @@
 """A real server on SQLite, a real worker, real subprocesses: deploy, run, schedule, reuse."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from support.pair import pair_settings, write_pair
@@ -15,38 +13,13 @@ pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("site"))
-    try:
-        site.start_server()
-        site.call("work-pool", "create", "paraknow", "--type", "process", "--overwrite")
-        site.call("deploy", "--all", "--prefect-file", "deployments.yaml")
-        site.start("worker", "start", "--pool", "paraknow", "--limit", "1")
-        yield site
-    finally:
-        site.stop()
-
-
-@pytest.fixture(scope="module")
 def settings(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = write_pair(tmp_path_factory.mktemp("pair"))
     return pair_settings(folder, tmp_path_factory.mktemp("store"))
 
 
-def finished(site: Site, flow_run: str) -> dict[str, Any]:
-    def ended() -> dict[str, Any] | None:
-        run = httpx.get(f"{site.api}/flow_runs/{flow_run}").json()
-        return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
-
-    run: dict[str, Any] = site.wait("the end of the run", ended)
-    return run
-
-
 def deployment_run(site: Site, settings: dict[str, Any]) -> dict[str, Any]:
-    known = {run["id"] for run in site.flow_runs("pair")}
-    site.call("deployment", "run", "transfer/pair", "-p", f"config={json.dumps(settings)}")
-    (new,) = {run["id"] for run in site.flow_runs("pair")} - known
-    return finished(site, new)
+    return site.deployment_run("transfer/pair", settings)
 
 
 def test_a_deployed_run_goes_end_to_end_and_the_next_one_is_all_cached(
@@ -67,19 +40,17 @@ def test_a_deployed_run_goes_end_to_end_and_the_next_one_is_all_cached(
 
 def test_table_and_heat_map_are_artifacts_of_the_run(site: Site, settings: dict[str, Any]) -> None:
     run = deployment_run(site, settings)
-    body = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
-    artifacts = {a["key"]: a["data"] for a in site.post("artifacts/filter", body)}
-    assert "| transfer |" in artifacts["transfer-summary"]
-    assert "data:image/png;base64," in artifacts["sensitivity-heat-map"]
+    artifacts = site.artifacts(run["id"])
+    assert "| transfer |" in artifacts["transfer-summary"]["data"]
+    assert "data:image/png;base64," in artifacts["sensitivity-heat-map"]["data"]
 
 
 def test_progress_of_the_long_steps_is_an_artifact(site: Site, settings: dict[str, Any]) -> None:
     other = settings | {"sensitivity": {"cutoff": 64}, "finetune": {"seed": 7, "batch_size": 8}}
     run = deployment_run(site, other)
-    body = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
-    done = {a["key"]: a["data"] for a in site.post("artifacts/filter", body)}
+    done = site.artifacts(run["id"])
     for step in ("sensitivity", "finetune-transfer", "evaluate-transfer"):
-        assert done[f"{step}-progress"] == 100
+        assert done[f"{step}-progress"]["data"] == 100
 
 
 def test_a_run_that_cannot_work_fails_with_a_readable_message(

@@ -17,7 +17,12 @@ from artifacts.names import StepKey
 from artifacts.store import Store
 from artifacts.verify import verify
 
-pytestmark = [pytest.mark.flow, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.flow,
+    pytest.mark.faults,
+    pytest.mark.figures(kills=3, faults=1),
+    pytest.mark.timeout(600),
+]
 
 MAIN = "from flows.cli import main; main()"
 

@@ -1,5 +1,6 @@
 """A Prefect installation of a test's own: a server on SQLite, and what is started beside it."""
 
+import json
 import os
 import signal
 import socket
@@ -96,6 +97,44 @@ class Site:
         body = {"deployments": {"name": {"any_": [deployment]}}, "sort": "START_TIME_ASC"}
         runs: list[dict[str, Any]] = self.post("flow_runs/filter", body)
         return runs
+
+    def finished(self, flow_run: str) -> dict[str, Any]:
+        """The flow run, once it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            run = httpx.get(f"{self.api}/flow_runs/{flow_run}").json()
+            return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+        run: dict[str, Any] = self.wait("the end of the run", ended)
+        return run
+
+    def deployment_run(self, deployment: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Run ``flow/deployment`` with this config as a person would, and wait for its end."""
+        name = deployment.split("/")[1]
+        known = {run["id"] for run in self.flow_runs(name)}
+        self.call("deployment", "run", deployment, "-p", f"config={json.dumps(settings)}")
+        (new,) = {run["id"] for run in self.flow_runs(name)} - known
+        return self.finished(new)
+
+    def tree(self, flow_run: str) -> list[dict[str, Any]]:
+        """All sub-flow runs below a flow run."""
+        body = {"flow_runs": {"parent_flow_run_id": {"any_": [flow_run]}}}
+        below = self.post("flow_runs/filter", body)
+        return [*below, *(run for child in below for run in self.tree(child["id"]))]
+
+    def states(self, flow_runs: list[str]) -> set[str]:
+        """Names of the states of all their tasks; a sub-flow's place in its parent is none."""
+        body = {
+            "flow_runs": {"id": {"any_": flow_runs}},
+            "task_runs": {"subflow_runs": {"exists_": False}},
+            "limit": 200,
+        }
+        return {run["state_name"] for run in self.post("task_runs/filter", body)}
+
+    def artifacts(self, flow_run: str) -> dict[str, dict[str, Any]]:
+        """What a flow run and its tasks show in the UI, by key."""
+        body = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
+        return {found["key"]: found for found in self.post("artifacts/filter", body)}
 
     def task_runs(self, flow_run: str, count: int) -> dict[str, dict[str, Any]]:
         """The run's tasks; the server writes their last states down a moment after the flow's."""

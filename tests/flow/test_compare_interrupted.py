@@ -1,0 +1,112 @@
+"""A comparison that is killed or interrupted goes on where it was, and leaves no process behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.pair import pair_settings
+
+from artifacts.store import Store
+from flows.compare_config import CompareConfig
+
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+
+PARAKNOW = Path(sys.executable).parent / "paraknow"
+
+
+@pytest.fixture
+def settings(pair: Path, tmp_path: Path) -> dict[str, Any]:
+    one = pair_settings(pair, tmp_path / "store")
+    return {
+        "name": "tiny",
+        "pairs": [{"name": "small", "teacher": one["teacher"], "student": one["student"]}],
+        "tasks": [{"name": "words", "data": one["data"]}],
+        "methods": ["plain", "transfer"],
+        "settings": {step: one[step] for step in ("lora", "decompose", "finetune", "evaluate")},
+        "tuning": {"learning_rates": [1e-2]},
+        "seeds": [0, 1, 2, 3, 4],
+        "slots": {"cpu": 2},
+        "run": one["run"],
+    }
+
+
+def start(settings: dict[str, Any], folder: Path) -> "subprocess.Popen[str]":
+    """``paraknow compare`` in a session of its own, as a terminal would start it."""
+    config = folder / "compare.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return subprocess.Popen(
+        # A runner in the background may ignore Ctrl-C, and what it starts would ignore it too.
+        ["env", "--default-signal=INT", str(PARAKNOW), "compare", str(config), "--json"],
+        env=kept | {"PREFECT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(store: Store, step: str, count: int, process: "subprocess.Popen[str]") -> None:
+    until = time.monotonic() + 240
+    while sum(record.step == step for record in store.records()) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def nobody_is_left(process: "subprocess.Popen[str]") -> None:
+    """Workers, Prefect's embedded server and its watcher end with what started them."""
+    until = time.monotonic() + 60
+    while left := living(process.pid):
+        assert time.monotonic() < until, f"processes were left behind: {left}"
+        time.sleep(0.2)
+
+
+def living(session: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after_name[3]) == session and after_name[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def test_the_next_run_computes_only_what_is_missing(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    store = CompareConfig.model_validate(settings).run.open_store()
+    first = start(settings, tmp_path)
+    wait_for(store, "finetune", 1, first)
+    os.kill(first.pid, signal.SIGKILL)  # the parent alone, as for want of memory
+    first.communicate(timeout=120)
+    nobody_is_left(first)
+
+    second = start(settings, tmp_path)
+    wait_for(store, "finetune", 4, second)
+    os.kill(second.pid, signal.SIGINT)  # Ctrl-C
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 130, said
+    assert "run the same command again to go on" in said
+    assert "Traceback" not in said
+    nobody_is_left(second)
+
+    before = {record.key for record in store.records()}
+    third = start(settings, tmp_path)
+    out, said = third.communicate(timeout=400)
+    assert third.returncode == 0, said
+    result = json.loads(out)
+    assert result["failed"] == 0
+    assert result["reused"] == len(before)
+    assert result["computed"] == sum(1 for _ in store.records()) - len(before)
