@@ -13,7 +13,8 @@ from flows.compare_cli import compare_command
 from flows.deliver_cli import deliver_command
 from flows.doctor_cli import doctor_command
 from flows.inspect_cli import inspect_command
-from flows.load import load_config
+from flows.load import drift_overrides, load_config
+from flows.options import Rebuild, Strict
 from flows.reproduce_cli import reproduce_command
 from flows.results_cli import results_command
 from flows.stages import Stage
@@ -83,13 +84,8 @@ def transfer_command(
             "stored result.",
         ),
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse results that other code or libraries made.")
-    ] = False,
-    rebuild: Annotated[
-        bool,
-        typer.Option("--rebuild", help="Compute results that other code or libraries made again."),
-    ] = False,
+    strict: Strict = False,
+    rebuild: Rebuild = False,
     until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.REPORT,
     json_: Annotated[
         bool, typer.Option("--json", help="Print steps, keys, seconds and file paths as JSON.")
@@ -109,7 +105,8 @@ def transfer_command(
     from flows.config import TransferConfig
     from flows.plan import make_plan
 
-    settings = load_config(TransferConfig, config, [*(set_ or []), *_drift(strict, rebuild)])
+    overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
+    settings = load_config(TransferConfig, config, overrides)
     console = Console(stderr=json_)
     planned = make_plan(settings, until)
     if plan or explain:
@@ -119,12 +116,6 @@ def transfer_command(
     planned.check()
     result = _execute(console, settings, until, planned)
     _print_result(console, result, as_json=json_)
-
-
-def _drift(strict: bool, rebuild: bool) -> list[str]:
-    if strict and rebuild:
-        raise typer.BadParameter("give --strict or --rebuild, not both")
-    return ["run.drift=strict"] * strict + ["run.drift=rebuild"] * rebuild
 
 
 def _execute(

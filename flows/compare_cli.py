@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from flows.load import load_config
+from flows.load import drift_overrides, load_config
+from flows.options import Rebuild, Strict
 
 if TYPE_CHECKING:
     from flows.compare_plan import ComparePlan
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def compare_command(
+    *,
     config: Annotated[
         Path, typer.Argument(help="Comparison as YAML, such as configs/compare.yaml.")
     ],
@@ -27,6 +29,8 @@ def compare_command(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would run, be shared or hit; run nothing.")
     ] = False,
+    strict: Strict = False,
+    rebuild: Rebuild = False,
     json_: Annotated[bool, typer.Option("--json", help="Print plan or result as JSON.")] = False,
 ) -> None:
     """Compare methods and controls on many pairs and tasks, each at its own learning rate.
@@ -44,11 +48,13 @@ def compare_command(
     from flows.console import watching
     from flows.embedded import embedded_server
 
-    settings = load_config(CompareConfig, config, set_ or [])
+    overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
+    settings = load_config(CompareConfig, config, overrides)
     console = Console(stderr=json_)
     planned = make_compare_plan(settings)
     if plan:
         typer.echo(planned.to_json()) if json_ else show_plan(console, planned)
+        planned.check_drift()
         return
     planned.check(settings.budget)
     with embedded_server(), watching(console):
@@ -83,6 +89,8 @@ def show_plan(console: Console, plan: "ComparePlan") -> None:
         f"{plan.free_bytes / 1e9:.1f} GB free in {plan.store}",
         soft_wrap=True,
     )
+    for label, drift in plan.drifted.items():
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True, markup=False)
     for failure in plan.failures:
         console.print(f"cannot run: {failure}", style="yellow", markup=False, soft_wrap=True)
 

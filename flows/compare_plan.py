@@ -22,7 +22,8 @@ from flows.stages import Stage
 from flows.trials import Arm, ArmOutcome, run_arm
 from paraknow_core.errors import BudgetError, ParaknowError
 from tasks.comparison import comparison
-from tasks.run import RunConfig
+from tasks.drift import Drift, refusal
+from tasks.run import DriftMode, RunConfig
 from tasks.step import C, Step
 
 
@@ -101,6 +102,12 @@ class ComparePlan:
     slots: int
     store: Path
     free_bytes: int
+    drift_mode: DriftMode = "warn"
+
+    @property
+    def drifted(self) -> dict[str, Drift]:
+        """Step → how its stored result drifted; of several with one label and reason, one."""
+        return {step.label: step.drift for step in self.steps if step.drift is not None}
 
     @property
     def to_run(self) -> list[PlannedStep]:
@@ -128,11 +135,13 @@ class ComparePlan:
         return not self.to_run and not self.failures
 
     def check(self, budget: BudgetConfig) -> None:
-        """Refuse a plan beyond its budget or the disk.
+        """Refuse a plan beyond its budget or the disk, and if the run is strict, drifted results.
 
         Raises:
             BudgetError: names each limit and what the plan would take.
+            DriftError: as `check_drift`.
         """
+        self.check_drift()
         beyond = [
             f"{what}: about {need:.4g}, allowed {limit:g}"
             for what, need, limit in (
@@ -150,6 +159,15 @@ class ComparePlan:
                 f"The plan is beyond its budget ({'; '.join(beyond)}). Nothing was run. Take fewer "
                 "pairs, methods, learning rates or seeds, or raise the budget."
             )
+
+    def check_drift(self) -> None:
+        """Refuse stored results that drifted, if the run is strict.
+
+        Raises:
+            DriftError: names every such step.
+        """
+        if self.drifted and self.drift_mode == "strict":
+            raise refusal(self.drifted)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a kind of step: how often asked for, how many distinct, hits, to run."""
@@ -181,6 +199,7 @@ class ComparePlan:
             "untimed": self.untimed,
             "disk_bytes": self.disk_bytes,
             "free_bytes": self.free_bytes,
+            "drifted": {label: drift.text() for label, drift in self.drifted.items()},
             "failures": self.failures,
             "store": str(self.store),
         }
@@ -231,5 +250,12 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         likely = {id(s): history.seconds(s.step, planner.inputs[id(s)]) for s in waiting}
         seconds = {step: value for step, value in likely.items() if value is not None}
     return ComparePlan(
-        planner.steps, planner.uses, seconds, failures, slots, store.root, store.free_bytes()
+        planner.steps,
+        planner.uses,
+        seconds,
+        failures,
+        slots,
+        store.root,
+        store.free_bytes(),
+        config.run.drift,
     )

@@ -45,6 +45,17 @@ def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
         ) from None
 
 
+def drift_overrides(*, strict: bool, rebuild: bool) -> list[str]:
+    """Return the overrides that ``--strict`` and ``--rebuild`` stand for.
+
+    Raises:
+        ConfigError: if both are given.
+    """
+    if strict and rebuild:
+        raise ConfigError("give --strict or --rebuild, not both")
+    return ["run.drift=strict"] * strict + ["run.drift=rebuild"] * rebuild
+
+
 def _set(fields: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:

@@ -1,5 +1,6 @@
 """Runs that meet results of other code: served with a warning, refused, or computed again."""
 
+import json
 import logging
 import shutil
 import threading
@@ -21,6 +22,7 @@ from flows.cli import app
 from flows.config import TransferConfig
 from flows.plan import Plan, make_plan
 from flows.stages import Stage
+from paraknow_core.errors import ConfigError
 from tasks import step as step_module
 from tasks.drift import DriftError
 from tasks.identity import StepConfig
@@ -167,10 +169,37 @@ def test_the_command_takes_strict_and_rebuild(
     assert isinstance(refused.exception, DriftError)
     assert "be a hit, drifted" in refused.output
     assert "be rebuilt" in transfer("--plan", "--rebuild").output
-    assert transfer("--strict", "--rebuild").exit_code == 2
+    assert isinstance(transfer("--strict", "--rebuild").exception, ConfigError)
     served = transfer()
     assert served.exit_code == 0
     assert "tasks.align changed" in " ".join(served.output.split())
+
+
+def test_a_comparison_takes_strict_and_rebuild(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "compare.yaml"
+    steps = ("lora", "decompose", "finetune", "evaluate")
+    whole = {
+        "pairs": [{"name": "one", "teacher": settings["teacher"], "student": settings["student"]}],
+        "tasks": [{"name": "words", "data": settings["data"]}],
+        "settings": {step: settings[step] for step in steps},
+        "run": settings["run"],
+    }
+    file.write_text(yaml.safe_dump({"name": "drift", **whole}))
+
+    def planned(*options: str) -> Any:
+        return CliRunner().invoke(app, ["compare", str(file), "--plan", *options])
+
+    hits = json.loads(planned("--json").output)["hits"]
+    assert hits >= 7
+    assert planned("--strict").exit_code == 0
+    edit_sources(tmp_path, monkeypatch, ALIGN)
+    assert "align drifted: tasks.align changed" in " ".join(planned().output.split())
+    assert isinstance(planned("--strict").exception, DriftError)
+    assert json.loads(planned("--rebuild", "--json").output)["hits"] < hits
+    both = planned("--strict", "--rebuild").exception
+    assert isinstance(both, ConfigError)
 
 
 class Nothing(StepConfig):
