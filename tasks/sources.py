@@ -9,6 +9,7 @@ comments, docstrings, layout or annotations of functions. Not followed: names ma
 import ast
 import functools
 import importlib
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ class _Module:
 
 
 class Sources:
-    """The source files of some packages, each read and parsed once.
+    """The source files of some packages, each read and parsed once, whatever thread asks first.
 
     Args:
         roots: package → its folder.
@@ -75,6 +76,9 @@ class Sources:
         self._parsed: dict[str, _Module | None] = {}
         self._digests: dict[str, str] = {}
         self._shapes: dict[int, str] = {}
+        # Shapes go by a statement's identity, so a module must not be parsed twice; and CPython
+        # 3.11's ``ast.parse`` fails with a SystemError where threads parse at the same time.
+        self._lock = threading.RLock()
 
     def file_digest(self, module: str) -> str:
         """Return a digest of a module's file, "" if it has none here."""
@@ -90,14 +94,16 @@ class Sources:
             module: that defines the function.
             name: of the function.
         """
-        return _Walk(self).run(module, name)
+        with self._lock:
+            return _Walk(self).run(module, name)
 
     def parse(self, name: str) -> _Module | None:
         """Return a module's definitions, None if it is none of these packages'."""
-        if name not in self._parsed:
-            path = self._path(name)
-            self._parsed[name] = None if path is None else _parse(name, path)
-        return self._parsed[name]
+        with self._lock:
+            if name not in self._parsed:
+                path = self._path(name)
+                self._parsed[name] = None if path is None else _parse(name, path)
+            return self._parsed[name]
 
     def shape(self, statement: ast.stmt) -> str:
         """Return what digests are made of, for a statement that this object parsed."""
@@ -189,7 +195,12 @@ def _digest(data: bytes) -> str:
 
 def _parse(name: str, path: Path) -> _Module:
     module = _Module(name)
-    for statement in ast.parse(path.read_bytes()).body:
+    source = path.read_bytes()
+    try:
+        tree = ast.parse(source)
+    except SystemError:  # some library parsed at the same time in another thread
+        tree = ast.parse(source)
+    for statement in tree.body:
         _sort(module, statement)
     return module
 

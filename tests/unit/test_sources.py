@@ -1,6 +1,9 @@
 """Which edits change what a step reaches, and which do not."""
 
+import gc
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -176,3 +179,24 @@ def test_comments_docstrings_and_layout_of_the_real_sources_concern_no_step(
     for step in STEPS.values():
         place = (step.compute.__module__, step.compute.__qualname__)
         assert here.reached(*place) == edited.reached(*place)
+
+
+def test_threads_that_ask_at_the_same_time_get_the_same_answer() -> None:
+    """Without its lock: "AST constructor recursion depth mismatch" (CPython 3.11)."""
+    roots = {each.__name__: Path(str(each.__file__)).parent for each in (paraknow_core, tasks)}
+    asked = [(step.compute.__module__, step.compute.__qualname__) for step in STEPS.values()]
+    expected = [Sources(roots).reached(*each) for each in asked]
+
+    def let_others_run(phase: str, _info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    together, threshold = Sources(roots), gc.get_threshold()
+    gc.callbacks.append(let_others_run)  # a collection in the middle of a parse changes threads
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda each: together.reached(*each), asked))
+    finally:
+        gc.callbacks.remove(let_others_run)
+        gc.set_threshold(*threshold)
+    assert found == expected
