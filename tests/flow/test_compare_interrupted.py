@@ -16,7 +16,7 @@ from support.pair import pair_settings
 from artifacts.store import Store
 from flows.compare_config import CompareConfig
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 
 PARAKNOW = Path(sys.executable).parent / "paraknow"
 
@@ -54,7 +54,7 @@ def start(settings: dict[str, Any], folder: Path) -> "subprocess.Popen[str]":
 
 
 def wait_for(store: Store, step: str, count: int, process: "subprocess.Popen[str]") -> None:
-    until = time.monotonic() + 240
+    until = time.monotonic() + 400
     while sum(record.step == step for record in store.records()) < count:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < until

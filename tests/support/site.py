@@ -105,7 +105,7 @@ class Site:
             run = httpx.get(f"{self.api}/flow_runs/{flow_run}").json()
             return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
-        run: dict[str, Any] = self.wait("the end of the run", ended)
+        run: dict[str, Any] = self.wait("the end of the run", ended, 480)
         return run
 
     def deployment_run(self, deployment: str, settings: dict[str, Any]) -> dict[str, Any]:
