@@ -107,7 +107,26 @@ def _judge(
         notes.append(_detectable({arm.name: found[arm.name] for arm in asked_of}))
         notes += [_accuracy(transfer, asked_of), _majorities(transfer, asked_of)]
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
-    return Judgement((*contrasts, *exploratory), verdict, verdict.sentence, said)
+    sentence = f"{verdict.sentence}{_ahead(others, found)}"
+    return Judgement((*contrasts, *exploratory), verdict, sentence, said)
+
+
+def _ahead(others: Sequence[ArmResult], found: Mapping[str, SeedComparison]) -> str:
+    """Name start points of the student alone that do better, beyond those that the verdict asks.
+
+    They are not corrected for, so that a longer list of methods does not hide the verdict; but who
+    reads that a teacher helps must read beside it that something simpler helps more.
+    """
+    better = [
+        f"{LABELS.get(arm.question, arm.name)} ({c.mean:+.3g}, {100 * c.confidence:g} % interval "
+        f"{c.low:+.3g} to {c.high:+.3g}, p = {c.p_value:.2g}, not corrected, {c.n} seeds)"
+        for arm in others
+        if METHODS[arm.start].kind == "student-start" and arm.question not in FAMILY
+        if (c := found[arm.name]).low > 0 and c.p_value < 0.05
+    ]
+    if not better:
+        return ""
+    return f" Made of the student alone and better than the transfer: {'; '.join(better)}."
 
 
 def _contrast(

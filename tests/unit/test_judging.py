@@ -103,6 +103,19 @@ def test_right_answers_are_counted_by_the_majority_of_seeds() -> None:
     assert note.count(" to 0 ") == 4
 
 
+def test_what_does_better_without_any_other_model_stands_beside_the_verdict() -> None:
+    found = judge([*BEATEN, arm("milora", 1.0), arm("olora", 1.4)])
+    assert found.verdict is not None
+    assert found.verdict.teacher
+    assert found.sentence.startswith(found.verdict.sentence)
+    assert "Made of the student alone and better than the transfer: MiLoRA (+0.2" in found.sentence
+    assert "OLoRA" not in found.sentence
+    assert "Made of the student" not in judge([*BEATEN, arm("olora", 1.4)]).sentence
+    lost = judge([arm("plain", 1.1), *BEATEN[1:], arm("milora", 1.0)]).sentence
+    assert "MiLoRA" in lost
+    assert "teacher" not in lost
+
+
 def test_without_a_transfer_there_is_no_verdict() -> None:
     found = judge([arm("plain", 1.5), arm("pissa", 1.4)])
     assert found.verdict is None
