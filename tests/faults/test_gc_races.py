@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.disk import small_disk
+from support.patience import PATIENCE
 from support.results import payload
 from support.store_children import (
     CONTENTS,
@@ -47,7 +48,7 @@ def start(target, *arguments) -> mp.process.BaseProcess:
 
 def finish(*processes: mp.process.BaseProcess) -> None:
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
 
 
@@ -56,10 +57,10 @@ def test_nothing_dangles_when_collections_race_dedupe_hits(root):
     count, stop, results, collected = 30, SPAWN.Event(), SPAWN.Queue(), SPAWN.Queue()
     collector = start(collect_many, root, stop, collected)
     publishers = [start(publish_many, root, worker, count, results) for worker in range(2)]
-    acknowledged = [results.get(timeout=120) for _ in range(2 * count)]
+    acknowledged = [results.get(timeout=PATIENCE) for _ in range(2 * count)]
     finish(*publishers)
     stop.set()
-    went = collected.get(timeout=60)
+    went = collected.get(timeout=PATIENCE)
     finish(collector)
     assert went > 0, "the collections took nothing: this test tested nothing"
     store = Store.open(root)
@@ -81,7 +82,7 @@ def test_a_reader_finishes_or_gets_a_clean_miss(root):
             store.publish(payload(rank), {"a": content(rank)})
         assert collect(store, HARSH_ALL)[1].records > 0
     stop.set()
-    hits, wrong = results.get(timeout=60)
+    hits, wrong = results.get(timeout=PATIENCE)
     finish(reader)
     assert wrong == []
     assert hits > 0
@@ -98,12 +99,12 @@ def test_a_collection_killed_anywhere_leaves_a_sound_store(root):
     for _round in range(12):
         ready = SPAWN.Event()
         process = start(collect_all, root, ready)
-        assert ready.wait(60)
+        assert ready.wait(PATIENCE)
         for rank in range(60):
             store.publish(payload(rank), {"a": content(rank), "own": b"%d" % rank})
         time.sleep(draw.uniform(0, 0.03))
         os.kill(process.pid, signal.SIGKILL)
-        process.join(30)
+        process.join(PATIENCE)
         inside += bool(list((root / "trash").iterdir()))
         assert store.lookup(pinned.key) == pinned
         assert verify(store) == []
@@ -121,14 +122,14 @@ def test_what_a_live_run_reads_stays_until_the_run_is_killed(root, stopped):
     record = store.publish(payload(), {"a": b"input"})
     process = start(hold, root, record.key, ready)
     try:
-        assert ready.wait(60)
+        assert ready.wait(PATIENCE)
         if stopped:
             os.kill(process.pid, signal.SIGSTOP)
         collect(store, HARSH_ALL)
         assert store.lookup(record.key) == record
     finally:
         os.kill(process.pid, signal.SIGKILL)
-        process.join(30)
+        process.join(PATIENCE)
     assert keys_in_use(store, 0)[0] == set()
     collect(store, HARSH_ALL)
     assert store.lookup(record.key) is None

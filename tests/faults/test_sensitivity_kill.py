@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.patience import PATIENCE
 from support.tiny import tiny_model
 
 from paraknow_core.examples import TokenisedExample
@@ -133,7 +134,7 @@ def runs(model, tmp_path_factory):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
     return place, json.loads(result.stdout)

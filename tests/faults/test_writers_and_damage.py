@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.patience import PATIENCE
 from support.results import in_quarantine, payload
 from support.store_children import KEYS, write_all_keys
 
@@ -32,7 +33,7 @@ def test_writers_of_one_key_agree_on_one_record(tmp_path, dies, figures):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(120)
+        writer.join(PATIENCE)
     assert [w.exitcode for w in writers[1:]] == [0] * (WRITERS - 1)
     store, counted = Store.open(root), 0
     for queue in results:

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 from support.pair import write_pair
+from support.patience import PATIENCE
 from support.site import Site
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=int(PATIENCE)):
         yield
 
 

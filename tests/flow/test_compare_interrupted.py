@@ -5,18 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.pair import pair_settings
+from support.patience import PATIENCE, wait_until
 
 from artifacts.store import Store
 from flows.compare_config import CompareConfig
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]
 
 PARAKNOW = Path(sys.executable).parent / "paraknow"
 
@@ -54,19 +54,18 @@ def start(settings: dict[str, Any], folder: Path) -> "subprocess.Popen[str]":
 
 
 def wait_for(store: Store, step: str, count: int, process: "subprocess.Popen[str]") -> None:
-    until = time.monotonic() + 400
-    while sum(record.step == step for record in store.records()) < count:
+    def found() -> bool:
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.1)
+        return sum(record.step == step for record in store.records()) >= count
+
+    wait_until(f"{count} results of {step}", found)
 
 
 def nobody_is_left(process: "subprocess.Popen[str]") -> None:
     """Workers, Prefect's embedded server and its watcher end with what started them."""
-    until = time.monotonic() + 60
-    while left := living(process.pid):
-        assert time.monotonic() < until, f"processes were left behind: {left}"
-        time.sleep(0.2)
+    wait_until(
+        f"the end of what {process.pid} had started", lambda: not living(process.pid), every=0.2
+    )
 
 
 def living(session: int) -> list[int]:
@@ -90,13 +89,13 @@ def test_the_next_run_computes_only_what_is_missing(
     first = start(settings, tmp_path)
     wait_for(store, "finetune", 1, first)
     os.kill(first.pid, signal.SIGKILL)  # the parent alone, as for want of memory
-    first.communicate(timeout=120)
+    first.communicate(timeout=PATIENCE)
     nobody_is_left(first)
 
     second = start(settings, tmp_path)
     wait_for(store, "finetune", 4, second)
     os.kill(second.pid, signal.SIGINT)  # Ctrl-C
-    _, said = second.communicate(timeout=120)
+    _, said = second.communicate(timeout=PATIENCE)
     assert second.returncode == 130, said
     assert "run the same command again to go on" in said
     assert "Traceback" not in said
@@ -104,7 +103,7 @@ def test_the_next_run_computes_only_what_is_missing(
 
     before = {record.key for record in store.records()}
     third = start(settings, tmp_path)
-    out, said = third.communicate(timeout=400)
+    out, said = third.communicate(timeout=PATIENCE)
     assert third.returncode == 0, said
     result = json.loads(out)
     assert result["failed"] == 0

@@ -13,7 +13,7 @@ from support.browser import browser_tab, find_browser
 from support.pair import pair_settings, write_pair
 from support.site import Site
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]
 
 BROWSER = find_browser()
 TEXT = "document.body.innerText"
@@ -87,4 +87,4 @@ def test_the_next_night_computes_nothing(
     again = site.deployment_run("compare/nightly", settings)
     assert again["state_type"] == "COMPLETED"
     runs = [again["id"], *(found["id"] for found in site.tree(again["id"]))]
-    site.wait("the end of every task", lambda: site.states(runs) == {"Cached"}, 60)
+    site.wait("the end of every task", lambda: site.states(runs) == {"Cached"})

@@ -12,6 +12,7 @@ import yaml
 from support.direct import computed, run_direct
 from support.edited import edit_sources
 from support.pair import pair_settings, write_pair
+from support.patience import PATIENCE
 from typer.testing import CliRunner
 
 from artifacts.keys import KeyPayload
@@ -233,7 +234,7 @@ def test_two_that_rebuild_at_once_compute_once(
         return {}
 
     def is_first(_compute: Any, found: Record, _mode: str, *, label: str) -> bool:
-        both.wait(20)
+        both.wait(PATIENCE)
         return found.generation == 0
 
     step = Step(name="slow", version=1, compute=compute)

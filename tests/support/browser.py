@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.patience import PATIENCE
 from websockets.sync.client import connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -48,7 +49,7 @@ class Tab:
         self._count += 1
         self._socket.send(json.dumps({"id": self._count, "method": method, "params": params}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
+            answer = json.loads(self._socket.recv(timeout=PATIENCE))
             if answer.get("id") == self._count:
                 assert "error" not in answer, answer
                 return dict(answer["result"])
@@ -62,7 +63,7 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 60) -> None:
+    def wait(self, script: str, seconds: float = PATIENCE) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.eval(f"Boolean({script})"):
@@ -141,10 +142,10 @@ def _address(profile: Path, process: subprocess.Popen[bytes]) -> str:
     """The tab's address, once the browser has written down its port."""
     import urllib.request
 
-    place, end = profile / "DevToolsActivePort", time.monotonic() + 60
+    place, end = profile / "DevToolsActivePort", time.monotonic() + PATIENCE
     while not place.exists() or place.read_text().count("\n") < 1:
         assert process.poll() is None, f"the browser ended with {process.returncode}"
-        assert time.monotonic() < end, "the browser did not start within 60 s"
+        assert time.monotonic() < end, "the browser did not start in time"
         time.sleep(0.05)
     port = int(place.read_text().splitlines()[0])
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:

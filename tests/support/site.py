@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.patience import PATIENCE
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -36,6 +37,8 @@ class Site:
         self.environment = kept | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": self.api,
+            # A client that gives up and asks again would have made two runs of one.
+            "PREFECT_API_REQUEST_TIMEOUT": str(int(PATIENCE)),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -57,7 +60,7 @@ class Site:
     def start_server(self) -> None:
         """Start a server on the site's own database, and wait until it answers."""
         self.start("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
-        self.wait("the server", lambda: httpx.get(f"{self.api}/health").status_code == 200)
+        self.wait("the server", lambda: self.get("health"))
 
     def kill(self) -> None:
         """SIGKILL what was started last, with its children."""
@@ -72,22 +75,34 @@ class Site:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        return httpx.post(f"{self.api}/{path}", json=body, timeout=30).raise_for_status().json()
+    def get(self, path: str) -> Any:
+        return self._answer("GET", path)
 
-    def wait(self, what: str, found: Callable[[], Any], seconds: float = 240) -> Any:
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._answer("POST", path, body)
+
+    def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What the server says; "the database is locked" (503) is a request to ask again."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=PATIENCE)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
+                return answer.raise_for_status().json()
+            time.sleep(1)
+
+    def wait(self, what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
                 if result := found():
                     return result
-            except httpx.TransportError:
+            except httpx.TransportError:  # it is not there yet, or no longer
                 pass
             time.sleep(1)
         logs = "\n".join(p.read_text()[-3000:] for p in sorted(self.folder.glob("*.log")))
@@ -102,10 +117,10 @@ class Site:
         """The flow run, once it has ended."""
 
         def ended() -> dict[str, Any] | None:
-            run = httpx.get(f"{self.api}/flow_runs/{flow_run}").json()
+            run: dict[str, Any] = self.get(f"flow_runs/{flow_run}")
             return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
-        run: dict[str, Any] = self.wait("the end of the run", ended, 480)
+        run: dict[str, Any] = self.wait("the end of the run", ended, 3 * PATIENCE)
         return run
 
     def deployment_run(self, deployment: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +160,7 @@ class Site:
             done = [run for run in runs.values() if run["state_type"] == "COMPLETED"]
             return runs if len(done) == count else None
 
-        runs: dict[str, dict[str, Any]] = self.wait(f"{count} finished tasks", ended, 60)
+        runs: dict[str, dict[str, Any]] = self.wait(f"{count} finished tasks", ended)
         return runs
 
     def stop(self) -> None:

@@ -80,7 +80,7 @@ def read_many(root: Path, stop: Event, results: Queue) -> None:
 def hold(root: Path, key: str, ready: Event) -> None:
     with in_use(Store.open(root), [key]):
         ready.set()
-        time.sleep(120)
+        time.sleep(3600)
 
 
 def write_all_keys(root, name, barrier, results, dies):

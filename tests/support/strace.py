@@ -9,6 +9,7 @@ from pathlib import Path
 import blake3
 import pytest
 from support import mutants, publisher
+from support.patience import PATIENCE
 
 import artifacts
 from artifacts.store import Store
@@ -47,7 +48,7 @@ def run_traced(
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

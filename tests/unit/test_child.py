@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.child_work import add, break_down, die, linger, refuse, wait_for_ever, whereabouts
+from support.patience import PATIENCE
 
 from paraknow_core.errors import DataError
 from paraknow_core.progress import no_progress
@@ -105,7 +106,7 @@ def test_closing_ends_what_is_computed_and_tells_who_waits(tmp_path):
         while not (tmp_path / "started").exists():
             time.sleep(0.05)
         pool.close()
-        errors = {type(future.exception(timeout=60)) for future in futures}
+        errors = {type(future.exception(timeout=PATIENCE)) for future in futures}
     assert errors == {WorkersClosedError}
 
 

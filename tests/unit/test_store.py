@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from support.patience import PATIENCE
 from support.results import payload, publish_at_once, published
 
 from artifacts.errors import (
@@ -189,14 +190,14 @@ def test_the_first_writer_wins_and_the_second_gets_its_record(store):
 
 def test_two_processes_that_publish_one_key_at_once_agree(store):
     count, context = 20, mp.get_context("spawn")
-    barrier, results = context.Barrier(2, timeout=60), context.Queue()
+    barrier, results = context.Barrier(2, timeout=PATIENCE), context.Queue()
     writers = [
         context.Process(target=publish_at_once, args=(store.root, text, count, barrier, results))
         for text in (b"left", b"right")
     ]
     for writer in writers:
         writer.start()
-    got = [results.get(timeout=60) for _ in range(2 * count)]
+    got = [results.get(timeout=PATIENCE) for _ in range(2 * count)]
     for writer in writers:
         writer.join()
     for rank in range(count):
