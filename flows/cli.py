@@ -44,7 +44,9 @@ app.command("deliver")(deliver_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    # A shared machine may stand still for a minute, and a run of hours should outlast that.
+    "PREFECT_API_REQUEST_TIMEOUT": "300",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
