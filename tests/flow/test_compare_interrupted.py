@@ -16,7 +16,7 @@ from support.patience import PATIENCE, wait_until
 from artifacts.store import Store
 from flows.compare_config import CompareConfig
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(2400)]
 
 PARAKNOW = Path(sys.executable).parent / "paraknow"
 

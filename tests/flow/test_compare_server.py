@@ -13,7 +13,7 @@ from support.browser import browser_tab, find_browser
 from support.pair import pair_settings, write_pair
 from support.site import Site
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(2400)]
 
 BROWSER = find_browser()
 TEXT = "document.body.innerText"

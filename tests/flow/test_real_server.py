@@ -9,7 +9,7 @@ import yaml
 from support.pair import pair_settings, write_pair
 from support.site import Site
 
-pytestmark = [pytest.mark.flow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.flow,
     pytest.mark.faults,
     pytest.mark.figures(kills=3, faults=1),
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(2400),
 ]
 
 MAIN = "from flows.cli import main; main()"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE = 300.0  # seconds
+PATIENCE = 600.0  # seconds
 Found = TypeVar("Found")
 
 
