@@ -9,7 +9,7 @@ import pytest
 from support.forks import ForkServer
 from support.pair import pair_settings, write_pair
 
-pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1), pytest.mark.timeout(300)]
 
 # Runs the steps up to a goal, as the flow does, and dies when the goal has reported enough units.
 RUN = """

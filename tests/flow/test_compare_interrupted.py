@@ -64,7 +64,10 @@ def wait_for(store: Store, step: str, count: int, process: "subprocess.Popen[str
 def nobody_is_left(process: "subprocess.Popen[str]") -> None:
     """Workers, Prefect's embedded server and its watcher end with what started them."""
     wait_until(
-        f"the end of what {process.pid} had started", lambda: not living(process.pid), every=0.2
+        f"the end of what {process.pid} had started",
+        lambda: not living(process.pid),
+        seconds=60,
+        otherwise=lambda: f"processes were left behind: {living(process.pid)}",
     )
 
 
@@ -89,13 +92,13 @@ def test_the_next_run_computes_only_what_is_missing(
     first = start(settings, tmp_path)
     wait_for(store, "finetune", 1, first)
     os.kill(first.pid, signal.SIGKILL)  # the parent alone, as for want of memory
-    first.communicate(timeout=PATIENCE)
+    first.communicate(timeout=120)
     nobody_is_left(first)
 
     second = start(settings, tmp_path)
     wait_for(store, "finetune", 4, second)
     os.kill(second.pid, signal.SIGINT)  # Ctrl-C
-    _, said = second.communicate(timeout=PATIENCE)
+    _, said = second.communicate(timeout=120)
     assert second.returncode == 130, said
     assert "run the same command again to go on" in said
     assert "Traceback" not in said

@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.patience import PATIENCE
+from support.patience import PATIENCE, wait_until
 from websockets.sync.client import connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -63,12 +62,9 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait(self, script: str, seconds: float = PATIENCE) -> None:
+    def wait(self, script: str) -> None:
         """Wait until an expression is true."""
-        end = time.monotonic() + seconds
-        while not self.eval(f"Boolean({script})"):
-            assert time.monotonic() < end, f"not within {seconds} s: {script}"
-            time.sleep(0.1)
+        wait_until(script, lambda: self.eval(f"Boolean({script})"))
 
     def open(self, url: str) -> None:
         """Load a page with its events on record."""
@@ -142,11 +138,13 @@ def _address(profile: Path, process: subprocess.Popen[bytes]) -> str:
     """The tab's address, once the browser has written down its port."""
     import urllib.request
 
-    place, end = profile / "DevToolsActivePort", time.monotonic() + PATIENCE
-    while not place.exists() or place.read_text().count("\n") < 1:
+    place = profile / "DevToolsActivePort"
+
+    def written() -> bool:
         assert process.poll() is None, f"the browser ended with {process.returncode}"
-        assert time.monotonic() < end, "the browser did not start in time"
-        time.sleep(0.05)
+        return place.exists() and place.read_text().count("\n") >= 1
+
+    wait_until("the browser's port", written)
     port = int(place.read_text().splitlines()[0])
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
         tabs = json.load(answer)

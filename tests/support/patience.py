@@ -8,10 +8,17 @@ PATIENCE = 600.0  # seconds
 Found = TypeVar("Found")
 
 
-def wait_until(what: str, found: Callable[[], Found], *, every: float = 0.1) -> Found:
-    """The first true answer of ``found``; an assertion fails when none comes."""
-    until = time.monotonic() + PATIENCE
+def wait_until(
+    what: str,
+    found: Callable[[], Found],
+    *,
+    seconds: float = PATIENCE,
+    every: float = 0.1,
+    otherwise: Callable[[], str] = str,
+) -> Found:
+    """The first true answer of ``found``; without one, an assertion fails with ``otherwise()``."""
+    until = time.monotonic() + seconds
     while not (answer := found()):
-        assert time.monotonic() < until, f"{what} did not come within {PATIENCE:.0f} s"
+        assert time.monotonic() < until, f"not within {seconds:.0f} s: {what}\n{otherwise()}"
         time.sleep(every)
     return answer

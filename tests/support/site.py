@@ -6,14 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from support.patience import PATIENCE
+from support.patience import PATIENCE, wait_until
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -89,24 +87,26 @@ class Site:
 
     def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """What the server says; "the database is locked" (503) is a request to ask again."""
-        until = time.monotonic() + PATIENCE
-        while True:
+
+        def asked() -> httpx.Response | None:
             answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=PATIENCE)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
-                return answer.raise_for_status().json()
-            time.sleep(1)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = wait_until(f"an answer to {method} {path}", asked, every=1)
+        assert answer is not None
+        return answer.raise_for_status().json()
 
     def wait(self, what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        def asked() -> Any:
             try:
-                if result := found():
-                    return result
-            except httpx.TransportError:  # it is not there yet, or no longer
-                pass
-            time.sleep(1)
-        logs = "\n".join(p.read_text()[-3000:] for p in sorted(self.folder.glob("*.log")))
-        pytest.fail(f"{what} did not come within {seconds} s\n{logs}")
+                return found()
+            except httpx.TransportError:  # the server is not there yet, or no longer
+                return None
+
+        def logs() -> str:
+            return "\n".join(p.read_text()[-3000:] for p in sorted(self.folder.glob("*.log")))
+
+        return wait_until(what, asked, seconds=seconds, every=1, otherwise=logs)
 
     def flow_runs(self, deployment: str) -> list[dict[str, Any]]:
         body = {"deployments": {"name": {"any_": [deployment]}}, "sort": "START_TIME_ASC"}
