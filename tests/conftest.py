@@ -9,6 +9,15 @@ pytest_plugins = ["support.figures"]
 os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", str(int(PATIENCE)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Flows last: the cheap tests speak first, and Prefect's threads come after Hypothesis.
+
+    The client's websockets draw from the `random` module in a thread of their own for as long as
+    the session's server lives; Hypothesis fails any test during which somebody draws from it.
+    """
+    items.sort(key=lambda item: "flow" in item.path.relative_to(item.config.rootpath).parts)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         import torch
