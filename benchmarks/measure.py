@@ -1,6 +1,7 @@
 """CPU seconds, wall seconds and peak memory of a call."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -52,9 +53,14 @@ def peak_growth(call: Callable[[], object]) -> int:
     return peak - before
 
 
-def in_own_process(case: str, side: str) -> dict[str, Any]:
+def in_own_process(case: str, side: str, **environment: str) -> dict[str, Any]:
     """Measure the peak of one case in a process of its own: see ``benchmarks.peak``."""
-    command = [sys.executable, "-m", "benchmarks.peak", case, side]
-    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks.peak", case, side],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
     answer: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
     return answer

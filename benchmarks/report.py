@@ -64,12 +64,13 @@ def _hardware() -> str:
 def markdown(rows: list[Row], *, command: str, minutes: float) -> str:
     """The whole report."""
     versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    libc = " ".join(platform.libc_ver())
     return f"""# Core steps against the published algorithm
 
 - date: {datetime.datetime.now(tz=datetime.UTC).date()}
 - command: `{command.strip()}` ({minutes:.0f} minutes)
 - hardware: {_hardware()}; one thread, other work on the machine possible
-- software: Python {platform.python_version()}, {versions}
+- software: Python {platform.python_version()}, {versions}, {libc}
 
 "Published" is `benchmarks/reference.py`: the algorithm of SeeKing's public code, written anew, on
 the same inputs in the same process. Its sensitivity is one backward pass a sample with logits for
@@ -82,7 +83,9 @@ again once it has taken 5 seconds; the pairs run once, so that the parts add up.
 N(0, 0.02), spiked ones with 24 directions on top; samples are random tokens (32 of them: 5,479
 tokens, 2,569 with loss). Product errors (published / ours) are ‖P − P_best‖ / ‖P_best‖ at rank 16
 against a float64 computation. Peak memory is the growth of the resident set above weights or map,
-each side in a process of its own; for the sensitivity with the two longest samples.
+each side in a process of its own; for the sensitivity with the two longest samples. It hangs on the
+C library too: freed blocks that it keeps count as resident (hence the line with a threshold, which
+costs time for new pages).
 
 ## Goals
 

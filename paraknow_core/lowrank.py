@@ -16,7 +16,8 @@ from torch import Tensor
 from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeError
 from paraknow_core.lowrank_certificate import Certificate, Triplets, certify
 from paraknow_core.lowrank_krylov import krylov_basis
-from paraknow_core.lowrank_products import gram_matrix, squared_norm, times
+from paraknow_core.lowrank_products import COPIED_ELEMENTS, gram_matrix, squared_norm, times
+from paraknow_core.scipy_linalg import linalg
 
 _SMALL = 1000  # smaller side below which the Gram matrix wins
 _PADDING = (
@@ -67,7 +68,9 @@ def truncated_svd(weight_MN: Tensor, *, rank: int, driver: str = "auto") -> Svd:
     _check(weight_MN, rank, driver)
     tall = weight_MN.shape[0] >= weight_MN.shape[1]
     matrix_PQ = weight_MN.detach() if tall else weight_MN.detach().T
-    if matrix_PQ.dtype not in (torch.float32, torch.float64):
+    if _is_small(matrix_PQ):
+        matrix_PQ = matrix_PQ.double()  # once, and not in each of the four passes over it
+    elif matrix_PQ.dtype not in (torch.float32, torch.float64):
         matrix_PQ = matrix_PQ.float()
     norm = squared_norm(matrix_PQ)
     if not math.isfinite(norm):
@@ -109,6 +112,10 @@ def _certified(matrix_PQ: Tensor, rank: int, driver: str) -> tuple[Triplets, Cer
             "Use the driver 'gram' or 'full', or check the matrix for values out of proportion."
         )
     return triplets, certificate
+
+
+def _is_small(matrix_PQ: Tensor) -> bool:
+    return matrix_PQ.shape[1] < _SMALL and matrix_PQ.numel() <= COPIED_ELEMENTS
 
 
 def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
@@ -160,9 +167,12 @@ def _gram(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
     keep = min(rank + 1, size)
     if gram_QQ.is_cuda:
         return torch.linalg.eigh(gram_QQ).eigenvectors[:, -keep:].flip(1), ""
-    from scipy.linalg import eigh
-
-    vectors = eigh(gram_QQ.numpy(), subset_by_index=(size - keep, size - 1), overwrite_a=True)[1]
+    vectors = linalg().eigh(
+        gram_QQ.numpy(),
+        subset_by_index=(size - keep, size - 1),
+        overwrite_a=True,
+        check_finite=False,  # no entry is above the matrix' squared norm, which was looked at
+    )[1]
     return torch.from_numpy(vectors).flip(1), ""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from paraknow_core.lowrank_products import gram_times
+from paraknow_core.scipy_linalg import linalg
 
 _BLOCK = 16  # at 4096²: as fast as 8, and 1.5 times as fast as 1, 4 or 32
 _TOLERANCE = 3e-7  # residual over λ₁; float32 reaches 1e-8, and a product error of 1e-6 needs 1e-6
@@ -106,10 +107,8 @@ class _Lanczos:
 
     def ritz(self, *, rank: int, keep: int) -> tuple[Tensor, float]:
         """The leading Ritz vectors, and the greatest residual of the first ``rank`` over λ₁."""
-        from scipy.linalg import eigh
-
         size = self._size
-        values, vectors = eigh(
+        values, vectors = linalg().eigh(
             self._projected_KK[:size, :size].numpy(), subset_by_index=(size - keep, size - 1)
         )
         ritz_KK = torch.from_numpy(vectors[:, ::-1].copy())

@@ -4,14 +4,18 @@ Shape suffixes: P, Q = rows and columns, P ≥ Q; K = vectors multiplied at once
 """
 
 from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from paraknow_core.scipy_linalg import linalg
+
+COPIED_ELEMENTS = 2**21
+"""What is copied to float64 at once: 16 MiB at most."""
+
 _CACHED_ELEMENTS = 2**18  # 1 MiB of float32: stays in a core's L2 for the second use of the block
-_COPIED_ELEMENTS = 2**21  # 16 MiB of float64 at most
 _DEVICE_ELEMENTS = 2**27  # a GPU wants few large products
-_PANEL = 512
 
 
 def row_blocks(matrix_PQ: Tensor, elements: int = _CACHED_ELEMENTS) -> Iterator[Tensor]:
@@ -46,11 +50,12 @@ def squared_norm(matrix_PQ: Tensor) -> float:
 
 def gram_matrix(matrix_PQ: Tensor) -> Tensor:
     """The lower triangle of ``AᵀA`` in float64; what stands above the diagonal has no meaning."""
+    blocks = (block.double() for block in row_blocks(matrix_PQ, COPIED_ELEMENTS))
+    if matrix_PQ.is_cuda:
+        return reduce(Tensor.add_, (rows.T @ rows for rows in blocks))
+    dsyrk = linalg().blas.dsyrk  # half of a product's multiplications
     size = matrix_PQ.shape[1]
-    gram_QQ = torch.zeros((size, size), dtype=torch.float64, device=matrix_PQ.device)
-    for block in row_blocks(matrix_PQ, _COPIED_ELEMENTS):
-        rows = block.double()
-        for left in range(0, size, _PANEL):  # panels on and below the diagonal: half the work
-            right = min(left + _PANEL, size)
-            gram_QQ[left:, left:right].addmm_(rows[:, left:].T, rows[:, left:right])
-    return gram_QQ
+    gram_QQ = torch.zeros((size, size), dtype=torch.float64).T.numpy()  # in BLAS' order: not copied
+    for rows in blocks:
+        gram_QQ = dsyrk(1, rows.numpy().T, beta=1, c=gram_QQ, overwrite_c=True, lower=True)
+    return torch.from_numpy(gram_QQ)

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from paraknow_core import lowrank
@@ -111,6 +112,18 @@ def test_repeats_give_the_same_bits(large: dict[str, Tensor]) -> None:
         first, second = truncated_svd(weight, rank=8), truncated_svd(weight.clone(), rank=8)
         assert torch.equal(first.u_MR, second.u_MR)
         assert torch.equal(first.vh_RN, second.vh_RN)
+
+
+def test_scipys_blas_gets_the_threads_that_torch_has() -> None:
+    before = torch.get_num_threads()
+    try:
+        for number in (1, 2, 1):
+            torch.set_num_threads(number)
+            truncated_svd(gaussian(64, 48), rank=8)
+            pools = {p["filepath"]: p["num_threads"] for p in threadpool_info()}
+            assert {n for path, n in pools.items() if "scipy" in path} == {number}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_energy_is_the_share_of_the_squared_norm() -> None:
