@@ -55,7 +55,7 @@ LAYER_STRATEGIES: Mapping[str, LayerStrategy] = MappingProxyType(
 def choose_layers(
     strategy: str, *, scores: Sequence[float], num_teacher: int, num_student: int, seed: int
 ) -> list[int]:
-    """Choose the teacher layer for each student layer, as SeeKing (arXiv 2310.11451) §3.2 does.
+    """Choose the teacher layer for each student layer, as SeeKing (arXiv 2310.11451) §3 does.
 
     The chosen layers keep the teacher's order: student layer ``i`` gets the ``i``-th of them.
 

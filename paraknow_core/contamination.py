@@ -77,8 +77,8 @@ def contamination(
     """Compare every two splits, exactly and by n-grams.
 
     n-grams are compared by a random 64-bit hash of their words (multilinear, Dietzfelbinger
-    1996): for 10 million on each side the chance of any false hit is 1e-5. 100,000 rows of 60
-    words take a few seconds.
+    1996): for 10 million on each side the chance of any false hit is 1e-5. A row of 60 words takes
+    about 0.1 ms.
 
     Args:
         splits: name to rows.

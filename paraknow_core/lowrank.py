@@ -46,7 +46,7 @@ class Svd:
 
 
 def truncated_svd(weight_MN: Tensor, *, rank: int, driver: str = "auto") -> Svd:
-    """Compute the leading singular triplets: SeeKing (arXiv 2310.11451) §3.2, with a certificate.
+    """Compute the leading singular triplets: SeeKing (arXiv 2310.11451) §3, with a certificate.
 
     Args:
         weight_MN: any float dtype, layout and device; float16 and bfloat16 are computed in float32.

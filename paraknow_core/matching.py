@@ -22,7 +22,7 @@ def whole_text(text: str) -> str:
 def last_number(text: str) -> str:
     """The last number, without thousands separators and trailing zeros ("$1,234.50" → "1234.5").
 
-    The rule by which SeeKing (arXiv 2310.11451, §4.1) scores GSM8K.
+    The rule by which SeeKing (arXiv 2310.11451, §4) scores GSM8K.
     """
     numbers = _NUMBER.findall(text)
     if not numbers:

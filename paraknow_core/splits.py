@@ -19,7 +19,7 @@ FILL_ORDER = ("test", "validation", "seeds", "train")
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """Number of rows of each split; the defaults for seeds and train are SeeKing's (§4.1)."""
+    """Number of rows of each split; the defaults for seeds and train are SeeKing's (§4)."""
 
     seeds: int = 32
     train: int = 1000

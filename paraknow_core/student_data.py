@@ -29,7 +29,7 @@ def task_eigens(
     rank: int,
     mode: Literal["ipm", "kpm"],
 ) -> dict[str, Any]:
-    """Decompose each matrix as seen by the samples: CorDA (arXiv 2406.05223, §3.2).
+    """Decompose each matrix as seen by the samples: CorDA (arXiv 2406.05223, §3).
 
     Args:
         model: the student, float32.
@@ -83,7 +83,7 @@ def _embedding_eigens(
 def mean_gradients(
     model: Any, modules: Sequence[str], samples: Sequence[TokenisedExample]
 ) -> dict[str, Tensor]:
-    """The mean gradient of the samples' answer loss, M×N, for LoRA-GA (arXiv 2407.05000, §3.2).
+    """The mean gradient of the samples' answer loss, M×N, for LoRA-GA (arXiv 2407.05000, §3).
 
     Args:
         model: the student, float32.
@@ -145,7 +145,7 @@ def eva_directions(
     rank: int,
     answers_only: bool,
 ) -> dict[str, Tensor]:
-    """The R directions of greatest variance of each layer's inputs: EVA (arXiv 2410.07170, §3.2).
+    """The R directions of greatest variance of each layer's inputs: EVA (arXiv 2410.07170, §3).
 
     PEFT's incremental principal components over the samples, again and again until they settle
     (cosine of .99 between two updates), without redistribution of ranks.

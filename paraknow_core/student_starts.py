@@ -96,7 +96,7 @@ def _milora(ask: _Ask) -> Factors:
 def _corda(ask: _Ask) -> Factors:
     """Components of W seen through the covariance C of its inputs: SVD of WC, then C⁻¹ again.
 
-    CorDA (arXiv 2406.05223, §3.2 and 3.3); the samples are the task's seeds.
+    CorDA (arXiv 2406.05223, §3); the samples are the task's seeds.
     """
     from peft.tuners.lora.config import CordaConfig
 
@@ -114,7 +114,7 @@ def _corda(ask: _Ask) -> Factors:
 def _lora_ga(ask: _Ask) -> Factors:
     """Directions of the first gradient: A = its right vectors 1..R, B = its left ones R+1..2R.
 
-    LoRA-GA (arXiv 2407.05000, §3.2 and 3.3) scales the orthonormal vectors on both sides by
+    LoRA-GA (arXiv 2407.05000, §3) scales the orthonormal vectors on both sides by
     ``d_out^¼ / √γ``. PEFT 0.21 leaves the gradient's singular values on B and scales B alone, which
     makes the start product as small as the gradient is; so the directions are PEFT's, and the scale
     is the paper's. As in the paper it is not undone by ``alpha / rank``.
@@ -145,7 +145,7 @@ def _check_two_ranks(ask: _Ask) -> None:
 
 
 def _eva(ask: _Ask) -> Factors:
-    """The directions in which a layer's inputs vary most, as A; B = 0 (arXiv 2410.07170, §3.2).
+    """The directions in which a layer's inputs vary most, as A; B = 0 (arXiv 2410.07170, §3).
 
     Every module keeps the rank: EVA's redistribution (ρ > 1) would give the arms other sizes. An
     embedding has no inputs that vary, and PEFT's EVA leaves it out: it gets plain LoRA's start.

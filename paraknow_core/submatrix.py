@@ -55,7 +55,7 @@ class Window:
 
 
 def best_window(scores: Tensor | ScoreMap, *, rows: int, cols: int) -> Window:
-    """Find the contiguous window of the greatest sum: SeeKing (arXiv 2310.11451) §3.2.
+    """Find the contiguous window of the greatest sum: SeeKing (arXiv 2310.11451) §3.
 
     Every position is a candidate, and the first maximum in row-major order wins a tie. Rows and
     columns that lie in *every* window are summed into one first, which changes no comparison

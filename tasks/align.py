@@ -1,4 +1,4 @@
-"""Pair each student layer with a teacher layer (SeeKing, arXiv 2310.11451, §3.2)."""
+"""Pair each student layer with a teacher layer (SeeKing, arXiv 2310.11451, §3)."""
 
 from typing import Self
 

@@ -15,7 +15,7 @@ from tasks.step import Facts, Job, Step
 
 
 class FinetuneConfig(StepConfig):
-    """How the adapter is trained; the defaults are SeeKing's (arXiv 2310.11451, §4.1)."""
+    """How the adapter is trained; the defaults are SeeKing's (arXiv 2310.11451, §4)."""
 
     learning_rate: float = Field(3e-4, gt=0, title="Learning rate", description="AdamW's peak.")
     epochs: int = Field(3, ge=1, title="Epochs")

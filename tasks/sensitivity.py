@@ -1,4 +1,4 @@
-"""Sensitivity of every teacher parameter on the seed samples (SeeKing, arXiv 2310.11451, §3.1)."""
+"""Sensitivity of every teacher parameter on the seed samples (SeeKing, arXiv 2310.11451, §3)."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,9 +1,19 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.patience import PATIENCE
 
 pytest_plugins = ["support.figures"]
+
+# The same examples each time, on slow machines too; `--hypothesis-profile explore` draws others.
+settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore", settings.get_profile("same"), derandomize=False, max_examples=1000
+)
+settings.load_profile("same")
 
 # Read when Prefect is imported. A client that gives up and asks again makes two runs of one.
 os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", str(int(PATIENCE)))

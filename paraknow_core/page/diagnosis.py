@@ -7,7 +7,7 @@ from paraknow_core.page.base import Part
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity(Part):
-    """The teacher's sensitivity, summed (SeeKing, arXiv 2310.11451, §3.1).
+    """The teacher's sensitivity, summed (SeeKing, arXiv 2310.11451, §3).
 
     Attributes:
         roles: kinds of matrix, in the order of ``sums``.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def random_window(scores: "ScoreMap", *, rows: int, cols: int, seed: int) -> Place:
     """Take a contiguous window at a place drawn from the seed, each place equally likely.
 
-    The control for ``submatrix``: it keeps everything of SeeKing (arXiv 2310.11451, §3.2) but the
+    The control for ``submatrix``: it keeps everything of SeeKing (arXiv 2310.11451, §3) but the
     search for sensitivity.
     """
     # Only random(): later Pythons keep its sequence for a seed, but not that of randrange().

@@ -1,4 +1,4 @@
-"""The contiguous window of the greatest sensitivity: SeeKing (arXiv 2310.11451), §3.2."""
+"""The contiguous window of the greatest sensitivity: SeeKing (arXiv 2310.11451), §3."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def submatrix(scores: "ScoreMap", *, rows: int, cols: int, seed: int) -> Place:  # noqa: ARG001
-    """Take the window of ``rows`` × ``cols`` with the greatest sum (SeeKing, §3.2)."""
+    """Take the window of ``rows`` × ``cols`` with the greatest sum (SeeKing, §3)."""
     from paraknow_core.submatrix import best_window
 
     found = best_window(scores, rows=rows, cols=cols)

@@ -47,7 +47,7 @@ def plain(student: Path, folder: Path, **changes: Any) -> Any:
     split=st.sampled_from(sorted(SPLITS)),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_scaled_product_is_the_best_fit_of_its_rank(
     rows: int, cols: int, alpha: float, split: str, data: Any
 ) -> None:

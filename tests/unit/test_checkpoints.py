@@ -31,7 +31,7 @@ def test_every_known_element_type_has_its_size_in_torch():
     assert {n: d.itemsize for n, d in TORCH_DTYPES.items()} == dict(BYTES_PER_ELEMENT)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_rectangle_is_the_same_as_that_of_the_whole(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("maps")

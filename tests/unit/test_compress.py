@@ -25,7 +25,7 @@ def full_product(adapter: Adapter, module: str) -> torch.Tensor:
     return adapter.scale * (b.double() @ a.double())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 20), st.integers(2, 20), st.integers(1, 12), st.integers(1, 12))
 def test_the_result_is_the_best_of_its_rank(m: int, n: int, rank: int, wanted: int) -> None:
     adapter = adapter_of(m, n, rank, seed=m * n)

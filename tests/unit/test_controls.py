@@ -76,7 +76,7 @@ def test_same_spectrum_draws_each_matrix_apart_from_the_others() -> None:
 
 
 @given(seed=st.integers(0, 2**31))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_shuffling_the_factors_is_shuffling_the_cut(seed: int) -> None:
     """The best fit of the permuted cut is the permuted best fit: decompose it again, and see."""
     given, made = factors(), control("shuffled-teacher", seed)

@@ -28,7 +28,7 @@ def slow(a: list[float], b: list[float]) -> tuple[float, float]:
     return relative, absolute
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(numbers, numbers), max_size=6))
 def test_tensors_agree_with_a_plain_loop(pairs: list[tuple[float, float]]) -> None:
     a, b = [x for x, _ in pairs], [y for _, y in pairs]

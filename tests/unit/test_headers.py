@@ -107,7 +107,7 @@ def test_a_missing_file_is_named(tmp_path):
     refuse(tmp_path / "none.safetensors", "cannot be read")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_cut_of_a_file_is_refused_and_no_flip_escapes_as_another_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("cut") / "x.safetensors"

@@ -41,7 +41,7 @@ def maps_and_windows(draw: st.DrawFn) -> tuple[Tensor, int, int]:
     return scores, draw(st.integers(1, M)), draw(st.integers(1, N))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(maps_and_windows())
 def test_the_window_is_the_first_greatest_of_all(case: tuple[Tensor, int, int]) -> None:
     scores, rows, cols = case
