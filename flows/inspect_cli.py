@@ -146,7 +146,8 @@ def _show_machine(console: Console, found: "Inspection") -> None:
         f"\nTimes are estimates from rates measured just now ({machine.device}, "
         f"{machine.threads} threads: {machine.flops / 1e9:,.0f} GFLOP/s in {question.dtype}, "
         f"{machine.bandwidth / 1e9:,.0f} GB/s), for {question.samples} samples, 1,000 training "
-        f"rows × 3 epochs and 500 test rows of {question.tokens} tokens. Expect a factor of 2.",
+        f"rows × 3 epochs and 500 test rows of {question.tokens} tokens. Expect a factor of 2. "
+        "Memory is that of tensors; a CPU's allocator may keep as much again (see README).",
         markup=False,
     )
     console.print(

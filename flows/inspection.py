@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.locations import default_store_root
-from flows.needs import StepNeed, measured, needs, peak_memory, settings_of
+from flows.needs import StepNeed, measured, memory_needs, needs, settings_of
 from paraknow_core.architecture import Architecture, describe
 from paraknow_core.compatibility import (
     Compatibility,
@@ -37,7 +37,7 @@ class Question:
         roles: kinds of matrix; empty for all.
         rank: of the adapter.
         samples: seed samples of the sensitivity.
-        tokens: of a row, which estimates of time assume.
+        tokens: of a row, which estimates assume.
         structure: how matrices are cut; "" for the default.
         dtype: that models are computed in.
         download: whether a Hub id may be downloaded.
@@ -124,9 +124,13 @@ def inspect_pair(question: Question) -> Inspection:
     place = (question.store or default_store_root()).expanduser().absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.is_dir())).free
     disk = sum(step.disk_bytes or 0 for step in steps)
-    in_half = peak_memory(teacher, student, settings.in_bfloat16())
+    least = settings.one_row_at_once()
+    least_memory, in_half = (
+        memory_needs(teacher, student, chosen, tokens=question.tokens)
+        for chosen in (least, least.in_bfloat16())
+    )
     limits = [
-        *_memory_problems(steps, machine, question, in_half),
+        *_memory_problems(least_memory, machine, question, max(in_half.values())),
         *_disk_problems(disk, free, place),
     ]
     return Inspection(
@@ -141,7 +145,7 @@ def inspect_pair(question: Question) -> Inspection:
         disk_bytes=disk,
         disk_free_bytes=free,
         problems=(*pair.problems, *limits),
-        notes=tuple(_notes(pair, words)),
+        notes=(*_notes(pair, words), *_memory_notes(steps, least_memory, machine)),
     )
 
 
@@ -162,21 +166,40 @@ def _vocabulary(folder: Path) -> Mapping[str, int]:
 
 
 def _memory_problems(
-    steps: Sequence[StepNeed], machine: "Machine", question: Question, in_half: int
+    least: Mapping[str, int], machine: "Machine", question: Question, in_half: int
 ) -> list[Problem]:
-    """Refuse what does not fit; ``in_half`` is the peak if models are computed in bfloat16."""
-    most = max(steps, key=lambda step: step.memory_bytes or 0)
-    need, have = most.memory_bytes or 0, machine.memory_bytes
+    """Refuse what does not fit even row by row; ``in_half`` is the peak then in bfloat16."""
+    most, have = max(least, key=lambda step: least[step]), machine.memory_bytes
+    need = least[most]
     if need <= have:
         return []
     smaller = " or --dtype bfloat16" if in_half <= have and question.dtype == "float32" else ""
     return [
         Problem(
             "machine",
-            f"The step {most.step} needs about {need / 1e9:.1f} GB of memory, and this machine "
+            f"The step {most} needs about {need / 1e9:.1f} GB of memory, and this machine "
             f"({machine.device}) has {have / 1e9:.1f} GB. Take a larger machine{smaller}.",
         )
     ]
+
+
+def _memory_notes(
+    steps: Sequence[StepNeed], least: Mapping[str, int], machine: "Machine"
+) -> list[str]:
+    """Say how steps that would not fit as they are set by default can be made to."""
+    ways = {
+        "finetune": "Lower finetune.micro_batch_size, or set finetune.gradient_checkpointing",
+        "evaluate": "Lower evaluate.batch_size",
+    }
+    found = []
+    for step in steps:
+        need, fewest = step.memory_bytes or 0, least.get(step.step, 0)
+        if step.step in ways and need > machine.memory_bytes >= fewest:
+            found.append(
+                f"By default {step.step} needs about {need / 1e9:.1f} GB of memory, more than "
+                f"there is. {ways[step.step]}: row by row it is {fewest / 1e9:.1f} GB."
+            )
+    return found
 
 
 def _disk_problems(need: int, free: int, place: Path) -> list[Problem]:

@@ -15,6 +15,8 @@ _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
 _KRYLOV_PASSES = 16
 _KRYLOV_PADDING = 48
 _KRYLOV_FROM = 1000
+_FLOAT = 4  # bytes; beside bfloat16 weights, norms, adapters and losses are float32 all the same
+_LOGITS = 3  # their values, log-probabilities and gradient
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,35 @@ def step_work(
             moved=float(element_bytes) * used * batches * amounts.answer,
         ),
     }
+
+
+def activation_bytes(
+    model: Architecture, tokens: int, *, adapter: bool = False, recomputed: bool = False
+) -> int:
+    """Estimate what a forward pass keeps for its backward pass, logits aside.
+
+    Of each layer: residual, normalised and scaled input of both blocks; queries, keys, values and
+    the attention's output; gate, activation, up-projection and product of the feed-forward block.
+    With an adapter also its dropped-out input of every module, and a byte for each mask.
+
+    Args:
+        model: its sizes.
+        tokens: that go through at once.
+        adapter: whether a LoRA adapter with dropout is trained.
+        recomputed: gradient checkpointing; one layer is kept at a time, and each one's input.
+    """
+    hidden, ffn = model.hidden_size, model.intermediate_size
+    q, kv = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    layer = _FLOAT * (6 * hidden + 2 * (q + kv) + 4 * ffn)
+    if adapter:
+        layer += (_FLOAT + 1) * (5 * hidden + q + ffn)
+    kept = layer + _FLOAT * hidden * model.num_layers if recomputed else layer * model.num_layers
+    return tokens * kept
+
+
+def logits_bytes(model: Architecture, tokens: int) -> int:
+    """Estimate what the logits of as many tokens take with the loss that is computed from them."""
+    return tokens * _LOGITS * _FLOAT * model.vocab_size
 
 
 def _used(model: Architecture) -> int:

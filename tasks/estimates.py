@@ -29,6 +29,8 @@ class Foreseen:
     """Role → folder, for inputs whose content is known."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Role → bytes, for inputs whose size at least is known or estimated."""
+    row_tokens: int | None = None
+    """Tokens of a row, where there is no data to count them in."""
 
     def architecture(self, role: str) -> Architecture:
         """Return an acquired model's sizes; the step must be sized by this role."""
@@ -48,8 +50,20 @@ def bytes_each(compute_dtype: str) -> int:
 
 def tokens_of(known: Foreseen, split: str) -> int | None:
     """Return about how many tokens a split has, or None while the data is not known."""
+    lengths = _lengths(known, split)
+    return None if lengths is None else sum(lengths)
+
+
+def longest_row(known: Foreseen, split: str, *, cutoff: int | None = None) -> int:
+    """Return about how many tokens the longest row has; 0 while that is not known."""
+    longest = known.row_tokens or max(_lengths(known, split) or [0])
+    return longest if cutoff is None else min(longest, cutoff)
+
+
+def _lengths(known: Foreseen, split: str) -> list[int] | None:
     if "data" not in known.folders:
         return None
-    rows = read_split(known.folders["data"] / f"{split}.parquet")
-    texts = sum(len(row.prompt) + len(row.answer) for row in rows) // CHARACTERS_A_TOKEN
-    return texts + sum(len(row.input_ids or ()) for row in rows)
+    return [
+        (len(row.prompt) + len(row.answer)) // CHARACTERS_A_TOKEN + len(row.input_ids or ())
+        for row in read_split(known.folders["data"] / f"{split}.parquet")
+    ]

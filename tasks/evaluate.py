@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from paraknow_core.cost import logits_bytes
 from paraknow_core.data import read_split
-from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.files import write_json
 from tasks.identity import StepConfig, execution
 from tasks.run import RunConfig
@@ -65,10 +66,11 @@ def _numerics(config: EvaluateConfig, run: RunConfig) -> Mapping[str, str | bool
 
 
 def _estimate(config: EvaluateConfig, known: Foreseen) -> Estimate:
-    """The student in memory; what is written is small."""
+    """The student and the logits of a batch in memory; what is written is small."""
     student = known.architecture("student")
+    batch = logits_bytes(student, config.batch_size * longest_row(known, "test"))
     return Estimate(
-        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype),
+        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype) + batch,
         disk_bytes=1_000_000,
         tokens=tokens_of(known, "test"),
     )

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from paraknow_core.cost import activation_bytes, logits_bytes
 from paraknow_core.data import read_split, tokenise_all
-from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.files import write_json
 from tasks.identity import StepConfig, execution
 from tasks.run import RunConfig
@@ -106,13 +107,20 @@ def _numerics(config: FinetuneConfig, run: RunConfig) -> Mapping[str, str | bool
 
 
 def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
-    """The student, and for each adapter weight itself, a gradient and two moments in float32."""
+    """The student, a batch, and for each adapter weight itself, a gradient and two moments."""
     student = known.architecture("student")
+    rows = config.micro_batch_size or config.batch_size
+    at_once = rows * longest_row(known, "train", cutoff=config.cutoff)
+    batch = logits_bytes(student, at_once) + activation_bytes(
+        student, at_once, adapter=True, recomputed=config.gradient_checkpointing
+    )
     adapter = known.sizes.get("start", 0)
     tokens = tokens_of(known, "train")
     # Two checkpoints of weights and moments while it trains, then the adapter at twice the rank.
     return Estimate(
-        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype) + 5 * adapter,
+        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype)
+        + 5 * adapter
+        + batch,
         disk_bytes=8 * adapter if adapter else None,
         tokens=None if tokens is None else tokens * config.epochs,
     )

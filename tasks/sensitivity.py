@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from paraknow_core.cost import activation_bytes, logits_bytes
 from paraknow_core.data import read_split, tokenise_all
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.identity import StepConfig, execution
 from tasks.run import RunConfig
 from tasks.step import Facts, Job, Step
@@ -69,10 +70,15 @@ def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | b
 
 
 def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
-    """Weights and the float32 map in memory; the map on disk, and once more as a checkpoint."""
-    parameters = known.architecture("teacher").num_parameters
+    """Weights, the float32 map and one sample in memory; the map on disk, with a checkpoint twice.
+
+    Logits are of answer tokens alone: half of them, say.
+    """
+    teacher = known.architecture("teacher")
+    parameters, tokens = teacher.num_parameters, longest_row(known, "seeds", cutoff=config.cutoff)
+    sample = activation_bytes(teacher, tokens) + logits_bytes(teacher, tokens // 2)
     return Estimate(
-        memory_bytes=parameters * (bytes_each(config.compute_dtype) + 4),
+        memory_bytes=parameters * (bytes_each(config.compute_dtype) + 4) + sample,
         disk_bytes=parameters * 8,
         tokens=tokens_of(known, "seeds"),
     )

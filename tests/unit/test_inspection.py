@@ -143,7 +143,9 @@ def test_estimates_of_a_real_pair_are_of_the_right_size(big: Path) -> None:
     found = report(big, "8b", "1b", rank=16)
     by_step = {step.step: step for step in found.steps}
     assert found.teacher.num_parameters == 8_030_261_248
-    assert by_step["sensitivity"].memory_bytes == 8 * found.teacher.num_parameters
+    assert by_step["sensitivity"].memory_bytes == pytest.approx(
+        8 * found.teacher.num_parameters, rel=0.1
+    )
     assert 3600 < by_step["sensitivity"].seconds < 7200
     assert 6 * 3600 < by_step["finetune"].seconds < 24 * 3600
     assert 20 < by_step["extract"].seconds < 200
@@ -153,13 +155,24 @@ def test_estimates_of_a_real_pair_are_of_the_right_size(big: Path) -> None:
 def test_a_machine_too_small_is_a_problem_with_a_way_out(
     big: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for memory, expected in ((50, "or --dtype bfloat16"), (40, "larger machine.")):
+    for memory, expected in ((60, "or --dtype bfloat16"), (40, "larger machine.")):
         small = Machine("cpu", 2, 1e11, 1e11, 1e10, memory * GB, memory * GB)
         monkeypatch.setattr("flows.inspection.measured", lambda _dtype, small=small: small)
         (problem,) = report(big, "8b", "1b").problems
         assert problem.kind == "machine"
-        assert "sensitivity needs about 64.2 GB" in problem.message
+        assert "sensitivity needs about 67.5 GB" in problem.message
         assert expected in problem.message
+
+
+def test_a_batch_too_large_is_no_problem_but_said(
+    big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine("cpu", 2, 1e11, 1e11, 1e10, 70 * GB, 70 * GB)
+    monkeypatch.setattr("flows.inspection.measured", lambda _dtype: machine)
+    found = report(big, "8b", "1b")
+    assert found.can_run
+    (note,) = [note for note in found.notes if "memory" in note]
+    assert "finetune.micro_batch_size" in note
 
 
 def test_time_adds_up_from_rates() -> None:
