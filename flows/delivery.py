@@ -1,11 +1,11 @@
 """Delivering an adapter: exact, compressed, for servers, or merged, each with its model card."""
 
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from artifacts.errors import StoreFullError, UnknownKeyError
+from artifacts.files import free_bytes
 from artifacts.lineage import Lineage
 from artifacts.names import StepKey
 from artifacts.records import Record
@@ -211,7 +211,7 @@ def _finish(
 
 def _check_room(out: Path, architecture: Architecture) -> None:
     parent = next(path for path in out.absolute().parents if path.exists())
-    free = shutil.disk_usage(parent).free
+    free = free_bytes(parent)
     if architecture.weight_bytes > free:
         raise StoreFullError(
             f"the merged checkpoint takes {architecture.weight_bytes / 1e9:.2f} GB, and {parent} "

@@ -1,12 +1,12 @@
 """The compatibility report of a pair, from configs, headers and tokenizers; stores nothing."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts.files import free_bytes
 from artifacts.locations import default_store_root
 from flows.needs import StepNeed, measured, memory_needs, needs, settings_of
 from paraknow_core.architecture import Architecture, describe
@@ -122,7 +122,7 @@ def inspect_pair(question: Question) -> Inspection:
         tokens=question.tokens,
     )
     place = (question.store or default_store_root()).expanduser().absolute()
-    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.is_dir())).free
+    free = free_bytes(next(p for p in (place, *place.parents) if p.is_dir()))
     disk = sum(step.disk_bytes or 0 for step in steps)
     least = settings.one_row_at_once()
     least_memory, in_half = (

@@ -22,10 +22,11 @@ GB = 10**9
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A fixed machine in place of measurements, and no store anywhere."""
+    """A fixed machine and disk in place of measurements, and no store anywhere."""
     fixed = Machine("cpu", 2, 100e9, 50e9, 10e9, 100 * GB, 90 * GB)
     monkeypatch.setattr(needs, "measured", lambda _dtype: fixed)
     monkeypatch.setattr("flows.inspection.measured", lambda _dtype: fixed)
+    monkeypatch.setattr("flows.inspection.free_bytes", lambda _place: 100 * GB)
     monkeypatch.setenv("PARAKNOW_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -162,6 +163,20 @@ def test_a_machine_too_small_is_a_problem_with_a_way_out(
         assert problem.kind == "machine"
         assert "sensitivity needs about 67.5 GB" in problem.message
         assert expected in problem.message
+
+
+def test_a_disk_too_small_is_a_problem_that_names_it(
+    big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("flows.inspection.free_bytes", lambda p: asked.append(p) or 60 * GB)
+    found = report(big, "8b", "1b")
+    (problem,) = found.problems
+    assert problem.kind == "machine"
+    assert f"64.7 GB of disk, and {tmp_path / 'store'} has 60.0 GB free" in problem.message
+    assert asked == [tmp_path]  # the store is not there yet: its nearest folder is asked
+    monkeypatch.setattr("flows.inspection.free_bytes", lambda _place: found.disk_bytes)
+    assert report(big, "8b", "1b").can_run
 
 
 def test_a_batch_too_large_is_no_problem_but_said(
