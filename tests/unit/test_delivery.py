@@ -125,6 +125,18 @@ def test_a_merged_checkpoint_computes_what_student_and_adapter_compute(
     assert json.loads((out / "config.json").read_text())["use_cache"] is True
 
 
+def test_a_disk_too_small_for_a_merged_checkpoint_is_refused_before_writing(
+    untied: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    student = untied / "student"
+    needed = describe(student).weight_bytes
+    monkeypatch.setattr(delivery, "free_bytes", lambda _place: needed - 1)
+    monkeypatch.setattr(delivery, "write_merged", lambda *_, **__: pytest.fail("it was written"))
+    with pytest.raises(StoreFullError, match=f"{tmp_path} has .* GB free"):
+        given_out(untied, tmp_path / "new/out", merged=True, student=str(student))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mixed_dtypes_are_kept_tensor_by_tensor(untied: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
