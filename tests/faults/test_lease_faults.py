@@ -14,14 +14,13 @@ from threading import Thread
 
 import pytest
 from support import publisher, worker
+from support.patience import PATIENCE
 from support.strace import ENVIRONMENT
 
 from artifacts.store import Store
 from artifacts.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.figures(faults=1)]
-
-PATIENCE = 10 * worker.DURATION
 
 
 class Worker:

@@ -92,13 +92,13 @@ def test_the_next_run_computes_only_what_is_missing(
     first = start(settings, tmp_path)
     wait_for(store, "finetune", 1, first)
     os.kill(first.pid, signal.SIGKILL)  # the parent alone, as for want of memory
-    first.communicate(timeout=120)
+    first.communicate(timeout=PATIENCE)
     nobody_is_left(first)
 
     second = start(settings, tmp_path)
     wait_for(store, "finetune", 4, second)
     os.kill(second.pid, signal.SIGINT)  # Ctrl-C
-    _, said = second.communicate(timeout=120)
+    _, said = second.communicate(timeout=PATIENCE)
     assert second.returncode == 130, said
     assert "run the same command again to go on" in said
     assert "Traceback" not in said

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.patience import PATIENCE
 
 TESTS = Path(__file__).parents[1]
 
@@ -68,7 +69,7 @@ class ForkServer:
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-        self._process.wait(30)
+        self._process.wait(PATIENCE)
         self._errors.close()
 
     def run(self, *arguments: Any) -> Any:

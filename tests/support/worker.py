@@ -1,4 +1,4 @@
-"""One step that takes time, under a lease of two seconds, in a process that a test may disturb.
+"""One step that takes time, under a lease of three seconds, in a process that a test may disturb.
 
 Run as ``python worker.py STORE NAME``. It says on its output what it does: ``waiting``,
 ``computing``, and at the end ``TREE computed`` or ``TREE found``. It computes until its input is
@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 from support import publisher
+from support.patience import PATIENCE
 
 from artifacts import work
 from artifacts.store import Store
 
-DURATION = 2.0
+DURATION = 3.0
+NEVER = 10 * PATIENCE  # gives up by itself: a test has failed long before
 work.held_lease.__wrapped__.__kwdefaults__["duration"] = DURATION
 
 
@@ -34,7 +36,7 @@ def main() -> None:
         told.append(seconds)
 
     done = "found"
-    with store.lease(key, wait=60, on_wait=on_wait) as held:
+    with store.lease(key, wait=NEVER, on_wait=on_wait) as held:
         record = store.lookup(key)
         if record is None:
             done = "computed"
