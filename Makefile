@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 INSTALLED := $(VENV)/.installed
+# A file's tests stay together: they share what its fixtures have trained.
+PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: demo test check lint faults server deploy worker bench bench-store clean
 
@@ -10,10 +13,10 @@ demo: $(INSTALLED)  ## the whole method on a real (small) pair
 	$(BIN)/paraknow transfer configs/demo.yaml
 
 test: lint  ## everything that CI runs
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: lint  ## quick: style, types, arrows, unit tests
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

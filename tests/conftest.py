@@ -23,7 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Flows last: the cheap tests speak first, and Prefect's threads come after Hypothesis.
 
     The client's websockets draw from the `random` module in a thread of their own for as long as
-    the session's server lives; Hypothesis fails any test during which somebody draws from it.
+    the session's server lives; Hypothesis fails any test during which somebody draws from it. With
+    several jobs (pytest-xdist) this holds for each: a job is given files in this order.
     """
     items.sort(key=lambda item: "flow" in item.path.relative_to(item.config.rootpath).parts)
 

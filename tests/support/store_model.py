@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from support.results import payload
 from support.store_harm import crash_at, damage, objects_of
 
@@ -23,7 +23,7 @@ from artifacts.store import Store
 from artifacts.transport import export, import_results
 from artifacts.verify import repair, verify
 
-COUNT = 4
+COUNT = 3
 DAY = 86400.0
 RANKS = st.integers(0, COUNT - 1)
 # Few, so that keys share objects; one is empty, and one is the start of another.
@@ -69,6 +69,12 @@ class StoreModel(RuleBasedStateMachine):
 
     def content(self, record: Record) -> bytes:
         return self.store.file_path(record, "a").read_bytes()
+
+    @initialize(contents=st.lists(DATA, min_size=COUNT, max_size=COUNT))
+    def begin(self, contents: list[bytes]) -> None:
+        """With something to lose: in an empty store most steps do nothing."""
+        for rank, data in enumerate(contents):
+            self.publish(rank, data)
 
     # -- what a store is asked
 
@@ -148,6 +154,7 @@ class StoreModel(RuleBasedStateMachine):
         assert found["missing"] == {payload(r).key() for r in lost - damaged}
         assert not found["object"] & self.whole
 
+    @precondition(lambda self: any(self.hit(rank) is None for rank in self.last))
     @rule()
     def repair(self) -> None:
         repair(self.store, verify(self.store))
