@@ -120,8 +120,10 @@ def test_scipys_blas_gets_the_threads_that_torch_has() -> None:
         for number in (1, 2, 1):
             torch.set_num_threads(number)
             truncated_svd(gaussian(64, 48), rank=8)
-            pools = {p["filepath"]: p["num_threads"] for p in threadpool_info()}
-            assert {n for path, n in pools.items() if "scipy" in path} == {number}
+            pools = {p["num_threads"] for p in threadpool_info() if "scipy" in p["filepath"]}
+            if not pools:
+                pytest.skip("SciPy's BLAS here has no threads that can be set; NOT tested")
+            assert pools == {number}
     finally:
         torch.set_num_threads(before)
 
