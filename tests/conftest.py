@@ -15,6 +15,11 @@ settings.register_profile(
 )
 settings.load_profile("same")
 
+# Jobs that each take every core wait for one another. Read when torch is imported, here or in a
+# process that a test starts.
+if jobs := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+
 # Read when Prefect is imported. A client that gives up and asks again makes two runs of one.
 os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", str(int(PATIENCE)))
 
