@@ -8,7 +8,6 @@ from flows.once import Once
 from flows.runner import Handle, Runner
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS, Method
-from paraknow_core.registry import choose
 from tasks.acquire_data import DataConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.align import AlignConfig, align
@@ -89,7 +88,7 @@ def start_point(method: str, pair: Pair, *, seed: int) -> Handle:
     Raises:
         ConfigError: if there is no such method; names the nearest one.
     """
-    known = choose("method", method, METHODS, ConfigError)
+    known = METHODS.choose(method)
     if known.kind == "transfer":
         factors = cuts(method, pair, seed=seed).factors
         label = "lora" + _suffix(method, known)

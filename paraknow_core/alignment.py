@@ -5,11 +5,10 @@ Needs no torch: a plan is drawn up before anything heavy is imported.
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 
 from paraknow_core.errors import ConfigError, NumericsError, ShapeError
-from paraknow_core.registry import choose
+from paraknow_core.registry import Registry
 
 LayerStrategy = Callable[[Sequence[float], int, int], list[int]]
 """``(scores, num_student, seed)`` → ``num_student`` different teacher layers in ascending order."""
@@ -40,14 +39,15 @@ def _uniform(scores: Sequence[float], num_student: int, seed: int) -> list[int]:
     return [(2 * place * last + steps) // (2 * steps) for place in range(num_student)]
 
 
-LAYER_STRATEGIES: Mapping[str, LayerStrategy] = MappingProxyType(
+LAYER_STRATEGIES: Registry[LayerStrategy] = Registry(
+    "layer strategy",
     {
         "sensitivity": _by_sensitivity,
         "first": _first,
         "last": _last,
         "random": _random,
         "uniform": _uniform,
-    }
+    },
 )
 """Every layer selection by name: SeeKing's own, then those it is compared with."""
 
@@ -78,7 +78,7 @@ def choose_layers(
         ShapeError: if the student has more layers than the teacher, or ``scores`` another length.
         NumericsError: if a score is NaN or infinite.
     """
-    strategy_of = choose("layer strategy", strategy, LAYER_STRATEGIES, ConfigError)
+    strategy_of = LAYER_STRATEGIES.choose(strategy)
     _check(scores, num_teacher, num_student)
     return strategy_of(scores, num_student, seed)
 

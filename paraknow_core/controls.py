@@ -9,14 +9,13 @@ Shapes: M = out_features, N = in_features (of an embedding: vocabulary, hidden),
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from paraknow_core.errors import ConfigError
 from paraknow_core.random_state import derived_seed
-from paraknow_core.registry import choose
+from paraknow_core.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,13 @@ def shuffled_vocabulary(
     return {**factors, **shuffled}
 
 
-FACTOR_CONTROLS: Mapping[str, Control] = MappingProxyType(
+FACTOR_CONTROLS: Registry[Control] = Registry(
+    "control",
     {
         "same-spectrum": same_spectrum,
         "shuffled-teacher": shuffled_teacher,
         "shuffled-vocabulary": shuffled_vocabulary,
-    }
+    },
 )
 """The controls that act on factors, by the name that they have in ``methods.METHODS``."""
 
@@ -132,7 +132,7 @@ def apply_control(
     Raises:
         ConfigError: for an unknown control, or one that would change nothing.
     """
-    return choose("control", name, FACTOR_CONTROLS, ConfigError)(factors, vocabulary, seed)
+    return FACTOR_CONTROLS.choose(name)(factors, vocabulary, seed)
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from paraknow_core.architecture import Architecture, Matrix
-from paraknow_core.errors import ConfigError, ShapeError
+from paraknow_core.errors import ShapeError
 from paraknow_core.pairing import VOCABULARY_ROLES, Match, check_cuts
 from paraknow_core.progress import Progress, no_progress
-from paraknow_core.registry import choose
 from paraknow_core.structures import STRUCTURES
 from paraknow_core.structures.place import Place, Request
 
@@ -108,7 +107,7 @@ def choose_cuts(
         ShapeError: if the structure cannot cut this pair.
     """
     asked = [_request(scores, match, seed, tokens) for match in matches]
-    found = choose("structure", structure, STRUCTURES, ConfigError).find(asked, teacher, student)
+    found = STRUCTURES.choose(structure).find(asked, teacher, student)
     cuts: list[Cut] = []
     indices: dict[str, Tensor] = {}
     for done, (request, place) in enumerate(zip(asked, found, strict=True)):

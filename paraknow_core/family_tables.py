@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from paraknow_core.families import Family, Role, TensorPattern
+from paraknow_core.registry import Registry
 
 _LAYER = "model.layers.{layer}."
 
@@ -160,7 +161,8 @@ _GEMMA_OPTIONS = (
 )
 _GEMMA_NAMES = MappingProxyType({"hidden_act": "hidden_activation"})
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
+FAMILIES: Registry[Family] = Registry(
+    "model family",
     {
         "llama": Family(_DECODER + _ATTENTION_BIASES + _biases(_MLP_WIDTHS, when="mlp_bias")),
         "mistral": Family(_DECODER, kv_heads=8),
@@ -247,6 +249,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             ffn_per_hidden=4,
             tied=True,
         ),
-    }
+    },
 )
 """Families by the config's ``model_type``; defaults are those of their Transformers classes."""

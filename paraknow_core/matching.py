@@ -1,11 +1,11 @@
 """When a generated text counts as the right answer. A new rule is one function and one line."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 
 from paraknow_core.errors import DataError
-from paraknow_core.registry import choose
+from paraknow_core.registry import Registry
 
 # A minus after a digit, letter or bracket subtracts ("10-3"); elsewhere it is a sign.
 _NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
@@ -33,7 +33,9 @@ def last_number(text: str) -> str:
     return "0" if value == 0 else plain
 
 
-MATCHES: Mapping[str, Extract] = {"exact": whole_text, "last_number": last_number}
+MATCHES: Registry[Extract] = Registry(
+    "match", {"exact": whole_text, "last_number": last_number}, error=DataError
+)
 
 
 def get_match(name: str) -> Extract:
@@ -42,4 +44,4 @@ def get_match(name: str) -> Extract:
     Raises:
         DataError: if there is none of that name; names the nearest one.
     """
-    return choose("match", name, MATCHES, DataError)
+    return MATCHES.choose(name)

@@ -8,10 +8,9 @@ Shapes: M = out_features, N = in_features, R = rank. An embedding is the linear 
 so its matrix is hidden × vocabulary here; that is also how PEFT lays out its LoRA of embeddings.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from paraknow_core.lowrank_minor import minor_components
 from paraknow_core.models import load_model
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.random_state import random_state_kept
-from paraknow_core.registry import choose
+from paraknow_core.registry import Registry
 from paraknow_core.student_data import eva_directions, mean_gradients, task_eigens
 from paraknow_core.student_layers import of_start, peft_factors, stand_in
 
@@ -165,7 +164,8 @@ def _eva(ask: _Ask) -> Factors:
     return factors
 
 
-METHODS_OF_STUDENT: Mapping[str, Callable[[_Ask], Factors]] = MappingProxyType(
+METHODS_OF_STUDENT: Registry[Callable[[_Ask], Factors]] = Registry(
+    "start point",
     {
         "pissa": _pissa,
         "milora": _milora,
@@ -173,7 +173,7 @@ METHODS_OF_STUDENT: Mapping[str, Callable[[_Ask], Factors]] = MappingProxyType(
         "eva": _eva,
         "corda": _corda,
         "lora-ga": _lora_ga,
-    }
+    },
 )
 """Every start point without a teacher, by its name in ``methods.METHODS``."""
 
@@ -229,7 +229,7 @@ def student_start(
         RankError: if the rank is not in 1..min(M, N) of every matrix (LoRA-GA: half of that).
         DataError, NumericsError: if EVA has too few tokens, or its directions do not settle.
     """
-    make = choose("start point", method, METHODS_OF_STUDENT, ConfigError)
+    make = METHODS_OF_STUDENT.choose(method)
     _check(alpha, options)
     architecture = describe(student_folder)
     modules = target_modules(architecture, roles)

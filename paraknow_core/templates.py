@@ -4,11 +4,11 @@
 texts alone. A new format is one function and one line in `TEMPLATES`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from paraknow_core.errors import DataError
-from paraknow_core.registry import choose
+from paraknow_core.registry import Registry
 
 ROLES = ("system", "user", "assistant")
 
@@ -45,7 +45,7 @@ def none(messages: Sequence[Message]) -> tuple[str, str]:
     return messages[0].content, messages[1].content
 
 
-TEMPLATES: Mapping[str, Template] = {"tulu": tulu, "none": none}
+TEMPLATES: Registry[Template] = Registry("template", {"tulu": tulu, "none": none}, error=DataError)
 
 
 def get_template(name: str) -> Template:
@@ -54,4 +54,4 @@ def get_template(name: str) -> Template:
     Raises:
         DataError: if there is none of that name; names the nearest one.
     """
-    return choose("template", name, TEMPLATES, DataError)
+    return TEMPLATES.choose(name)

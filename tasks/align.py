@@ -6,7 +6,6 @@ from pydantic import Field, field_validator, model_validator
 
 from paraknow_core.alignment import LAYER_STRATEGIES, check_layers, choose_layers
 from paraknow_core.errors import ConfigError
-from paraknow_core.registry import choose
 from tasks.acquire_model import load_architecture
 from tasks.files import read_json, write_json
 from tasks.identity import StepConfig, later
@@ -34,7 +33,7 @@ class AlignConfig(StepConfig):
     @classmethod
     def _known(cls, strategy: str) -> str:
         try:
-            choose("layer strategy", strategy, LAYER_STRATEGIES, ConfigError)
+            LAYER_STRATEGIES.choose(strategy)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return strategy

@@ -13,6 +13,7 @@ from artifacts.records import Record
 from paraknow_core.errors import ParaknowError
 from tasks.progress import logger
 from tasks.provenance import code_of, library_version
+from tasks.revisions import made_by, revisions
 from tasks.run import DriftMode
 from tasks.sources import present
 
@@ -113,8 +114,8 @@ def refusal(found: Mapping[str, Drift]) -> DriftError:
 
 def _changed_code(compute: Callable[..., Any], recorded: object) -> dict[str, str]:
     match recorded:
-        case {"function": str(function), "modules": dict(then)}:
-            pass
+        case {"function": str(function), "modules": dict(then), **code}:
+            made = made_by({str(name): value for name, value in code.items()} | {"modules": then})
         case _:
             return {}  # an older record
     sources = present()
@@ -122,16 +123,28 @@ def _changed_code(compute: Callable[..., Any], recorded: object) -> dict[str, st
     files = {module: digests.get("file") for module, digests in then.items()}
     if function == here and all(sources.file_digest(m) == d for m, d in files.items()):
         return {}
-    now = code_of(compute, sources)["modules"]
+    now = code_of(compute, sources, used=made.used)
+    if revisions().are_equal(here, made, now):
+        return {}
+    return _changed_modules(then, now["modules"]) or {compute.__module__: "changed"}
+
+
+def _changed_modules(
+    then: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """Name the modules whose code differs; one that only has another name now does not."""
+    before, after = _reached(then), _reached(now)
+    moved = set(before.values()) & set(after.values())
     return {
         module: _how(module in then, module in now)
         for module in sorted(then.keys() | now.keys())
-        if _reached(then, module) != _reached(now, module)
+        if before.get(module) != after.get(module)
+        and not {before.get(module), after.get(module)} - {None} <= moved
     }
 
 
-def _reached(modules: Mapping[str, Mapping[str, str]], module: str) -> str | None:
-    return modules.get(module, {}).get("reached")
+def _reached(modules: Mapping[str, Mapping[str, str]]) -> dict[str, str | None]:
+    return {name: digests.get("reached") for name, digests in modules.items()}
 
 
 def _how(before: bool, now: bool) -> str:

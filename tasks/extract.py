@@ -11,7 +11,6 @@ from paraknow_core.architecture import MATRIX_ROLES, Role
 from paraknow_core.errors import ConfigError
 from paraknow_core.extraction import Cut, check_sizes, choose_cuts
 from paraknow_core.pairing import VOCABULARY_ROLES, match_matrices
-from paraknow_core.registry import choose
 from paraknow_core.structures import STRUCTURES
 from paraknow_core.vocabulary import check_share
 from tasks.acquire_model import load_architecture
@@ -86,7 +85,7 @@ class ExtractConfig(StepConfig):
     @classmethod
     def _known(cls, structure: str) -> str:
         try:
-            choose("structure", structure, STRUCTURES, ConfigError)
+            STRUCTURES.choose(structure)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return structure

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.sources import Sources, present
+from tasks.sources import Sources, Used, present
 
 LIBRARIES = (
     "accelerate",
@@ -49,25 +49,31 @@ def environment() -> dict[str, Any]:
     }
 
 
-def code_of(compute: Callable[..., Any], sources: Sources | None = None) -> dict[str, Any]:
+def code_of(
+    compute: Callable[..., Any], sources: Sources | None = None, *, used: Used | None = None
+) -> dict[str, Any]:
     """Return which code a computation reaches, as plain JSON values.
 
     Args:
         compute: a step's function.
         sources: where the code is read; None: what this process runs.
+        used: the entries of registries that it looked up; None: all of them.
 
     Returns:
-        The function, and for each module digests of its file (which tells fast that nothing
+        The function, digests of the code behind it and behind each entry that it looked up, and
+        for each module digests of its file (which tells fast that nothing
         changed) and of what of it is reached (which tells whether a change matters).
     """
     sources = sources or present()
     module, name = compute.__module__, compute.__qualname__
-    found = sources.reached(module, name).modules
+    found = sources.reached(module, name, used)
     return {
         "function": f"{module}:{name}",
+        "digest": found.digest,
+        "entries": found.entries,
         "modules": {
             each: {"file": sources.file_digest(each), "reached": digest}
-            for each, digest in found.items()
+            for each, digest in found.modules.items()
         },
     }
 

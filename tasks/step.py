@@ -27,7 +27,8 @@ from tasks.progress import StepProgress, logger, tell_wait
 from tasks.provenance import Clock, code_of, environment
 from tasks.refs import Ref
 from tasks.run import RunConfig
-from tasks.workers import check_going_on, compute_step, threads_of
+from tasks.sources import Used
+from tasks.workers import Computed, check_going_on, compute_step, threads_of
 
 C = TypeVar("C", bound=StepConfig)
 Facts = dict[str, Any]
@@ -223,24 +224,28 @@ class Need(Generic[C]):
         progress = StepProgress(self.label)
         return Job(self.config, folders, locations, out, resume, self.run, progress)
 
-    def compute(self, job: Job[C]) -> tuple[Facts, float]:
-        """Compute where the step belongs; returns its facts and the seconds that it computed."""
+    def compute(self, job: Job[C]) -> Computed:
+        """Compute where the step belongs."""
         step = self.step
         device = str(step.numerics(self.config, self.run).get("device", "cpu"))
-        facts, seconds = compute_step(
+        computed = compute_step(
             step.compute, job, threaded=step.threaded, own_process=step.own_process, device=device
         )
         job.progress.finish()
-        return facts, seconds
+        return computed
 
-    def origin(self) -> dict[str, Any]:
-        """Return what computing it again takes, as plain JSON values."""
+    def origin(self, used: Used) -> dict[str, Any]:
+        """Return what computing it again takes, as plain JSON values.
+
+        Args:
+            used: the entries of registries that it looked up.
+        """
         return {
             "label": self.label,
             "config": self.config.model_dump(mode="json"),
             "device": self.run.device,
             "threads": threads_of(self.run),
-            "code": code_of(self.step.compute),
+            "code": code_of(self.step.compute, used=used),
             "location": self.source.location,
             "inputs": {
                 role: {
@@ -273,9 +278,11 @@ def _compute_in(
 ) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
     clock = Clock()
-    facts, seconds = need.compute(job)
-    provenance = environment() | clock.read(seconds) | need.origin()
-    record = store.publish(payload, job.out, facts=facts, provenance=provenance, replaces=replaces)
+    found = need.compute(job)
+    provenance = environment() | clock.read(found.seconds) | need.origin(found.used)
+    record = store.publish(
+        payload, job.out, facts=found.facts, provenance=provenance, replaces=replaces
+    )
     store.discard_work(work)
     return record
 

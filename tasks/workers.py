@@ -4,14 +4,30 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paraknow_core.progress import Progress
+from paraknow_core.registry import noted_lookups
 from tasks.child import ChildError, Worker, run_in_child
 from tasks.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What computing a step gave.
+
+    Attributes:
+        facts: as its function returned them.
+        seconds: that it computed.
+        used: kind of choice → the entries of its registry that were looked up.
+    """
+
+    facts: Any
+    seconds: float
+    used: Mapping[str, Sequence[str]]
 
 
 class WorkersClosedError(Exception):
@@ -109,8 +125,8 @@ def threads_of(run: RunConfig) -> int:
 
 def compute_step(
     compute: Callable[[Any], Any], job: Any, *, threaded: bool, own_process: bool, device: str
-) -> tuple[Any, float]:
-    """Compute a step where it belongs; returns its facts and the seconds that it computed.
+) -> Computed:
+    """Compute a step where it belongs.
 
     Args:
         compute: the step's function, importable by name.
@@ -123,26 +139,24 @@ def compute_step(
         ParaknowError: as the step raises it; a ChildError if its process died.
     """
     pool, threads = _ACTIVE.get(), threads_of(job.run)
-    arguments = {"compute": compute, "job": replace(job, progress=None)}
+    arguments = {"compute": compute, "job": replace(job, progress=None), "threads": threads}
+    found: Computed
     if pool is not None and (threaded or own_process):
         with pool.worker(device) as worker:
-            return _pair(worker.run(_compute, progress=job.progress, threads=threads, **arguments))
-    if own_process:
-        return _pair(run_in_child(_compute, progress=job.progress, threads=threads, **arguments))
-    return _compute(compute, job, threads if threaded else 0, job.progress)
+            found = worker.run(_compute, progress=job.progress, **arguments)
+    elif own_process:
+        found = run_in_child(_compute, progress=job.progress, **arguments)
+    else:
+        found = _compute(compute, job, threads if threaded else 0, job.progress)
+    return found
 
 
-def _pair(answer: Any) -> tuple[Any, float]:
-    facts, seconds = answer
-    return facts, seconds
-
-
-def _compute(
-    compute: Callable[[Any], Any], job: Any, threads: int, progress: Progress
-) -> tuple[Any, float]:
+def _compute(compute: Callable[[Any], Any], job: Any, threads: int, progress: Progress) -> Computed:
     if threads:
         import torch
 
         torch.set_num_threads(threads)
     began = time.monotonic()  # here, so that waiting for a worker does not count
-    return compute(replace(job, progress=progress)), time.monotonic() - began
+    with noted_lookups() as used:
+        facts = compute(replace(job, progress=progress))
+    return Computed(facts, time.monotonic() - began, {k: sorted(used[k]) for k in sorted(used)})

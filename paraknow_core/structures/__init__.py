@@ -3,9 +3,7 @@
 A new one is a function in a file of its own and a line here; docs/strategies.md shows one.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
+from paraknow_core.registry import Registry
 from paraknow_core.structures import consistent
 from paraknow_core.structures.neuron import neuron
 from paraknow_core.structures.place import Structure, each_matrix
@@ -14,7 +12,8 @@ from paraknow_core.structures.random_window import random_window
 from paraknow_core.structures.row_column import row_column
 from paraknow_core.structures.submatrix import submatrix
 
-STRUCTURES: Mapping[str, Structure] = MappingProxyType(
+STRUCTURES: Registry[Structure] = Registry(
+    "structure",
     {
         "submatrix": each_matrix(submatrix, element_bytes=16, is_contiguous=True),
         "row-column": each_matrix(row_column),
@@ -22,6 +21,6 @@ STRUCTURES: Mapping[str, Structure] = MappingProxyType(
         "random-elements": each_matrix(random_elements, element_bytes=4, is_contiguous=True),
         "random-window": each_matrix(random_window, is_contiguous=True),
         "consistent": Structure(consistent.find, consistent.check),
-    }
+    },
 )
 """SeeKing's own structure first, then those it is compared with."""

@@ -1,14 +1,12 @@
 """Drift of a record against the present code and libraries."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.edited import NEW_ENTRIES, copy_of_sources
 
-import paraknow_core
-import tasks
 from artifacts.keys import KeyPayload
 from artifacts.names import Digest
 from artifacts.records import Record
@@ -34,18 +32,7 @@ def found(step: str, **changes: Any) -> drift.Drift | None:
 
 @pytest.fixture
 def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
-    """Edit a copy of the sources, and let it be what the process runs."""
-    for package in (paraknow_core, tasks):
-        shutil.copytree(Path(str(package.__file__)).parent, tmp_path / package.__name__)
-
-    def edit(file: str, old: str, new: str) -> None:
-        text = (tmp_path / file).read_text()
-        assert old in text
-        (tmp_path / file).write_text(text.replace(old, new, 1))
-        roots = {name: tmp_path / name for name in ("paraknow_core", "tasks")}
-        monkeypatch.setattr(drift, "present", lambda: Sources(roots))
-
-    return edit
+    return copy_of_sources(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("step", sorted(STEPS))
@@ -72,6 +59,54 @@ def test_changed_code_is_named_for_the_steps_that_reach_it(edited: Any) -> None:
     assert difference.libraries == {}
     for other in ("align", "sensitivity", "extract", "lora", "finetune", "evaluate"):
         assert found(other) is None
+
+
+def test_moving_code_is_no_drift(edited: Any, tmp_path: Path) -> None:
+    edited("paraknow_core/lowrank.py", "def truncated_svd(", "def truncated_svd(")
+    home = tmp_path / "paraknow_core"
+    (home / "svd").mkdir()
+    (home / "svd" / "__init__.py").touch()
+    (home / "lowrank.py").rename(home / "svd" / "truncated.py")
+    for file in tmp_path.rglob("*.py"):
+        moved = file.read_text().replace("paraknow_core.lowrank ", "paraknow_core.svd.truncated ")
+        file.write_text(moved)
+    assert {name for name in STEPS if found(name) is not None} == set()
+
+
+def test_a_function_that_moves_to_another_file_is_no_drift(edited: Any, tmp_path: Path) -> None:
+    (tmp_path / "tasks/chosen.py").write_text("def pick():\n    return 1\n")
+    edited("tasks/align.py", "def _compute(", "def _away():\n    return pick()\n\n\ndef _compute(")
+    edited("tasks/align.py", "    table = read_json", "    _away()\n    table = read_json")
+    edited("tasks/align.py", "from tasks.files", "from tasks.chosen import pick\nfrom tasks.files")
+    sources = drift.present()
+    before = sources.reached("tasks.align", "_compute")
+    text = (tmp_path / "tasks/chosen.py").read_text()
+    edited("tasks/align.py", "from tasks.chosen import pick\n", "")
+    edited("tasks/align.py", "class AlignConfig", f"{text}\n\nclass AlignConfig")
+    after = drift.present().reached("tasks.align", "_compute")
+    assert before.digest == after.digest
+    assert before.modules != after.modules
+    edited("tasks/align.py", "    return 1\n", "    return 2\n")
+    assert drift.present().reached("tasks.align", "_compute").digest != before.digest
+
+
+@pytest.mark.parametrize("file", NEW_ENTRIES)
+def test_an_entry_that_is_added_to_a_registry_drifts_nothing(edited: Any, file: str) -> None:
+    before, entry = NEW_ENTRIES[file]
+    records = {step: record_of(step) for step in STEPS}
+    edited(file, before, f"{entry}, {before}")
+    assert {n for n, r in records.items() if drift_of(STEPS[n].compute, r) is not None} == set()
+
+
+def test_a_changed_entry_drifts_what_used_it(edited: Any) -> None:
+    edited("paraknow_core/alignment.py", '"last": _last', '"last": _first')
+
+    def drifted(name: str) -> bool:
+        code = code_of(STEPS["align"].compute, used={"layer strategy": [name]})
+        return found("align", code=code) is not None
+
+    assert drifted("last")
+    assert not drifted("first")
 
 
 def test_a_comment_is_no_drift(edited: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tasks
 from tasks.identity import StepConfig
 from tasks.reproduce import OWN_PLACES, config_type
+from tasks.revisions import FILE, changes, revisions, write
 from tasks.step import Step
 from tasks.steps import STEPS
 
@@ -33,3 +34,9 @@ def test_places_of_inputs_name_settings_that_exist() -> None:
                 assert part in fields
                 below = fields[part].annotation
                 fields = getattr(below, "model_fields", {})
+
+
+def test_whether_code_still_computes_the_same_numbers_is_written_down() -> None:
+    """After a change: ``python -m tasks.revisions`` names the steps, and says what to do."""
+    assert changes(revisions()) == []
+    assert write(revisions()) == FILE.read_text()

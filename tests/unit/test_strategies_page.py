@@ -9,6 +9,7 @@ import torch
 
 import tasks.extract
 from paraknow_core.alignment import LAYER_STRATEGIES
+from paraknow_core.registry import Registry
 from paraknow_core.structures import STRUCTURES
 from paraknow_core.structures.place import Request, each_matrix
 from paraknow_core.submatrix import ScoreMap
@@ -27,7 +28,8 @@ def test_the_example_is_a_structure_that_a_config_can_name(
     names: dict[str, Any] = {}
     exec(code, names)
     structure = each_matrix(names[function])
-    monkeypatch.setattr(tasks.extract, "STRUCTURES", {**STRUCTURES, name: structure})
+    more = Registry("structure", {**STRUCTURES, name: structure})
+    monkeypatch.setattr(tasks.extract, "STRUCTURES", more)
     assert ExtractConfig(structure=name).structure == name
     scores = torch.rand(9, 6)
     pair: Any = (None, None)
