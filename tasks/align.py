@@ -4,12 +4,12 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paraknow_core.alignment import LAYER_STRATEGIES, check_layers, choose_layers
+from paraknow_core.alignment.layers import LAYER_STRATEGIES, check_layers, choose_layers
 from paraknow_core.errors import ConfigError
 from tasks.acquire_model import load_architecture
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig, later
-from tasks.step import Facts, Job, Step
+from tasks.engine.identity import StepConfig, later
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.step import Facts, Job, Step
 
 
 class AlignConfig(StepConfig):

@@ -24,11 +24,11 @@ from support.store_children import (
     read_many,
 )
 
+from artifacts.care.gc import collect
+from artifacts.care.pins import keys_in_use, pin
+from artifacts.care.verify import verify
 from artifacts.errors import StoreFullError
-from artifacts.gc import collect
-from artifacts.pins import keys_in_use, pin
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = pytest.mark.faults
 

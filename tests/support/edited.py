@@ -8,20 +8,23 @@ import pytest
 
 import paraknow_core
 import tasks
-from tasks import drift, provenance
-from tasks.sources import Sources
+from tasks.engine import drift, provenance
+from tasks.engine.reached_code import Sources
 
 NEW_ENTRIES = {
-    "paraknow_core/structures/__init__.py": (
+    "paraknow_core/extraction/structures/__init__.py": (
         '"consistent": Structure(',
         '"a-new-one": each_matrix(neuron)',
     ),
-    "paraknow_core/family_tables.py": ('"gpt2": Family(', '"a-new-one": Family(_DECODER)'),
-    "paraknow_core/alignment.py": ('"uniform": _uniform', '"a-new-one": _first'),
-    "paraknow_core/templates.py": ('"none": none', '"a-new-one": tulu'),
-    "paraknow_core/matching.py": ('"exact": whole_text', '"a-new-one": last_number'),
-    "paraknow_core/controls.py": ('"same-spectrum": same_spectrum', '"a-new-one": same_spectrum'),
-    "paraknow_core/student_starts.py": ('"pissa": _pissa', '"a-new-one": _milora'),
+    "paraknow_core/models/family_tables.py": ('"gpt2": Family(', '"a-new-one": Family(_DECODER)'),
+    "paraknow_core/alignment/layers.py": ('"uniform": _uniform', '"a-new-one": _first'),
+    "paraknow_core/data/templates.py": ('"none": none', '"a-new-one": tulu'),
+    "paraknow_core/evaluation/match.py": ('"exact": whole_text', '"a-new-one": last_number'),
+    "paraknow_core/initialisation/controls.py": (
+        '"same-spectrum": same_spectrum',
+        '"a-new-one": same_spectrum',
+    ),
+    "paraknow_core/initialisation/student.py": ('"pissa": _pissa', '"a-new-one": _milora'),
 }
 """File of a registry → an entry of it, and one that a user might add before it."""
 

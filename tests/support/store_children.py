@@ -13,8 +13,8 @@ from pathlib import Path
 
 from support.results import payload
 
-from artifacts.gc import Policy, collect
-from artifacts.pins import in_use
+from artifacts.care.gc import Policy, collect
+from artifacts.care.pins import in_use
 from artifacts.store import Store
 
 # No grace and no lock: nothing but the protocol stands between a collection and a publisher.
