@@ -45,15 +45,24 @@ def parse(data: bytes) -> Json:
     Raises:
         CanonicalError: if ``data`` is not JSON, repeats a key, or is not in canonical form.
     """
+    value = parse_any(data)
+    if canonical_bytes(value) != data:
+        raise CanonicalError("not canonical JSON: the same value has another canonical spelling")
+    return value
+
+
+def parse_any(data: bytes) -> Json:
+    """Decode JSON in any spelling, as strictly otherwise.
+
+    Raises:
+        CanonicalError: if ``data`` is not JSON, or repeats a key.
+    """
     try:
         value: Json = json.loads(
             data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant
         )
-        again = canonical_bytes(value)
     except (ValueError, RecursionError) as error:
         raise CanonicalError(f"not canonical JSON: {error}") from error
-    if again != data:
-        raise CanonicalError("not canonical JSON: the same value has another canonical spelling")
     return value
 
 

@@ -1,6 +1,5 @@
 """The folders of a store, its format file, and opening or creating one."""
 
-import json
 import os
 import secrets
 import stat
@@ -8,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from artifacts.canonical import canonical_bytes
-from artifacts.errors import StoreFormatError
+from artifacts.canonical import Json, canonical_bytes, parse_any
+from artifacts.errors import CanonicalError, StoreFormatError
 from artifacts.files import (
     ensure_folder,
     read_small,
@@ -77,9 +76,8 @@ def _read_info(root: Path) -> StoreInfo | None:
     if read is None:
         return None
     try:
-        value = json.loads(read[0] or b"")
-        version, hash_name, identity = value["format"], value["hash"], value["id"]
-    except (ValueError, TypeError, KeyError) as error:
+        version, hash_name, identity = _read_fields(parse_any(read[0] or b""))
+    except (CanonicalError, TypeError, KeyError) as error:
         raise StoreFormatError(
             f"{path} is damaged ({error}). Records and objects have their own checks: delete this "
             "one file and it is written anew"
@@ -91,6 +89,12 @@ def _read_info(root: Path) -> StoreInfo | None:
             "store with PARAKNOW_STORE"
         )
     return StoreInfo(str(identity), STORE_FORMAT)
+
+
+def _read_fields(value: Json) -> tuple[Json, Json, Json]:
+    if not isinstance(value, dict):
+        raise TypeError(f"it holds a {type(value).__name__}, not an object")
+    return value["format"], value["hash"], value["id"]
 
 
 def _create(root: Path) -> StoreInfo:

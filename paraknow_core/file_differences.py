@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paraknow_core.errors import DataError
+from paraknow_core.strict_data import read_json
+
 if TYPE_CHECKING:
     import torch
 
@@ -152,8 +155,8 @@ def _compare_columns(name: str, a: Any, b: Any) -> Difference | None:
 
 def _as_json(old: Path, new: Path) -> Iterator[Difference]:
     a, b = (
-        dict(_leaves("", json.loads(old.read_text()))),
-        dict(_leaves("", json.loads(new.read_text()))),
+        dict(_leaves("", read_json(old, refuse=DataError))),
+        dict(_leaves("", read_json(new, refuse=DataError))),
     )
     for name in sorted(a.keys() | b.keys()):
         if name not in a or name not in b:

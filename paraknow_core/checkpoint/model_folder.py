@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paraknow_core.checkpoint.safetensors_header import TensorHeader, read_header
-from paraknow_core.checkpoint.strict_json import read_json_object
 from paraknow_core.errors import CheckpointError, ModelFolderError
+from paraknow_core.strict_data import read_json_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -17,6 +17,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _OTHERS = (".gguf", ".h5", ".msgpack", ".onnx", ".npz")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,200}\.safetensors", re.ASCII)
 _CHUNK = 16 * 1024**2
+MAX_INDEX_BYTES = 16 * 1024**2
 
 Headers = dict[str, tuple[TensorHeader, str]]
 """Tensor name → its header, and the name of the file that holds it."""
@@ -100,7 +101,8 @@ def read_headers(folder: Path, files: tuple[str, ...]) -> Headers:
 
 def _weight_map(folder: Path) -> dict[str, str]:
     path = folder / INDEX
-    weight_map = read_json_object(path).get("weight_map")
+    index = read_json_object(path, refuse=ModelFolderError, max_bytes=MAX_INDEX_BYTES)
+    weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: has no weight_map from tensors to files.")
     for name, file in weight_map.items():

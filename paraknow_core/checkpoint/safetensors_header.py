@@ -5,7 +5,6 @@ path, a million tensors, ranges that overlap or leave the file. All of them are 
 that whoever reads the tensors can trust names, shapes and offsets. Needs no torch.
 """
 
-import json
 import math
 import os
 import re
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from paraknow_core.errors import CheckpointError
+from paraknow_core.strict_data import NotStrictError, open_regular, parse_json
 
 MAX_HEADER_BYTES = 16 * 1024**2
 """A 126-layer model of one file needs about 0.2 MiB; the format itself allows 100 MB."""
@@ -99,7 +99,7 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
 def _raw_header(path: Path) -> tuple[bytes, int, int]:
     """The header's bytes, the offset of the first tensor byte, and the size of the file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, refuse=CheckpointError) as file:
             file_size = os.fstat(file.fileno()).st_size
             length_bytes = file.read(8)
             length = int.from_bytes(length_bytes, "little")
@@ -119,20 +119,9 @@ def _raw_header(path: Path) -> tuple[bytes, int, int]:
 
 
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise CheckpointError(
-                    f"{path}: the header holds the key {key[:80]!r} twice, so readers may differ "
-                    "on what it means. Write the file again."
-                )
-            found[key] = value
-        return found
-
     try:
-        entries = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        entries = parse_json(raw)
+    except NotStrictError as error:
         raise CheckpointError(f"{path}: the header is not valid JSON ({error}).") from error
     if not isinstance(entries, dict):
         raise CheckpointError(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from paraknow_core.durable_files import flush, settle
+from paraknow_core.errors import CheckpointError
+from paraknow_core.strict_data import read_json
 
 MARKER = "complete.json"
 KEPT_CHECKPOINTS = 2
@@ -73,8 +75,8 @@ def prune(work_folder: Path, *, run: str, keep: int) -> Path | None:
 
 def _is_complete(checkpoint: Path, run: str) -> bool:
     try:
-        marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        marker = read_json(checkpoint / MARKER, refuse=CheckpointError)
+    except CheckpointError:
         return False
     is_numbered = checkpoint.name.removeprefix(_PREFIX).isdecimal()
     return is_numbered and isinstance(marker, dict) and marker.get("run") == run

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from paraknow_core.checkpoint.safetensors_header import read_header
-from paraknow_core.checkpoint.strict_json import read_json_object
 from paraknow_core.errors import CheckpointError, ModelFolderError, RankError
+from paraknow_core.strict_data import read_json_object
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+MAX_CONFIG_BYTES = 16 * 1024**2
 _PREFIX = "base_model.model."
 _FLOATS = ("F32", "BF16", "F16")
 _SUFFIXES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B")
@@ -204,7 +205,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def _checked_config(path: Path) -> dict[str, Any]:
-    raw = read_json_object(path)
+    raw = read_json_object(path, refuse=ModelFolderError, max_bytes=MAX_CONFIG_BYTES)
     on = sorted(k for k, v in raw.items() if v and k not in _READ_KEYS | _INERT_KEYS)
     if raw.get("peft_type") != "LORA" or raw.get("bias") not in (None, "none") or on:
         raise CheckpointError(

@@ -10,12 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paraknow_core.checkpoint.strict_json import read_json_object
-from paraknow_core.errors import ArchitectureError
+from paraknow_core.errors import ArchitectureError, ModelFolderError
 from paraknow_core.models.config_fields import FIELDS, OPTIONS
 from paraknow_core.models.families import Family
 from paraknow_core.models.family_tables import FAMILIES
 from paraknow_core.models.unsupported import refused_kind
+from paraknow_core.strict_data import read_json_object
+
+MAX_CONFIG_BYTES = 1024**2
+
+_HINT = (
+    "Give a model folder in the Transformers layout: config.json, safetensors weights, tokenizer "
+    "files."
+)
 
 _NEEDED = (
     "hidden_size",
@@ -42,8 +49,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         ArchitectureError: if the model is of a kind that is not supported, or a field is out of
             range; states the field, its value and what is allowed.
     """
-    raw = read_json_object(Path(folder) / "config.json")
-    model_type = _supported_type(raw, Path(folder) / "config.json")
+    path = Path(folder) / "config.json"
+    raw = read_json_object(path, refuse=ModelFolderError, max_bytes=MAX_CONFIG_BYTES, hint=_HINT)
+    model_type = _supported_type(raw, path)
     family = FAMILIES[model_type]
     checks = {**FIELDS, **{name: OPTIONS[name] for name in family.options}}
     config = {}
@@ -73,19 +81,15 @@ def _has_default(family: Family, name: str) -> bool:
 
 def _supported_type(raw: Mapping[str, Any], path: Path) -> str:
     """The model type, or a refusal that says what kind of model this is."""
-    model_type = raw.get("model_type")
-    kind = refused_kind(raw)
-    if kind or model_type not in FAMILIES:
-        what = (
-            f"{kind} (model_type {str(model_type)[:60]!r})"
-            if kind
-            else (f"of model_type {str(model_type)[:60]!r}")
-        )
+    model_type, kind = raw.get("model_type"), refused_kind(raw)
+    if kind or not isinstance(model_type, str) or model_type not in FAMILIES:
+        said = f"model_type {str(model_type)[:60]!r}"
+        what = f"{kind} ({said})" if kind else f"of {said}"
         raise ArchitectureError(
             f"{path}: the model is {what}, which is not supported. Supported are dense decoders of "
             f"the families {', '.join(FAMILIES)} with unquantised weights."
         )
-    return str(model_type)
+    return model_type
 
 
 def _check_whole(config: Mapping[str, Any], family: Family, folder: Path) -> None:

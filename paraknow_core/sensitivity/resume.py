@@ -20,6 +20,7 @@ from paraknow_core.checkpoint.safetensors_header import read_header
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.durable_files import settle
 from paraknow_core.errors import CheckpointError
+from paraknow_core.strict_data import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +82,7 @@ class SensitivityCheckpoint:
         from safetensors import SafetensorError, safe_open
 
         try:
-            state = json.loads((self.folder / "progress.json").read_text())
+            state = read_json(self.folder / "progress.json", refuse=CheckpointError)
             if (state["format"], state["fingerprint"]) != (_FORMAT, fingerprint):
                 return 0
             done = int(state["samples"])
@@ -123,7 +124,7 @@ class SensitivityCheckpoint:
         settle(beside, path)
         state = {"format": _FORMAT, "fingerprint": fingerprint, "samples": samples_done}
         beside = self.folder / "progress.json.part"
-        beside.write_text(json.dumps(state))
+        beside.write_text(json.dumps(state), encoding="utf-8")
         settle(beside, self.folder / "progress.json")
         for old in self.folder.glob("sums-*.safetensors*"):
             if old != path:

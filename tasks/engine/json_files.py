@@ -4,12 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from paraknow_core import strict_data
+from paraknow_core.errors import DataError
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` indented, with sorted keys; NaN and infinity are refused."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read what ``write_json`` wrote."""
-    return json.loads(path.read_text())
+    """Read what ``write_json`` wrote.
+
+    Raises:
+        DataError: if it is no such file any more; names the line.
+    """
+    return strict_data.read_json(path, refuse=DataError)

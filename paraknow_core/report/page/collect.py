@@ -1,16 +1,17 @@
 """From what the steps store to what a page shows; statistics come from the caller as numbers."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from paraknow_core.alignment.matrices import source_role
+from paraknow_core.errors import DataError
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.report.page.data import Cost, Origin
 from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
 from paraknow_core.report.page.outcome import Answer, Curve, Prediction, Score, Trial
+from paraknow_core.strict_data import NotStrictError, open_regular, parse_json, read_json
 
 if TYPE_CHECKING:
     from paraknow_core.evaluation.items import Item
@@ -22,7 +23,12 @@ _SPLITS = {"train": "loss", "validation": "eval_loss"}
 
 def read_log(path: Path) -> list[dict[str, float]]:
     """Read a fine-tuning step's ``training_log.jsonl``."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with open_regular(path, refuse=DataError) as file:
+        lines = file.read().splitlines()
+    try:
+        return [parse_json(line, as_row=True) for line in lines]
+    except NotStrictError as error:
+        raise DataError(f"{path}: a line is no valid JSON ({error}).") from error
 
 
 def curves_of(method: str, logs: Sequence[Sequence[Row]]) -> tuple[Curve, ...]:
@@ -143,7 +149,7 @@ def spectra_of(folder: Path, student: Architecture) -> tuple[Spectrum, ...]:
     """
     from paraknow_core.checkpoint.reader import Checkpoint
 
-    certificates = json.loads((folder / "certificates.json").read_text(encoding="utf-8"))
+    certificates = read_json(folder / "certificates.json", refuse=DataError)
     modules = {matrix.module: matrix for matrix in student.matrices}
     with Checkpoint(folder) as factors:
         return tuple(
