@@ -39,13 +39,13 @@ def timed(call: Callable[[], T], *, runs: int = 5, budget: float = 5.0) -> Timin
 
 def _status(field: str) -> int:
     """A field of this process' memory, bytes (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
 def peak_growth(call: Callable[[], object]) -> int:
     """By how many bytes the resident memory rises at most above what it is before the call."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
     before = _status("VmRSS")
     keep = call()
     peak = _status("VmHWM")

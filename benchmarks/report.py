@@ -55,7 +55,7 @@ def _results(rows: list[Row]) -> str:
 
 def _hardware() -> str:
     """Processor, cores and memory (Linux)."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB"

@@ -171,7 +171,7 @@ def _look_at(path: Path, now: float) -> tuple[bool, bytes]:
 def _kernel() -> str:
     """Name the running kernel: within one, an flock is exact."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return platform.node()
 
 

@@ -19,7 +19,9 @@ from flows.cli.results import results_command
 from flows.cli.store import store_app
 from flows.config.load import drift_overrides, load_config
 from flows.graph.stages import Stage
+from flows.terminal import prepare_streams
 from paraknow_core.errors import ParaknowError
+from paraknow_core.printable import printable
 
 if TYPE_CHECKING:
     from artifacts.canonical import Json
@@ -163,10 +165,12 @@ def _print_result(console: Console, result: "TransferResult", *, as_json: bool) 
 
 def main() -> None:
     """Run the command; an expected error is one clear message and exit code 2."""
+    prepare_streams()
     try:
         app()
     except (ParaknowError, StoreError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        text = f"error: {printable(error)}"
+        Console(stderr=True).print(text, style="red", markup=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C

@@ -56,7 +56,7 @@ class ArmConfig(StepConfig):
 
     name: str = Field(pattern=_NAME, title="Name", description="How it is shown.")
     method: str = Field("", title="Method", description="Registered name; empty: the name is it.")
-    set: dict[str, Any] = Field(
+    set: dict[str, dict[str, Any]] = Field(
         {},
         title="Settings",
         description="Settings of steps that differ, such as {extract: {structure: row-column}}.",
@@ -124,7 +124,7 @@ class CompareConfig(StepConfig):
         (ArmConfig(name="plain"), ArmConfig(name="transfer")), min_length=1, title="Methods"
     )
     controls: tuple[ArmConfig, ...] = Field((), title="Controls")
-    settings: dict[str, Any] = Field(
+    settings: dict[str, dict[str, Any]] = Field(
         {},
         title="Settings",
         description="Of the steps, shared by all: sensitivity, align, extract, decompose, lora, "
@@ -222,7 +222,7 @@ def _refuse_doubles(what: str, names: Sequence[Any]) -> None:
         raise ValueError(msg)
 
 
-def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _merged(shared: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Lay a method's settings over the shared ones, step by step."""
     found = {step: dict(values) for step, values in shared.items()}
     for step, values in own.items():

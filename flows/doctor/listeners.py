@@ -23,7 +23,7 @@ def listeners_beyond_loopback(
         Only ports on which something does; None if this system does not tell.
     """
     found: dict[int, list[str]] = {}
-    read = [path.read_text() for path in tables if path.exists()]
+    read = [path.read_text(encoding="utf-8") for path in tables if path.exists()]
     for line in (line for text in read for line in text.splitlines()[1:]):
         _number, local, _remote, state, *_rest = line.split()
         address, _, port = local.partition(":")

@@ -122,7 +122,7 @@ def against_lock(lock: Path | None, installed: Mapping[str, Version]) -> Finding
         return Finding("tested versions", State.OK, said)
     pinned = {
         canonicalize_name(name): Version(version)
-        for line in lock.read_text().splitlines()
+        for line in lock.read_text(encoding="utf-8").splitlines()
         for name, _, version in [line.partition("==")]
         if version
     }

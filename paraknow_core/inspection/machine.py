@@ -86,7 +86,7 @@ def _memory(device: str) -> tuple[int, int]:
 def _limit(path: Path) -> int:
     """A container's limit of memory; without one, more than any machine has."""
     try:
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8").strip()
     except OSError:
         return 2**62
     return int(text) if text.isdecimal() else 2**62
@@ -95,7 +95,7 @@ def _limit(path: Path) -> int:
 def _available() -> int:
     """Linux's own figure of what programs can still get, 0 where there is none."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]

@@ -211,7 +211,7 @@ def test_settings_that_cannot_be(
 
 
 def test_a_config_that_is_no_config(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_config(TransferConfig, tmp_path / "none.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="list"):
