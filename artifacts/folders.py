@@ -8,7 +8,7 @@ from pathlib import Path
 from artifacts.digests import BytesProgress, hash_file, no_bytes_progress
 from artifacts.errors import StoreIOError
 from artifacts.files import reading
-from artifacts.names import check_file_names
+from artifacts.names import check_inside
 from artifacts.records import FileEntry
 from artifacts.stamps import Stamp, StampCache
 
@@ -20,14 +20,14 @@ def digest_folder(
     stamps: StampCache | None = None,
     progress: BytesProgress = no_bytes_progress,
 ) -> dict[str, FileEntry]:
-    """Digest some files of a folder; ``tree_digest`` of the result is the folder's identity.
+    """Digest some files of a folder; ``folder_digest`` of the result is the folder's identity.
 
     Links are followed, because a Hub snapshot is made of links into its blob folder; only names
     and bytes count, so a snapshot and a plain copy of it have the same identity.
 
     Args:
         folder: that holds the files.
-        names: relative, ``/``-separated.
+        names: relative, ``/``-separated; those of other people's files, so they are free.
         stamps: digests taken earlier on this host; None reads every file.
         progress: called as ``progress(bytes done, bytes total, name)``.
 
@@ -36,10 +36,10 @@ def digest_folder(
 
     Raises:
         StoreIOError: if a file is missing, is no regular file, changes, or cannot be read.
-        NameRefusedError: for a name that the store does not allow.
+        NameRefusedError: for a name that leads out of the folder.
     """
     wanted = sorted(set(names))
-    check_file_names(wanted)
+    check_inside(wanted)
     found = {name: _stamp(folder / name) for name in wanted}
     total = sum(stamp.size for stamp in found.values())
     entries, done = {}, 0

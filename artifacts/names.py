@@ -36,6 +36,17 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def check_inside(names: Iterable[str]) -> None:
+    """Check that relative names lead nowhere outside of their folder; otherwise they are free.
+
+    Raises:
+        NameRefusedError: for a name that is absolute, or has an empty part, "..", or NUL.
+    """
+    for name in names:
+        if "\0" in name or not all(part not in ("", ".", "..") for part in name.split("/")):
+            raise NameRefusedError(f"file name {name[:200]!r} leads out of its folder")
+
+
 def check_file_names(names: Iterable[str]) -> None:
     """Check the relative ``/``-separated names of one output's files.
 

@@ -44,13 +44,22 @@ def tree_bytes(files: Mapping[str, FileEntry]) -> bytes:
         NameRefusedError: for a file name that the store does not allow.
     """
     check_file_names(files)
-    entries = {name: {"digest": e.digest, "size": e.size} for name, e in files.items()}
-    return canonical_bytes({"files": entries, "format": 1, "kind": "tree"})
+    return _encoded(files)
 
 
 def tree_digest(files: Mapping[str, FileEntry]) -> Digest:
     """Return the one digest that stands for a folder of files: that of its tree object."""
     return digest_bytes(tree_bytes(files))
+
+
+def folder_digest(files: Mapping[str, FileEntry]) -> Digest:
+    """Return the same digest for a folder outside the store, whose names are free."""
+    return digest_bytes(_encoded(files))
+
+
+def _encoded(files: Mapping[str, FileEntry]) -> bytes:
+    entries = {name: {"digest": e.digest, "size": e.size} for name, e in files.items()}
+    return canonical_bytes({"files": entries, "format": 1, "kind": "tree"})
 
 
 @dataclass(frozen=True, kw_only=True)

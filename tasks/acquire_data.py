@@ -21,6 +21,7 @@ from paraknow_core.data import (
 )
 from paraknow_core.errors import DataError
 from tasks.engine.identity import StepConfig, execution
+from tasks.engine.json_files import kind_of
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Facts, Job, NotDownloadedError, Source, Step
@@ -115,7 +116,7 @@ def _source(config: DataConfig, _inputs: Mapping[str, Ref], run: RunConfig) -> S
 
 def _existing(name: str) -> Path:
     path = Path(name).expanduser()
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise DataError(f"Data file {name!r} does not exist (looked at {path.absolute()}).")
     return path
 

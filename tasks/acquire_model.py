@@ -9,19 +9,17 @@ from pydantic import model_validator
 from artifacts.canonical import canonical_bytes
 from artifacts.digests import digest_bytes
 from artifacts.folders import digest_folder
-from artifacts.records import tree_digest
+from artifacts.records import folder_digest
+from paraknow_core.checkpoint.model_folder import MODEL_FILES, model_files
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.describe import Architecture, describe
 from tasks.engine.identity import StepConfig, execution
-from tasks.engine.json_files import read_json, write_json
+from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Facts, Job, NotDownloadedError, Source, Step, folder_of
 from tasks.pretrain import PretrainConfig
-
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Every kind of file that loading a model or its tokenizer may read."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -62,9 +60,9 @@ def find_model(model: str, revision: str, *, download: bool) -> Path:
         NotDownloadedError: if it is not here and ``download`` is false.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if kind_of(folder) == "folder":
         return folder.resolve()
-    if folder.exists() or not _HUB_ID.fullmatch(model):
+    if kind_of(folder) or not _HUB_ID.fullmatch(model):
         raise ModelFolderError(
             f"Model {model!r} is no folder (looked at {folder.absolute()}) and no Hub id of the "
             "form organisation/name. Give a folder with config.json and *.safetensors, or a Hub id."
@@ -104,21 +102,18 @@ def _source(config: ModelConfig, inputs: Mapping[str, Ref], run: RunConfig) -> S
     folder = find_model(config.model, config.revision, download=run.download)
     describe(folder)  # a broken folder is refused before gigabytes are hashed
     files = digest_folder(
-        folder, _names(folder), stamps=store.stamps, progress=StepProgress("digest model")
+        folder, model_files(folder), stamps=store.stamps, progress=StepProgress("digest model")
     )
-    return Source(digests={"files": tree_digest(files)}, location=str(folder))
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for pattern in MODEL_FILES for path in folder.glob(pattern))
+    return Source(digests={"files": folder_digest(files)}, location=str(folder))
 
 
 def _compute(job: Job[ModelConfig]) -> Facts:
     """Read a model's sizes from config and headers, and check its tokenizer against them."""
-    from paraknow_core.models.load import load_tokenizer
+    from paraknow_core.models.load import check_buildable, load_tokenizer
 
     folder = job.locations["self"]
     architecture = describe(folder)
+    check_buildable(folder)
     tokenizer = load_tokenizer(folder)
     vocabulary = canonical_bytes(tokenizer.get_vocab())
     described = architecture.to_json()
@@ -129,7 +124,7 @@ def _compute(job: Job[ModelConfig]) -> Facts:
         job.out / "tokenizer.json",
         {"size": len(tokenizer), "vocabulary": str(digest_bytes(vocabulary))},
     )
-    files = digest_folder(folder, _names(folder), stamps=job.run.open_store().stamps)
+    files = digest_folder(folder, model_files(folder), stamps=job.run.open_store().stamps)
     write_json(
         job.out / "manifest.json", {name: str(entry.digest) for name, entry in files.items()}
     )

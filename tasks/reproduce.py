@@ -16,9 +16,9 @@ from artifacts.keys import Absent, diff
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
+from paraknow_core.checkpoint.model_folder import model_files
 from paraknow_core.errors import ParaknowError
 from paraknow_core.file_differences import FileComparison, compare_folders
-from tasks.acquire_model import MODEL_FILES
 from tasks.engine.drift import Drift, drift_of
 from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json
@@ -214,8 +214,7 @@ def _place(store: Store, model: Record, role: str, recorded: str, moved: Path | 
             f"The {role} is no longer at {folder}. Say where it is: --location {role}=PATH."
         )
     expected = read_json(store.tree_path(model) / "manifest.json")
-    names = [path.name for pattern in MODEL_FILES for path in folder.glob(pattern)]
-    present = digest_folder(folder, names, stamps=store.stamps)
+    present = digest_folder(folder, model_files(folder), stamps=store.stamps)
     found = {name: str(entry.digest) for name, entry in present.items()}
     other = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
     if other:

@@ -15,9 +15,12 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _OTHERS = (".gguf", ".h5", ".msgpack", ".onnx", ".npz")
-_FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,200}\.safetensors", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _CHUNK = 16 * 1024**2
 MAX_INDEX_BYTES = 16 * 1024**2
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""Every kind of file that loading a model or its tokenizer may read."""
 
 Headers = dict[str, tuple[TensorHeader, str]]
 """Tensor name → its header, and the name of the file that holds it."""
@@ -51,6 +54,25 @@ def weight_files(folder: Path) -> tuple[str, ...]:
     if SINGLE in names:
         return (SINGLE,)
     raise ModelFolderError(f"{folder}: {_why_no_weights(names)}")
+
+
+def model_files(folder: Path) -> list[str]:
+    """Name the files of a model folder that loading it or its tokenizer may read, sorted.
+
+    A stray file is left alone: of names that are not plain (a space, ``._x``, an accent) no loader
+    looks for any but those that the index gives.
+
+    Raises:
+        ModelFolderError, CheckpointError: if there is an index that cannot be read.
+    """
+    folder = Path(folder)
+    named = set(_weight_map(folder).values()) if (folder / INDEX).is_file() else set()
+    return sorted(
+        path.name
+        for pattern in MODEL_FILES
+        for path in folder.glob(pattern)
+        if (_PLAIN.fullmatch(path.name) and not path.is_dir()) or path.name in named
+    )
 
 
 def _why_no_weights(names: set[str]) -> str:
@@ -106,7 +128,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{path}: has no weight_map from tensors to files.")
     for name, file in weight_map.items():
-        if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
+        if not isinstance(file, str) or not _is_file_name(file):
             raise CheckpointError(
                 f"{path}: tensor {name[:80]!r} is said to be in {str(file)[:80]!r}, which is not "
                 "the plain name of a safetensors file."
@@ -116,6 +138,11 @@ def _weight_map(folder: Path) -> dict[str, str]:
                 f"{path}: names {file}, which is not in the folder. Is the download complete?"
             )
     return weight_map
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name is that of a safetensors file right here, on any system."""
+    return name.endswith(".safetensors") and len(name) <= 255 and not set(name) & set("/\\\0")
 
 
 def _check_index(weight_map: Mapping[str, str], found: Headers, path: Path) -> None:

@@ -1,7 +1,6 @@
 """Reading JSONL and Parquet, and the one Parquet form in which a split is kept."""
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from paraknow_core.data.examples import Columns, Example
 from paraknow_core.data.rows import to_example
 from paraknow_core.data.templates import get_template
 from paraknow_core.errors import DataError
+from paraknow_core.report.markdown import plain
+from paraknow_core.strict_data import NotStrictError, open_regular, parse_json
 
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is refused: it is no training example, and reading it could fill the memory."""
@@ -52,7 +53,11 @@ def read_examples(
 
 def _files(path: Path) -> list[tuple[Path, str]]:
     if path.is_dir():
-        files = sorted(entry for entry in path.iterdir() if entry.name.endswith(ENDINGS))
+        files = sorted(
+            entry
+            for entry in path.iterdir()
+            if entry.name.endswith(ENDINGS) and not entry.name.startswith(".")  # macOS's ._rows
+        )
         if not files:
             raise DataError(f"folder {path} holds no data file ({', '.join(ENDINGS)})")
         return [(file, f"{file.name}:") for file in files]
@@ -75,10 +80,10 @@ def _rows(file: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def _lines(file: Path) -> Iterator[bytes]:
-    opener = gzip.open if file.name.endswith(".gz") else Path.open
     number = 0
     try:
-        with opener(file, "rb") as stream:
+        with open_regular(file, refuse=DataError) as raw:
+            stream = gzip.GzipFile(fileobj=raw) if file.name.endswith(".gz") else raw
             while line := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(line) > MAX_LINE_BYTES:
@@ -89,19 +94,17 @@ def _lines(file: Path) -> Iterator[bytes]:
                 yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{file} is no complete gzip file (line {number + 1}): {error}") from error
+    except OSError as error:
+        raise DataError(f"{file}:{number + 1}: cannot be read ({error.strerror})") from error
 
 
 def _parse(line: bytes, where: str) -> Mapping[str, Any]:
     if not line.strip():
         raise DataError(f"{where}: empty line; every line must hold one JSON object")
     try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 text: {error.reason}") from None
-    except RecursionError:
-        raise DataError(f"{where}: JSON is nested too deeply to be a data row") from None
-    except ValueError as error:  # JSONDecodeError, and integers of thousands of digits
-        raise DataError(f"{where}: malformed JSON: {error}") from None
+        row = parse_json(line, as_row=True)
+    except NotStrictError as error:
+        raise DataError(f"{where}: malformed JSON: {str(error).removeprefix('line 1: ')}") from None
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
     return row
@@ -111,14 +114,40 @@ def _parquet_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches():
+    with open_regular(file, refuse=DataError) as raw:
+        try:
+            parquet = pq.ParquetFile(raw)
+            names = parquet.schema_arrow.names
+            batches = parquet.iter_batches()
+            while (batch := next(batches, None)) is not None:
                 # Absent fields of a nullable column read as None; a row then simply lacks them.
-                for row in batch.to_pylist():
-                    yield {name: value for name, value in row.items() if value is not None}
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read as Parquet: {error}") from error
+                for values in zip(*_columns(batch, file), strict=True):
+                    yield {n: v for n, v in zip(names, values, strict=True) if v is not None}
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read as Parquet: {_line_of(error)}") from error
+
+
+def _columns(batch: Any, file: Path) -> list[list[Any]]:
+    """The values of a batch's columns as Python's own, or an error that names the column."""
+    found = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if batch.schema.names.count(name) > 1:
+            raise DataError(f"{file} holds the column {name[:80]!r} twice; rename one of them")
+        try:
+            found.append(column.to_pylist())
+        # Texts that are no UTF-8, unknown time zones, dates and durations beyond Python's: as many
+        # kinds of error as there are kinds of column.
+        except Exception as error:
+            raise DataError(
+                f"{file}: the column {name[:80]!r} of type {str(column.type)[:80]} holds values "
+                f"that Python cannot hold ({_line_of(error)}); write the file without this column, "
+                "or with another type for it"
+            ) from error
+    return found
+
+
+def _line_of(error: Exception) -> str:
+    return plain(f"{type(error).__name__}: {error}")
 
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:

@@ -209,19 +209,23 @@ def _checked_config(path: Path) -> dict[str, Any]:
     on = sorted(k for k, v in raw.items() if v and k not in _READ_KEYS | _INERT_KEYS)
     if raw.get("peft_type") != "LORA" or raw.get("bias") not in (None, "none") or on:
         raise CheckpointError(
-            f"{path}: not a plain LoRA adapter: peft_type {raw.get('peft_type')!r}, bias "
-            f"{raw.get('bias')!r}, switched on: {', '.join(k[:40] for k in on[:8]) or 'nothing'}. "
-            "Only peft_type LORA, bias none and no further feature can be read."
+            f"{path}: not a plain LoRA adapter: peft_type {_short(raw.get('peft_type'))}, bias "
+            f"{_short(raw.get('bias'))}, switched on: {', '.join(map(_short, on[:8])) or 'nothing'}"
+            ". Only peft_type LORA, bias none and no further feature can be read."
         )
     rank: Any = raw.get("r")
     alpha: Any = raw.get("lora_alpha")
     dropout: Any = raw.get("lora_dropout", 0.0)
     if type(rank) is not int or not 1 <= rank <= 65536:
-        raise CheckpointError(f"{path}: r is {rank!r}; allowed are integers 1..65536.")
+        raise CheckpointError(f"{path}: r is {_short(rank)}; allowed are integers 1..65536.")
     if type(alpha) not in (int, float) or not 0 < alpha < 1e6:
-        raise CheckpointError(f"{path}: lora_alpha is {alpha!r}; allowed is above 0, below 1e6.")
+        raise CheckpointError(
+            f"{path}: lora_alpha is {_short(alpha)}; allowed is above 0, below 1e6."
+        )
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
-        raise CheckpointError(f"{path}: lora_dropout is {dropout!r}; allowed is 0 up to below 1.")
+        raise CheckpointError(
+            f"{path}: lora_dropout is {_short(dropout)}; allowed is 0 up to below 1."
+        )
     base = raw.get("base_model_name_or_path")
     return {
         "r": rank,
@@ -231,6 +235,10 @@ def _checked_config(path: Path) -> dict[str, Any]:
         "base_model": base if isinstance(base, str) and base else None,
         "fan_in_fan_out": raw.get("fan_in_fan_out") is True,
     }
+
+
+def _short(value: object) -> str:
+    return repr(value)[:60]
 
 
 def _read_factors(path: Path, rank: int) -> tuple[dict[str, LoraFactors], frozenset[str]]:

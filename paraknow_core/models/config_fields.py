@@ -5,7 +5,6 @@ bound. Needs no torch.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -48,18 +47,39 @@ def _token_ids() -> tuple[Check, str]:
     return check, f"{text}, or a list of those"
 
 
+def _factors(value: object) -> bool:
+    one = _real(1e-6, 1e6)[0]
+    return isinstance(value, list) and bool(value) and all(map(one, value))
+
+
+_ROPE_NUMBERS: Mapping[str, Check] = {
+    "rope_theta": _real(1.0, 1e12)[0],
+    "factor": _real(1e-6, 1e6, optional=True)[0],
+    "partial_rotary_factor": _real(1e-3, 1.0, optional=True)[0],
+    "original_max_position_embeddings": _integer(1, 2**27, optional=True)[0],
+    **dict.fromkeys(
+        ("attention_factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"),
+        _real(-1e6, 1e6, optional=True)[0],
+    ),
+    **dict.fromkeys(("mscale", "mscale_all_dim"), _real(-1e6, 1e6, optional=True)[0]),
+    "short_factor": _factors,
+    "long_factor": _factors,
+}
+"""Of RoPE's parameters, those whose wrong value Transformers meets in the middle of a forward."""
+
+
 def _rope() -> tuple[Check, str]:
     """RoPE parameters: a flat object of finite numbers, short lists of them, and short words."""
 
     def scalar(value: object) -> bool:
         if isinstance(value, str):
             return len(value) <= 32
-        return isinstance(value, bool) or (
-            isinstance(value, int | float) and math.isfinite(value) and abs(value) <= 1e15
-        )
+        return isinstance(value, int | float) and abs(value) <= 1e15  # no NaN, no infinity
 
     def flat(value: object) -> bool:
         if not isinstance(value, dict) or len(value) > 32:
+            return False
+        if not all(check(value[name]) for name, check in _ROPE_NUMBERS.items() if name in value):
             return False
         if value.get("rope_type", value.get("type", "default")) not in ROPE_TYPES:
             return False

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from paraknow_core.checkpoint.reader import Checkpoint
-from paraknow_core.errors import ArchitectureError, CheckpointError, ConfigError, TokenizerError
+from paraknow_core.errors import (
+    ArchitectureError,
+    CheckpointError,
+    ConfigError,
+    ParaknowError,
+    TokenizerError,
+)
 from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import describe
+from paraknow_core.printable import printable
+from paraknow_core.tokenizer_files import check_tokenizer_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,7 +91,7 @@ def load_model(
     with Checkpoint(folder) as weights:
         state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
         model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        with no_bar():
+        with no_bar(), _refusals(folder):
             model: Any = model_class.from_pretrained(
                 None,
                 config=config,
@@ -114,7 +122,9 @@ def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     from transformers import AutoConfig, AutoModelForCausalLM
 
     untyped: Any = AutoModelForCausalLM
-    return untyped.from_config(_built_config(AutoConfig, folder), dtype=dtype)  # type: ignore[no-any-return]
+    config = _built_config(AutoConfig, folder)
+    with _refusals(folder):
+        return untyped.from_config(config, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def _attention(model_class: Any, config: Any) -> str:
@@ -140,12 +150,44 @@ def no_bar() -> Iterator[None]:
 
 def _built_config(auto: Any, folder: Path) -> Any:
     fields = own_names(read_config(folder))
-    try:
-        return auto.for_model(fields.pop("model_type"), **fields)
-    except Exception as error:  # whatever the config's own class objects to
+    with _refusals(folder):
+        config = auto.for_model(fields.pop("model_type"), **fields)
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    if slides and config.sliding_window is None:
         raise ArchitectureError(
-            f"{folder}/config.json: Transformers does not accept it: {error}"
+            f"{folder}/config.json: sliding_window is null, but layers have sliding_attention. "
+            "Give its width, or layer_types of full_attention alone."
+        )
+    return config
+
+
+def check_buildable(folder: Path) -> None:
+    """Check that Transformers builds a model of a folder's config; allocates no weights.
+
+    Raises:
+        ModelFolderError, ArchitectureError: if config.json is missing or refused.
+    """
+    with torch.device("meta"):
+        new_model(folder, dtype=torch.float32)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    """Turn whatever Transformers' classes object to in a config's values into one sentence."""
+    try:
+        yield
+    except (MemoryError, OSError, ParaknowError, torch.OutOfMemoryError):
+        raise  # no fault of the config
+    except Exception as error:
+        raise ArchitectureError(
+            f"{folder}/config.json: Transformers does not accept it: {_one_line(error)}"
         ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    """The first 300 characters of an error; some libraries write a page."""
+    text = f"{type(error).__name__}: {printable(error)}"
+    return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
@@ -174,16 +216,22 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     rows = read_config(folder)["vocab_size"]
+    check_tokenizer_files(folder)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # the loaders raise a dozen kinds for missing or broken files
+        tokenizer("a")  # some settings are only met when a text is cut into tokens
+        needed = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=-1))
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    # The loaders raise a dozen kinds for missing or broken files, and the Rust library's panics
+    # are no Exception.
+    except BaseException as error:
         raise TokenizerError(
-            f"{folder}: its tokenizer cannot be loaded ({type(error).__name__}: {error}). Needed "
-            "are tokenizer.json and tokenizer_config.json, as save_pretrained writes them."
+            f"{folder}: its tokenizer cannot be loaded ({_one_line(error)}). Needed are "
+            "tokenizer.json and tokenizer_config.json, as save_pretrained writes them."
         ) from error
-    needed = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=-1))
     if needed > rows:
         raise TokenizerError(
             f"{folder}: the tokenizer has {needed} tokens, but the embedding only {rows} rows "

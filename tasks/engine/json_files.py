@@ -1,6 +1,7 @@
-"""Small JSON files of artifacts, written one way: equal contents are equal bytes."""
+"""Small JSON files of artifacts, written one way (equal contents are equal bytes), and paths."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,16 @@ def read_json(path: Path) -> Any:
         DataError: if it is no such file any more; names the line.
     """
     return strict_data.read_json(path, refuse=DataError)
+
+
+def kind_of(path: Path) -> str:
+    """Tell what stands at a path that a person gave: ``file``, ``folder``, ``other``, or nothing.
+
+    Nothing, an empty text, is also what cannot be looked at: too long a name, a name with NUL or
+    outside the file system's encoding, a folder without permission.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"

@@ -122,7 +122,8 @@ GOOD = {"prompt": "p", "answer": "a"}
         ("   ", "empty line"),
         ('{"prompt": "p", ', "malformed JSON"),
         ("[1, 2]", "expected a JSON object, got list"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
+        ('{"prompt": "p", "answer": "a", "prompt": "q"}', "the key 'prompt' appears twice"),
         ('{"n": ' + "9" * 5000 + "}", "malformed JSON"),
         ({"promt": "p", "answer": "a"}, "did you mean 'promt'"),
         ({"prompt": "p"}, "'answer' is missing"),
@@ -158,7 +159,7 @@ def test_a_bad_line_is_named_with_file_and_line(tmp_path: Path, bad: Any, words:
 def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", GOOD)
     path.write_bytes(path.read_bytes() + b'{"prompt": "\xff", "answer": "a"}\n')
-    assert "rows.jsonl:2: not UTF-8" in refused(path)
+    assert "rows.jsonl:2: malformed JSON: not UTF-8" in refused(path)
 
 
 def test_a_line_without_end_is_not_read_into_memory(
