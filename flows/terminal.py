@@ -20,6 +20,14 @@ def prepare_streams() -> None:
             stream.reconfigure(errors=_HANDLER)
 
 
+def encoding_hint(text: str) -> str:
+    """Say what to do where file names are read in an encoding that lacks letters of a text."""
+    encoding = sys.getfilesystemencoding()
+    if text.isascii() or encoding == "utf-8":
+        return ""
+    return f" (Names of files are read as {encoding} here: set PYTHONUTF8=1.)"
+
+
 def _escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

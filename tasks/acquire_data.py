@@ -116,8 +116,11 @@ def _source(config: DataConfig, _inputs: Mapping[str, Ref], run: RunConfig) -> S
 
 def _existing(name: str) -> Path:
     path = Path(name).expanduser()
-    if kind_of(path) != "file":
-        raise DataError(f"Data file {name!r} does not exist (looked at {path.absolute()}).")
+    kind = kind_of(path)
+    if kind != "file":
+        what = "is no regular file" if kind else "does not exist"
+        looked = str(path.absolute())[:300]
+        raise DataError(f"Data file {name[:300]!r} {what} (looked at {looked}).")
     return path
 
 

@@ -64,8 +64,9 @@ def find_model(model: str, revision: str, *, download: bool) -> Path:
         return folder.resolve()
     if kind_of(folder) or not _HUB_ID.fullmatch(model):
         raise ModelFolderError(
-            f"Model {model!r} is no folder (looked at {folder.absolute()}) and no Hub id of the "
-            "form organisation/name. Give a folder with config.json and *.safetensors, or a Hub id."
+            f"Model {model[:300]!r} is no folder (looked at {str(folder.absolute())[:300]}) and no "
+            "Hub id of the form organisation/name. Give a folder with config.json and "
+            "*.safetensors, or a Hub id."
         )
     return _from_hub(model, revision, download=download)
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ from flows.cli.results import results_command
 from flows.cli.store import store_app
 from flows.config.load import drift_overrides, load_config
 from flows.graph.stages import Stage
-from flows.terminal import prepare_streams
+from flows.terminal import encoding_hint, prepare_streams
 from paraknow_core.errors import ParaknowError
 from paraknow_core.printable import printable
 
@@ -163,15 +163,23 @@ def _print_result(console: Console, result: "TransferResult", *, as_json: bool) 
         show_result(console, result)
 
 
+def _fail(message: str) -> NoReturn:
+    text = f"error: {printable(message)}{encoding_hint(message)}"
+    Console(stderr=True).print(text, style="red", markup=False, soft_wrap=True)
+    sys.exit(2)
+
+
 def main() -> None:
     """Run the command; an expected error is one clear message and exit code 2."""
     prepare_streams()
     try:
         app()
     except (ParaknowError, StoreError) as error:
-        text = f"error: {printable(error)}"
-        Console(stderr=True).print(text, style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
+    except UnicodeEncodeError as error:  # a name that the file system's encoding lacks
+        if error.encoding != sys.getfilesystemencoding():
+            raise
+        _fail(f"The name {error.object!r} cannot be used")
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
             console = Console(stderr=True)
