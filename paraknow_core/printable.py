@@ -2,6 +2,8 @@
 
 import unicodedata
 
+_LONGEST = 200
+
 
 def printable(text: object) -> str:
     r"""Return one line in which nothing moves the cursor, changes colours or turns text around.
@@ -15,3 +17,10 @@ def printable(text: object) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def plain(text: object, *, longest: int = _LONGEST) -> str:
+    """Return one line without control, format and surrogate characters, cut to a length."""
+    kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in str(text))
+    line = " ".join("".join(kept).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"

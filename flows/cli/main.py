@@ -17,9 +17,9 @@ from flows.cli.options import Rebuild, Strict
 from flows.cli.reproduce import reproduce_command
 from flows.cli.results import results_command
 from flows.cli.store import store_app
+from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
 from flows.graph.stages import Stage
-from flows.terminal import encoding_hint, prepare_streams
 from paraknow_core.errors import ParaknowError
 from paraknow_core.printable import printable
 

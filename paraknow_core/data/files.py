@@ -10,7 +10,7 @@ from paraknow_core.data.examples import Columns, Example
 from paraknow_core.data.rows import to_example
 from paraknow_core.data.templates import get_template
 from paraknow_core.errors import DataError
-from paraknow_core.report.markdown import plain
+from paraknow_core.printable import plain
 from paraknow_core.strict_data import NotStrictError, open_regular, parse_json
 
 MAX_LINE_BYTES = 64 * 2**20

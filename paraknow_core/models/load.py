@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from paraknow_core.checkpoint.reader import Checkpoint
+from paraknow_core.checkpoint.tokenizer_files import check_tokenizer_files
 from paraknow_core.errors import (
     ArchitectureError,
     CheckpointError,
@@ -18,7 +19,6 @@ from paraknow_core.errors import (
 from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import describe
 from paraknow_core.printable import printable
-from paraknow_core.tokenizer_files import check_tokenizer_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

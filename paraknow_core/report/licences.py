@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from paraknow_core.report.markdown import plain
+from paraknow_core.printable import plain
 
 UNKNOWN = "unknown"
 _HEAD_BYTES = 64 * 1024

@@ -2,20 +2,13 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
+
+from paraknow_core.printable import _LONGEST, plain
 
 _MARKUP = re.compile(r"[\\`*_\[\]#!|~&<>$@]|(?<=www)\.|:(?=/)")
 _LIST = re.compile(r"^(\d*)([-+=.)])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_LONGEST = 200
-
-
-def plain(text: object, *, longest: int = _LONGEST) -> str:
-    """Return one line without control, format and surrogate characters, cut to a length."""
-    kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in str(text))
-    line = " ".join("".join(kept).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def inline(text: object, *, longest: int = _LONGEST) -> str:

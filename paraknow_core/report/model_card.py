@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from paraknow_core.report.markdown import escaped, front_matter, plain, python_text, table
+from paraknow_core.printable import plain
+from paraknow_core.report.markdown import escaped, front_matter, python_text, table
 
 LIMITS = (
     "Each row of metrics is one training run on the items of one test split. Another seed can "

@@ -93,7 +93,7 @@ def test_every_text_reaches_every_terminal(tmp_path: Path, surroundings: dict[st
         texts.append(os.fsdecode(b"caf\xe9.jsonl"))
     code = (
         "import json, sys, typer\n"
-        "from flows.terminal import prepare_streams\n"
+        "from flows.cli.streams import prepare_streams\n"
         "from rich.console import Console\n"
         "prepare_streams()\n"
         f"typer.echo(json.dumps({texts!a}, ensure_ascii=False))\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paraknow_core.errors import NumericsError, ShapeError
-from paraknow_core.extraction import window as submatrix
+from paraknow_core.extraction import score_map
 from paraknow_core.extraction.score_map import ScoreMap
 from paraknow_core.extraction.window import best_window
 
@@ -66,7 +66,7 @@ def test_collapsing_and_blocks_change_nothing(
     sums = table[rows:, cols:] - table[:-rows, cols:] - table[rows:, :-cols] + table[:-rows, :-cols]
     row, col = divmod(int(sums.argmax()), sums.shape[1])
     for elements in (1, 7 * shape[1], 2**18):
-        monkeypatch.setattr(submatrix, "_BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr(score_map, "_BLOCK_ELEMENTS", elements)
         found = best_window(scores, rows=rows, cols=cols)
         assert (found.row, found.col) == (row, col)
         assert math.isclose(found.score, float(sums.max()), rel_tol=1e-12)
@@ -113,7 +113,7 @@ def test_other_dtypes_and_layouts(dtype: torch.dtype) -> None:
 def test_a_reader_is_read_once_in_blocks_and_only_the_rows_it_offers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(submatrix, "_BLOCK_ELEMENTS", 40)
+    monkeypatch.setattr(score_map, "_BLOCK_ELEMENTS", 40)
     stored = torch.rand((50, 10), generator=torch.Generator().manual_seed(3))
     stored[30:] = float("nan")  # padding of the teacher's vocabulary, say
     asked: list[int] = []

@@ -10,8 +10,8 @@ from support.tiny import FAMILIES, UNGATED, tiny_model
 from transformers import AutoModelForCausalLM
 
 from paraknow_core.errors import ArchitectureError, CheckpointError, ModelFolderError
+from paraknow_core.models import describe as architecture
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture, Role, describe
-from paraknow_core.models.load import describe as architecture
 from paraknow_core.models.modules import logical
 
 

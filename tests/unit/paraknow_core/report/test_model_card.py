@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from paraknow_core.printable import plain
 from paraknow_core.report.licences import UNKNOWN, stated_licence
-from paraknow_core.report.markdown import escaped, front_matter, plain, python_text
+from paraknow_core.report.markdown import escaped, front_matter, python_text
 from paraknow_core.report.model_card import Card, ModelNote, StepNote, render
 
 HOSTILE = [
