@@ -1,6 +1,7 @@
 """Small JSON files of artifacts, written one way: equal contents are equal bytes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,3 +14,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what ``write_json`` wrote."""
     return json.loads(path.read_text())
+
+
+def finite(value: Any) -> Any:
+    """Return a value with every number in it that JSON does not know, infinity or NaN, as None."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
