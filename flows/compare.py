@@ -40,8 +40,9 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
         at_once = slots.cpu + len(slots.gpus)
         outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
         result = conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
-    if result.failed:
-        message = f"{result.failed} of {result.results} results failed; the report says why"
+    if result.failed or result.report_failure:
+        message = f"{result.failed} of {result.results} results failed"
+        message += "; there is no report" if result.report_failure else "; the report says why"
         return Completed(name="SomeFailed", message=message, data=result)
     return result
 

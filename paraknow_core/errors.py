@@ -1,5 +1,8 @@
 """The exceptions of the core: what was given, what is allowed, and what to do next."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class ParaknowError(Exception):
     """Base of every error a user of ``paraknow_core`` is expected to meet."""
@@ -47,3 +50,19 @@ class BudgetError(ParaknowError):
 
 class NumericsError(ParaknowError):
     """A computation gave NaN or infinity, or failed its own certificate."""
+
+
+class DivergedError(NumericsError):
+    """A training ran away from what it began with: an outcome of its learning rate, not a fault.
+
+    It comes out the same the next time, so it is told and kept like a result, and not tried again.
+    """
+
+    def __init__(self, message: str, rows: Sequence[Mapping[str, float | None]] = ()) -> None:
+        """Take the reason, and the training log up to the step where it ended."""
+        super().__init__(message)
+        self.rows = tuple(rows)
+
+    def __reduce__(self) -> "tuple[type[DivergedError], tuple[str, tuple[Any, ...]]]":
+        """Keep the log when the error travels from a worker process."""
+        return type(self), (str(self), self.rows)

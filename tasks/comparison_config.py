@@ -2,7 +2,10 @@
 
 from pydantic import Field
 
-from tasks.engine.identity import StepConfig, execution
+from tasks.engine.identity import StepConfig, execution, later
+
+ALL = "all"
+"""In place of a trial or seed: the method as a whole."""
 
 CAVEATS = (
     "Intervals over seeds cover other training seeds of these very models and data, not other "
@@ -27,6 +30,8 @@ class ArmReport(StepConfig):
     """Those with a result."""
     failures: dict[str, str] = Field({})
     """Which trial or seed → why it has none."""
+    diverged: dict[str, str] = later({})
+    """Which trial or seed → by which rule its training diverged."""
 
 
 class CellReport(StepConfig):
@@ -47,6 +52,8 @@ class ComparisonConfig(StepConfig):
     name: str
     cells: tuple[CellReport, ...]
     wanted_seeds: tuple[int, ...]
+    words: int = later(1)
+    """2 where something is missing: earlier reports said what was not true of it."""
     created: str = execution("")
     """When the page was drawn, ISO time."""
 
@@ -59,3 +66,8 @@ def cell_role(cell: int, what: str) -> str:
 def arm_role(cell: int, arm: int, what: str, seed: int | None = None) -> str:
     """Name the input of one method, or of one of its seeds."""
     return f"c{cell}-a{arm}-{what}" + ("" if seed is None else f"-s{seed}")
+
+
+def seed_name(seed: int) -> str:
+    """Name one seed among what gave no number."""
+    return f"seed {seed}"

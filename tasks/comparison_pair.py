@@ -15,7 +15,15 @@ from paraknow_core.report.page.data import Failure, Method, Pair
 from paraknow_core.report.page.diagnosis import ModuleFact
 from paraknow_core.statistics.judge import METRIC, ArmResult, Judgement, about, judge
 from tasks.acquire_model import load_architecture
-from tasks.comparison_config import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
+from tasks.comparison_config import (
+    ALL,
+    ArmReport,
+    CellReport,
+    ComparisonConfig,
+    arm_role,
+    cell_role,
+    seed_name,
+)
 from tasks.engine.json_files import read_json
 from tasks.engine.step import Job
 
@@ -42,12 +50,9 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
     cell = job.config.cells[number]
     shared = _Shared(job, number)
     if cell.failure:
-        failures = (Failure(cell="everything", reason=cell.failure),)
-        return Pair(name=cell.pair, teacher="", student="", task=cell.task, failures=failures)
+        return failed_pair(cell, cell.failure, "Nothing was compared")
     items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
-    judgement = judge(
-        [ArmResult(arm.name, arm.start, items[arm.name], arm.at_edge) for arm in cell.arms]
-    )
+    judgement = judge([_result(arm, items[arm.name], job.config) for arm in cell.arms])
     arms = [
         (arm, _logs(job, number, place), items[arm.name]) for place, arm in enumerate(cell.arms)
     ]
@@ -60,7 +65,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
         teacher_matters=_teacher_matters(judgement),
         notes=(*judgement.notes, *shared.contamination()),
         contrasts=judgement.contrasts,
-        scores=tuple(_score(arm, of_arm) for arm, _, of_arm in arms if of_arm),
+        scores=tuple(_score(arm, of_arm) for arm, _, of_arm in arms),
         curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs, _ in arms)),
         trials=tuple(
             chain.from_iterable(
@@ -69,9 +74,42 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
         ),
         predictions=_predictions(items, shared.items("vanilla")),
         modules=_modules(job, number),
-        failures=tuple(_failures(cell)),
+        failures=tuple(_failures(cell, job.config.wanted_seeds)),
         **shared.pictures(_transfer(cell)),
         **shared.records(),
+    )
+
+
+def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:
+    """Show a cell of which nothing but a reason is known."""
+    return Pair(
+        name=cell.pair,
+        teacher="",
+        student="",
+        task=cell.task,
+        verdict=f"{what}: {reason}",
+        failures=(Failure(cell="everything", reason=reason),),
+    )
+
+
+def _result(
+    arm: ArmReport, items: Mapping[int, Sequence[Item]], config: ComparisonConfig
+) -> ArmResult:
+    """Say which of the wanted seeds have a result, which diverged and which failed."""
+    lost = ""
+    if ALL in arm.diverged:
+        lost = "every learning rate that was tried diverged"
+    elif ALL in arm.failures:
+        lost = "no seed was run, as the method failed before"
+    missing = [seed for seed in config.wanted_seeds if seed not in items]
+    return ArmResult(
+        arm.name,
+        arm.start,
+        items,
+        at_edge=arm.at_edge,
+        diverged=[seed for seed in missing if seed_name(seed) in arm.diverged],
+        failed=[seed for seed in missing if seed_name(seed) not in arm.diverged],
+        lost=lost,
     )
 
 
@@ -161,7 +199,8 @@ def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]]) -> Any:
 
 
 def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: list[Item]) -> Any:
-    """Of the first seed that every method has."""
+    """Of the first seed that every method has, those without any result left aside."""
+    items = {name: seeds for name, seeds in items.items() if seeds}
     shared = set.intersection(*(set(seeds) for seeds in items.values())) if items else set()
     if not shared:
         return ()
@@ -192,9 +231,19 @@ def _teacher_matters(judgement: Judgement) -> bool | None:
     return verdict.teacher
 
 
-def _failures(cell: CellReport) -> list[Failure]:
+def _failures(cell: CellReport, wanted: Sequence[int]) -> list[Failure]:
+    """List what gave no number: faults first, then what diverged, of each method."""
+    seeds = {seed_name(seed): seed for seed in wanted}
     return [
-        Failure(cell=f"{arm.name}, {which}", reason=reason)
+        Failure(
+            cell=f"{arm.name}, {which}",
+            reason=reason,
+            method=arm.name,
+            seed=seeds.get(which),
+            whole=which == ALL,
+            diverged=told is arm.diverged,
+        )
         for arm in cell.arms
-        for which, reason in arm.failures.items()
+        for told in (arm.failures, arm.diverged)
+        for which, reason in told.items()
     ]

@@ -6,10 +6,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from paraknow_core.data import read_split
+from paraknow_core.errors import NumericsError
 from paraknow_core.inspection.cost import logits_bytes
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.identity import StepConfig, execution
-from tasks.engine.json_files import write_json
+from tasks.engine.json_files import finite, write_json
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Facts, Job, Step
 
@@ -26,7 +27,10 @@ class EvaluateConfig(StepConfig):
 
 
 def _compute(job: Job[EvaluateConfig]) -> Facts:
-    """Measure answer NLL, perplexity and exact match of greedy answers, item by item."""
+    """Measure answer NLL, perplexity and exact match of greedy answers, item by item.
+
+    A number that is not finite is stored as missing, beside how many items are to blame.
+    """
     from paraknow_core.evaluation.evaluate import evaluate as measure
     from paraknow_core.evaluation.items import write_items
     from paraknow_core.models.load import load_tokenizer
@@ -40,9 +44,18 @@ def _compute(job: Job[EvaluateConfig]) -> Facts:
         batch_size=job.config.batch_size,
         progress=job.progress,
     )
+    if result.not_finite and "adapter" not in job.inputs:
+        raise NumericsError(
+            f"the untouched student's answer likelihood is NaN or infinite in {result.not_finite} "
+            f"of {len(result.items)} test rows: its weights or activations overflow. Evaluate in "
+            "float32 (evaluate.compute_dtype), or take another student."
+        )
+    metrics = finite(result.metrics)
+    if result.not_finite:
+        metrics["not_finite"] = result.not_finite
     write_items(job.out / "items.parquet", result.items)
-    write_json(job.out / "metrics.json", result.metrics)
-    return dict(result.metrics)
+    write_json(job.out / "metrics.json", metrics)
+    return dict(metrics)
 
 
 def _model(job: Job[EvaluateConfig]) -> Any:

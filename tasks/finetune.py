@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from paraknow_core.data import read_split, tokenise_all
+from paraknow_core.errors import DivergedError
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from tasks.divergence import DIVERGED
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.identity import StepConfig, execution
-from tasks.engine.json_files import write_json
+from tasks.engine.json_files import finite, read_json, write_json
+from tasks.engine.progress import logger
+from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Facts, Job, Step
 
@@ -57,7 +62,10 @@ class FinetuneConfig(StepConfig):
 
 
 def _compute(job: Job[FinetuneConfig]) -> Facts:
-    """Train from W − B₀A₀ + BA, and prove that the delivered adapter is the trained model."""
+    """Train from W − B₀A₀ + BA, and prove that the delivered adapter is the trained model.
+
+    A training that diverges gives its log and the reason, and no adapter.
+    """
     from paraknow_core.finetuning.finetune import finetune as train
     from paraknow_core.models.load import load_tokenizer, parse_dtype, pick_device
 
@@ -67,29 +75,32 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
     held = read_split(job.inputs["data"] / "validation.parquet")
     training = tokenise_all(rows, tokenizer, cutoff=config.cutoff)
     validation = tokenise_all(held, tokenizer, cutoff=config.cutoff).examples if held else None
-    result = train(
-        student_folder=student,
-        start_folder=job.inputs["start"],
-        train=training.examples,
-        validation=validation,
-        out_folder=job.out,
-        work_folder=job.work,
-        seed=config.seed,
-        learning_rate=config.learning_rate,
-        batch_size=config.batch_size,
-        micro_batch_size=config.micro_batch_size or None,
-        epochs=config.epochs,
-        warmup_ratio=config.warmup_ratio,
-        lr_schedule=config.lr_schedule,
-        dropout=config.dropout,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        dtype=parse_dtype(config.compute_dtype),
-        device=pick_device(job.run.device),
-        gradient_checkpointing=config.gradient_checkpointing,
-        checkpoint_seconds=config.checkpoint_seconds,
-        progress=job.progress,
-    )
+    try:
+        result = train(
+            student_folder=student,
+            start_folder=job.inputs["start"],
+            train=training.examples,
+            validation=validation,
+            out_folder=job.out,
+            work_folder=job.work,
+            seed=config.seed,
+            learning_rate=config.learning_rate,
+            batch_size=config.batch_size,
+            micro_batch_size=config.micro_batch_size or None,
+            epochs=config.epochs,
+            warmup_ratio=config.warmup_ratio,
+            lr_schedule=config.lr_schedule,
+            dropout=config.dropout,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            dtype=parse_dtype(config.compute_dtype),
+            device=pick_device(job.run.device),
+            gradient_checkpointing=config.gradient_checkpointing,
+            checkpoint_seconds=config.checkpoint_seconds,
+            progress=job.progress,
+        )
+    except DivergedError as error:
+        return _diverged(job, error) | {"truncated": training.truncated}
     write_json(job.out / "load_back.json", asdict(result.load_back))
     losses = [row["eval_loss"] for row in result.rows if "eval_loss" in row]
     return {
@@ -100,6 +111,18 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         "truncated": training.truncated,
         "load_back": result.load_back.max_difference,
     }
+
+
+def _diverged(job: Job[FinetuneConfig], error: DivergedError) -> Facts:
+    """Keep what there is of a training that has no adapter."""
+    from paraknow_core.finetuning.finetune import LOG, write_log
+
+    for path in job.out.iterdir():
+        path.unlink()
+    rows = [{name: finite(value) for name, value in row.items()} for row in error.rows]
+    write_log(job.out / LOG, rows)
+    write_json(job.out / DIVERGED, {"reason": str(error)})
+    return {"steps": len(rows), "validation_nll": None, "diverged": str(error)}
 
 
 def _numerics(config: FinetuneConfig, run: RunConfig) -> Mapping[str, str | bool]:
@@ -126,6 +149,12 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
     )
 
 
+def _show(ref: Ref, folder: Path) -> None:
+    """Say that there is no adapter, after a hit as after a computation."""
+    if (folder / DIVERGED).is_file():
+        logger.warning("%s %s", ref.label, read_json(folder / DIVERGED)["reason"])
+
+
 finetune = Step(
     name="finetune",
     version=1,
@@ -139,4 +168,5 @@ finetune = Step(
     estimate=_estimate,
     threaded=True,
     sized_by=("student",),
+    on_result=_show,
 )

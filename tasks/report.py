@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 from paraknow_core.methods import METHODS
-from tasks.engine.identity import StepConfig
-from tasks.engine.json_files import read_json, write_json
+from tasks.engine.identity import StepConfig, later
+from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import in_task_run
 from tasks.engine.ref import Ref
 from tasks.engine.step import Facts, Job, Step
@@ -15,7 +15,10 @@ ARMS = ("vanilla", *METHODS)
 
 
 class ReportConfig(StepConfig):
-    """Nothing to set."""
+    """What the report is told beside its inputs."""
+
+    diverged: dict[str, str] = later({})
+    """Arm → by which rule its training diverged."""
 
 
 def _compute(job: Job[ReportConfig]) -> Facts:
@@ -28,12 +31,13 @@ def _compute(job: Job[ReportConfig]) -> Facts:
 
     found = {name: job.inputs[name] / "items.parquet" for name in ARMS if name in job.inputs}
     arms = {name: read_items(path) for name, path in found.items()}
-    summary = compare_arms(arms)
+    summary = compare_arms(arms, job.config.diverged)
     summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
     summary["decomposition"] = _decomposition(job.inputs["factors"])
-    write_json(job.out / "summary.json", _finite(summary))
+    write_json(job.out / "summary.json", finite(summary))
     (job.out / "summary.md").write_text(as_markdown(summary), encoding="utf-8")
-    table = pd.DataFrame([{"arm": name, **m} for name, m in summary["metrics"].items()])
+    metrics = finite(summary["metrics"])
+    table = pd.DataFrame([{"arm": name, **m} for name, m in metrics.items()])
     table.to_parquet(job.out / "results.parquet", index=False)
     sensitivity_heatmap(
         read_json(job.inputs["scores"] / "layer_sums.json"),
@@ -53,15 +57,6 @@ def _decomposition(folder: Path) -> dict[str, object]:
         "energy_least": min(energies),
         "fell_back": sum(bool(certificate["fell_back"]) for certificate in certificates),
     }
-
-
-def _finite(value: object) -> object:
-    """JSON and Prefect's tables know neither infinity nor NaN; such a number becomes null."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _show(_ref: Ref, folder: Path) -> None:

@@ -63,7 +63,7 @@ def compare_command(
         typer.echo(result.model_dump_json(indent=1))
     else:
         show_result(console, result)
-    if result.failed:
+    if result.failed or result.report_failure:
         raise typer.Exit(1)
 
 
@@ -105,13 +105,19 @@ def _time(row: "Mapping[str, Any]") -> str:
 
 
 def show_result(console: Console, result: "CompareResult") -> None:
-    """Print the verdicts and tables, what failed, and where everything is."""
-    console.print(Markdown(Path(result.summary).read_text(encoding="utf-8")))
+    """Print the verdicts and tables, what failed or diverged, and where everything is."""
+    if result.summary:
+        console.print(Markdown(Path(result.summary).read_text(encoding="utf-8")))
+    lost = f", {result.diverged} diverged" if result.diverged else ""
     console.print(
-        f"{result.results - result.failed} of {result.results} results; {result.computed} steps "
-        f"computed, {result.reused} reused.\nRows: {result.rows}\nPage: {result.page}",
+        f"{result.results - result.failed - result.diverged} of {result.results} results{lost}; "
+        f"{result.computed} steps computed, {result.reused} reused.\nRows: {result.rows}\n"
+        f"Page: {result.page or 'none'}",
         soft_wrap=True,
         markup=False,
     )
     for reason in result.reasons:
-        console.print(f"failed: {reason}", style="red", markup=False, soft_wrap=True)
+        console.print(f"no result: {reason}", style="red", markup=False, soft_wrap=True)
+    if result.report_failure:
+        told = f"no page could be drawn, the rows are written: {result.report_failure}"
+        console.print(told, style="red", markup=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """``paraknow results``: what the comparisons have found so far."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,9 @@ def results_command(
     task: Annotated[str, typer.Option(help="Only this task.")] = "",
     method: Annotated[str, typer.Option(help="Only this method or control.")] = "",
     since: Annotated[str, typer.Option(help="Only runs since this date, such as 2026-11-01.")] = "",
-    failed: Annotated[bool, typer.Option("--failed", help="Only seeds that failed.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only seeds that failed or diverged.")
+    ] = False,
     history: Annotated[
         bool, typer.Option("--history", help="Every run, not only each comparison's last.")
     ] = False,
@@ -78,7 +81,7 @@ def _filtered(
             raise ConfigError(f"--since {since!r} is no date, such as 2026-11-01") from error
         start = date.tz_localize("UTC") if date.tzinfo is None else date
         frame = frame[frame["time"] >= start]
-    return frame[frame["status"] == "failed"] if failed else frame
+    return frame[frame["status"] != "ok"] if failed else frame
 
 
 def _export(table: "pd.DataFrame", path: Path) -> None:
@@ -94,12 +97,13 @@ def _print(console: Console, table: "pd.DataFrame") -> None:
         console.print("nothing of that kind")
         return
     if "answer_nll_sd" in table:
-        columns = ["comparison", "pair", "task", "method", "seeds", "failed", "learning_rate"]
-        shown = Table(*columns, "answer NLL", "exact match")
+        columns = ["comparison", "pair", "task", "method", "learning_rate", "seeds"]
+        shown = Table(*columns, "no result", "answer NLL", "exact match")
         for row in table.to_dict("records"):
-            nll = f"{row['answer_nll']:.4f} ± {row['answer_nll_sd']:.4f}"
-            match = f"{row['exact_match']:.3f} ± {row['exact_match_sd']:.3f}"
-            shown.add_row(*(_text(row[name]) for name in columns), nll, match)
+            nll = _spread(row["answer_nll"], row["answer_nll_sd"], 4)
+            match = _spread(row["exact_match"], row["exact_match_sd"], 3)
+            lost = [f"{row[kind]} {kind}" for kind in ("failed", "diverged") if row[kind]]
+            shown.add_row(*(_text(row[name]) for name in columns), ", ".join(lost), nll, match)
     else:
         columns = [
             "pair",
@@ -117,7 +121,16 @@ def _print(console: Console, table: "pd.DataFrame") -> None:
     console.print(shown)
 
 
+def _spread(mean: float, sd: float, digits: int) -> str:
+    """A mean over seeds and its spread, as far as there are any."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+
+
 def _text(value: object) -> str:
     from rich.markup import escape
 
+    if isinstance(value, float) and math.isnan(value):
+        return "–"
     return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
+from paraknow_core.learning_rates import check_rates
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.engine.identity import StepConfig
@@ -65,6 +66,11 @@ class ArmConfig(StepConfig):
         (), title="Learning rates", description="Its own grid; as many as every other has."
     )
 
+    @field_validator("learning_rates")
+    @classmethod
+    def _rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        return _checked(rates)
+
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, given: Any) -> Any:
@@ -89,10 +95,7 @@ class TuningConfig(StepConfig):
     @field_validator("learning_rates")
     @classmethod
     def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
-            msg = f"learning rates must be positive and different (given {list(rates)})"
-            raise ValueError(msg)
-        return tuple(sorted(rates))
+        return tuple(sorted(_checked(rates)))
 
 
 class BudgetConfig(StepConfig):
@@ -213,6 +216,15 @@ class CompareConfig(StepConfig):
     def cells(self) -> Iterator[tuple[PairConfig, TaskConfig]]:
         """Every pair with every task."""
         return ((pair, task) for pair in self.pairs for task in self.tasks)
+
+
+def _checked(rates: tuple[float, ...]) -> tuple[float, ...]:
+    """Return a grid of learning rates; pydantic wants a ValueError of one that cannot be tried."""
+    try:
+        check_rates(rates)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return rates
 
 
 def _refuse_doubles(what: str, names: Sequence[Any]) -> None:

@@ -8,6 +8,7 @@ from artifacts.errors import UnknownKeyError
 from artifacts.queries.lineage import MODEL_STEP, Lineage
 from artifacts.records import Record
 from artifacts.store import Store
+from paraknow_core.errors import DivergedError
 from paraknow_core.report.model_card import StepNote
 
 TRAINED = "finetune"
@@ -82,11 +83,12 @@ def find_adapter(store: Store, lineage: Lineage, prefix: str) -> Record:
 
     Raises:
         UnknownKeyError: if there is none, or more than one; says what was found instead.
+        DivergedError: if its training ended without an adapter.
     """
     trained = [r for r in lineage.records.values() if r.step == TRAINED]
     found = [record for record in trained if prefix and record.key.startswith(prefix)]
     if len(found) == 1:
-        return found[0]
+        return _with_weights(found[0])
     if found:
         shown = ", ".join(record.key[:16] for record in found[:5])
         raise UnknownKeyError(
@@ -99,6 +101,15 @@ def find_adapter(store: Store, lineage: Lineage, prefix: str) -> Record:
         f"{is_other}no fine-tuning in {store.root} has a key that starts with {prefix!r}; there "
         f"are: {known} (`paraknow store ls --step {TRAINED}`)"
     )
+
+
+def _with_weights(trained: Record) -> Record:
+    if WEIGHTS not in trained.files:
+        raise DivergedError(
+            f"the fine-tuning {trained.key[:16]} has no adapter to deliver: "
+            f"{trained.facts.get('diverged', 'it diverged')}"
+        )
+    return trained
 
 
 def origin_of(lineage: Lineage, adapter: Record) -> Origin:

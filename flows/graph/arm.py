@@ -12,8 +12,10 @@ from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import Pair, cuts, start_point
 from flows.graph.transfer_steps import measure
+from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.methods import TRANSFER
 from tasks.diagnose import DiagnoseConfig, diagnose
+from tasks.divergence import check_trial
 from tasks.engine.ref import Ref
 from tasks.engine.workers import WorkersClosedError
 from tasks.finetune import FinetuneConfig, finetune
@@ -27,18 +29,22 @@ class Trial:
     seed: int
     nll: float | None = None
     reason: str = ""
+    diverged: str = ""
+    """By which rule its training diverged: an outcome, where ``reason`` is a failure."""
     adapter: Handle | None = None
 
 
 @dataclass
 class SeedRun:
-    """One seed on the test split, or the reason why it has no result."""
+    """One seed on the test split, or the reason why it has no result that counts."""
 
     seed: int
     start: Handle | None = None
     adapter: Handle | None = None
     measured: Handle | None = None
     reason: str = ""
+    diverged: str = ""
+    """By which rule its training diverged: an outcome, where ``reason`` is a failure."""
 
 
 @dataclass
@@ -51,6 +57,8 @@ class ArmOutcome:
     rate: float | None = None
     runs: list[SeedRun] = field(default_factory=list)
     reason: str = ""
+    diverged: str = ""
+    """Why no seed was run, if every learning rate diverged."""
     looks: dict[str, Handle] = field(default_factory=dict)
     """What looks at the method without judging it, by the name that the report knows."""
     look_reason: str = ""
@@ -98,33 +106,66 @@ def run_arm(arm: Arm, pair: Pair, do: TrialRunner) -> ArmOutcome:
         for seed in arm.tuning_seeds:
             trial = Trial(rate, seed)
             outcome.trials.append(trial)
-            trial.reason = reason_of(partial(_try, arm, pair, do, trial))
+            attempt(trial, partial(_try, arm, pair, do, trial))
     outcome.rate = best_rate(outcome.trials)
-    if outcome.rate is None and not do.plans:
-        reasons = {trial.reason for trial in outcome.trials if trial.reason}
-        outcome.reason = f"no learning rate could be trained: {'; '.join(sorted(reasons))}"
+    if outcome.rate is None and not (do.plans and _is_open(outcome.trials)):
+        _tell_why(outcome)
         return outcome
     for seed in arm.seeds:
         run = SeedRun(seed)
         outcome.runs.append(run)
-        run.reason = reason_of(partial(_run, arm, pair, do, run, outcome.rate))
+        attempt(run, partial(_run, arm, pair, do, run, outcome.rate))
     outcome.look_reason = reason_of(partial(_look, arm, pair, outcome))
     return outcome
 
 
 def best_rate(trials: Sequence[Trial]) -> float | None:
-    """The rate of least mean validation loss; one of whose trials failed is out of the running.
+    """The rate of least mean validation loss; not one with a trial that failed or diverged.
 
-    Returns None while a trial is neither done nor failed, and where every rate failed.
+    Returns None while a trial is neither done nor failed, and where no rate is left.
     """
-    if any(trial.nll is None and not trial.reason for trial in trials):
+    if _is_open(trials):
         return None
     losses: dict[float, list[float]] = {}
     for trial in trials:
-        losses.setdefault(trial.rate, []).append(math.inf if trial.nll is None else trial.nll)
+        known = None if trial.reason or trial.diverged else trial.nll
+        losses.setdefault(trial.rate, []).append(math.inf if known is None else known)
     means = {rate: math.fsum(values) / len(values) for rate, values in losses.items()}
     finite = {rate: mean for rate, mean in means.items() if math.isfinite(mean)}
     return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
+
+
+def _is_open(trials: Sequence[Trial]) -> bool:
+    """Whether a trial is neither done, nor failed, nor diverged, as in a plan."""
+    return any(t.nll is None and not t.reason and not t.diverged for t in trials)
+
+
+def _tell_why(outcome: ArmOutcome) -> None:
+    """Say why no rate is left: all diverged, or what failed."""
+    told = [
+        f"{trial.rate:g} ({trial.diverged.removeprefix('diverged: ')})"
+        for trial in outcome.trials
+        if trial.diverged
+    ]
+    failed = sorted({trial.reason for trial in outcome.trials if trial.reason})
+    if failed:
+        outcome.reason = f"no learning rate could be trained: {'; '.join(failed)}"
+        if told:
+            outcome.reason += f"; diverged: {'; '.join(told)}"
+    else:
+        outcome.diverged = f"every learning rate that was tried diverged: {'; '.join(told)}"
+
+
+def attempt(of: Trial | SeedRun, work: Callable[[], None]) -> None:
+    """Do the work of a trial or seed, and note there whether it failed or diverged."""
+
+    def watched() -> None:
+        try:
+            work()
+        except DivergedError as error:
+            of.diverged = str(error)
+
+    of.reason = reason_of(watched)
 
 
 def reason_of(work: Callable[[], None]) -> str:
@@ -142,8 +183,16 @@ def _try(arm: Arm, pair: Pair, do: TrialRunner, trial: Trial) -> None:
     start = start_point(arm.config.start, pair, seed=trial.seed)
     label = f"{arm.config.name} lr {trial.rate:g} seed {trial.seed}"
     trial.adapter = _train(pair, start, arm.training(trial.seed, trial.rate), label)
-    nll = do.facts(trial.adapter).get("validation_nll")
-    trial.nll = None if nll is None else float(nll)
+    pair.do.check(check_trial, adapter=trial.adapter, student=pair.student)
+    facts = do.facts(trial.adapter)
+    if not facts:
+        return  # a plan does not know it yet
+    if facts.get("validation_nll") is None:
+        raise ConfigError(
+            "a learning rate is chosen by the loss on the validation split, which is empty; give "
+            "it rows (data.sizes.validation)"
+        )
+    trial.nll = float(facts["validation_nll"])
 
 
 def _run(arm: Arm, pair: Pair, do: TrialRunner, run: SeedRun, rate: float | None) -> None:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
-from flows.graph.arm import Arm, ArmOutcome, reason_of
+from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import Pair, acquire_pair
 from flows.graph.transfer_steps import measure
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
 from tasks.diagnose import LikenessConfig, likeness
+from tasks.divergence import check_measured
 from tasks.engine.ref import Ref
 
 RunArms = Callable[[Sequence[Arm], Pair], list[ArmOutcome]]
@@ -53,7 +54,19 @@ class Cell:
         outcome.reason = reason_of(partial(self._share, do, outcome))
         if outcome.shared is not None and not outcome.reason:
             outcome.arms = run_arms([self.arm(a) for a in self.config.arms], outcome.shared)
+            self._judge(do, outcome, outcome.shared)
         return outcome
+
+    @staticmethod
+    def _judge(do: TrialRunner, outcome: CellOutcome, shared: Pair) -> None:
+        """Find the seeds that diverged, by their answers beside the untouched student's."""
+        given = {"student": shared.student, "vanilla": outcome.vanilla}
+        for run in (run for arm in outcome.arms for run in arm.runs):
+            if run.reason or run.diverged:
+                continue
+            asked = {**given, "measured": run.measured}
+            known = {role: handle for role, handle in asked.items() if handle is not None}
+            attempt(run, partial(do.check, check_measured, **known))
 
     def _share(self, do: TrialRunner, outcome: CellOutcome) -> None:
         settings = self.config.transfer(self.pair, self.task, ArmConfig(name="shared"))

@@ -3,7 +3,9 @@
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import Pair, acquire_pair, cuts, start_point
+from paraknow_core.errors import DivergedError
 from paraknow_core.methods import TRANSFER
+from tasks.divergence import check_adapter, check_measured
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
 from tasks.report import ReportConfig, report
@@ -15,13 +17,20 @@ def wire(config: TransferConfig, do: Runner) -> None:
     seed = config.finetune.seed
     start_point(TRANSFER, pair, seed=seed)  # first, so that shared steps come in their usual order
     results = {"vanilla": measure(pair, "vanilla")}
+    diverged: dict[str, str] = {}
     for arm in config.chosen_arms():
         start = start_point(arm, pair, seed=seed)
-        results[arm] = train(pair, arm, start, learning_rate=config.learning_rate(arm), seed=seed)
+        rate = config.learning_rate(arm)
+        try:
+            results[arm] = train(pair, arm, start, learning_rate=rate, seed=seed)
+            beside = {"vanilla": results["vanilla"], "student": pair.student}
+            pair.do.check(check_measured, measured=results[arm], **beside)
+        except DivergedError as error:  # the other arms go on, and the report says so
+            diverged[arm] = str(error)
     own = cuts(TRANSFER, pair, seed=seed)
     pair.do(
         report,
-        ReportConfig(),
+        ReportConfig(diverged=diverged),
         label="report",
         scores=own.scores,
         layers=own.layers,
@@ -31,7 +40,11 @@ def wire(config: TransferConfig, do: Runner) -> None:
 
 
 def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:
-    """Train a start point and measure what came of it."""
+    """Train a start point and measure what came of it.
+
+    Raises:
+        DivergedError: if the training ended without an adapter.
+    """
     how = pair.config.finetune.model_copy(update={"learning_rate": learning_rate, "seed": seed})
     given = {"student": pair.student, "data": pair.data}
     adapter = pair.do(finetune, how, label=f"finetune {arm}", start=start, **given)
@@ -39,6 +52,11 @@ def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: in
 
 
 def measure(pair: Pair, arm: str, **adapter: Handle) -> Handle:
-    """Measure the student on the test split, with an adapter or as it is."""
+    """Measure the student on the test split, with an adapter or as it is.
+
+    Raises:
+        DivergedError: if the adapter's training ended in none.
+    """
+    pair.do.check(check_adapter, **adapter)
     given = {"student": pair.student, "data": pair.data, **adapter}
     return pair.do(evaluate, pair.config.evaluate, label=f"evaluate {arm}", **given)

@@ -1,6 +1,7 @@
 """What a comparison ends with: its rows in the data set of results, and its report."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.names import StepKey
 from artifacts.store import Store
 from flows.config.compare import CompareConfig
-from flows.graph.arm import ArmOutcome, SeedRun
+from flows.graph.arm import ArmOutcome, SeedRun, reason_of
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, PrefectRunner
 from flows.results.dataset import append, new_run, put_page, results_folder
@@ -29,7 +30,12 @@ class CompareResult(BaseModel):
     results: int
     """Seeds of methods, on all pairs and tasks."""
     failed: int
+    diverged: int = 0
+    """Seeds whose training diverged, which is an outcome and no failure."""
     reasons: list[str]
+    """Why seeds have no result, each once."""
+    report_failure: str = ""
+    """Why there is no page; the rows are there."""
     computed: int
     """Distinct steps that this run computed."""
     reused: int
@@ -39,7 +45,7 @@ class CompareResult(BaseModel):
     rows: str
     """The run's file in the data set of results."""
     page: str
-    """The page, an ordinary file beside the rows."""
+    """The page, an ordinary file beside the rows; empty if the report failed."""
     summary: str
     """The same as Markdown: verdicts and tables."""
 
@@ -47,32 +53,58 @@ class CompareResult(BaseModel):
 def conclude(
     config: CompareConfig, outcomes: Sequence[CellOutcome], do: PrefectRunner
 ) -> CompareResult:
-    """Draw the page, add the run's rows to the results, and say what came of it."""
+    """Add the run's rows to the results, draw the page, and say what came of it.
+
+    The rows come first: what was measured is kept, whatever becomes of its report.
+    """
     store = config.run.open_store()
-    drawn = do(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes)).ref
-    assert drawn is not None  # noqa: S101 - it has run
     run, now = new_run(), datetime.now(UTC)
     rows = [row | {"time": now} for cell in outcomes for row in _rows(config, cell, store)]
     file = append(results_folder(store.root), config.name, run, rows)
-    refs = [drawn, *(ref for cell in outcomes for ref in _refs(cell))]
-    facts = store.lookup(StepKey(drawn.key))
-    pages, drawn_in = results_folder(store.root), folder_of(store, drawn)
-    page, text = (put_page(pages, config.name, run, drawn_in / name) for name in (PAGE, SUMMARY))
+    drawn: list[_Drawn] = []
+    failure = reason_of(lambda: drawn.append(_draw(config, outcomes, do, run)))
+    shown = drawn[0] if drawn else _Drawn()
+    refs = [*shown.refs, *(ref for cell in outcomes for ref in _refs(cell))]
     computed = {ref.key for ref in refs if not ref.cached}
-    reasons = sorted({str(row["reason"]) for row in rows if row["status"] == "failed"})
+    reasons = sorted({str(row["reason"]) for row in rows if row["status"] != "ok"})
     return CompareResult(
         name=config.name,
         run=run,
         results=len(rows),
         failed=sum(row["status"] == "failed" for row in rows),
+        diverged=sum(row["status"] == "diverged" for row in rows),
         reasons=reasons,
+        report_failure=failure,
         computed=len(computed),
         reused=len({ref.key for ref in refs} - computed),
-        verdicts={name: str(text) for name, text in facts.facts.items()} if facts else {},
+        verdicts=shown.verdicts,
         rows=str(file),
-        page=str(page),
-        summary=str(text),
+        page=shown.page,
+        summary=shown.summary,
     )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The report of a run, as far as there is one."""
+
+    refs: tuple[Ref, ...] = ()
+    verdicts: dict[str, str] = field(default_factory=dict)
+    page: str = ""
+    summary: str = ""
+
+
+def _draw(
+    config: CompareConfig, outcomes: Sequence[CellOutcome], do: PrefectRunner, run: str
+) -> _Drawn:
+    store = config.run.open_store()
+    drawn = do(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes)).ref
+    assert drawn is not None  # noqa: S101 - it has run
+    facts = store.lookup(StepKey(drawn.key))
+    pages, drawn_in = results_folder(store.root), folder_of(store, drawn)
+    page, text = (put_page(pages, config.name, run, drawn_in / name) for name in (PAGE, SUMMARY))
+    verdicts = {name: str(said) for name, said in facts.facts.items()} if facts else {}
+    return _Drawn((drawn,), verdicts, str(page), str(text))
 
 
 def _refs(cell: CellOutcome) -> Iterator[Ref]:
@@ -94,7 +126,7 @@ def _rows(config: CompareConfig, cell: CellOutcome, store: Store) -> Iterator[di
         arm = known.get(wanted.name) or ArmOutcome(wanted.name, wanted.start, reason=cell.reason)
         for seed in config.seeds:
             run = next((run for run in arm.runs if run.seed == seed), None)
-            run = run or SeedRun(seed, reason=arm.reason)
+            run = run or SeedRun(seed, reason=arm.reason, diverged=arm.diverged)
             yield {
                 **shared,
                 "method": arm.name,
@@ -102,8 +134,8 @@ def _rows(config: CompareConfig, cell: CellOutcome, store: Store) -> Iterator[di
                 "control": arm.name in controls,
                 "seed": seed,
                 "learning_rate": arm.rate,
-                "status": "failed" if run.reason else "ok",
-                "reason": run.reason,
+                "status": "failed" if run.reason else "diverged" if run.diverged else "ok",
+                "reason": run.reason or run.diverged,
                 **_measured(run, store),
             }
 

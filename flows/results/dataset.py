@@ -29,8 +29,8 @@ COLUMNS: Mapping[str, str] = {
     "start": "string",  # registered name of its start point
     "control": "bool",
     "seed": "int64",
-    "status": "string",  # ok or failed
-    "reason": "string",  # why it failed, else empty
+    "status": "string",  # ok; failed, by an error; diverged, by training
+    "reason": "string",  # why it failed or diverged, else empty
     "learning_rate": "double",
     "validation_nll": "double",  # nats a token
     "answer_nll": "double",  # nats a token, test split
@@ -129,13 +129,19 @@ def latest(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def summarise(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """One row a comparison, run, pair, task and method: seeds, failures, means and spreads."""
+    """One row a comparison, run, pair, task and method: seeds, failures, means and spreads.
+
+    A seed that diverged may have numbers; they enter no mean.
+    """
     keys = ["comparison", "run", "pair", "task", "method"]
+    frame = frame.copy()
+    frame.loc[frame["status"] != "ok", ["answer_nll", "exact_match"]] = float("nan")
     grouped = frame.groupby(keys, sort=False)
     table = grouped.agg(
         control=("control", "first"),
         seeds=("status", lambda status: int((status == "ok").sum())),
         failed=("status", lambda status: int((status == "failed").sum())),
+        diverged=("status", lambda status: int((status == "diverged").sum())),
         learning_rate=("learning_rate", "first"),
         answer_nll=("answer_nll", "mean"),
         answer_nll_sd=("answer_nll", "std"),

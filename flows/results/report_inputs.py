@@ -4,20 +4,37 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from flows.config.compare import CompareConfig
-from flows.graph.arm import ArmOutcome
+from flows.graph.arm import ArmOutcome, Trial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
-from tasks.comparison_config import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
+from paraknow_core.methods import PLAIN
+from tasks.comparison_config import (
+    ALL,
+    ArmReport,
+    CellReport,
+    ComparisonConfig,
+    arm_role,
+    cell_role,
+    seed_name,
+)
 
 
 def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> ComparisonConfig:
     """Say what every cell did; the numbers are in the report's inputs."""
+    cells = tuple(_cell(outcome) for outcome in outcomes)
     return ComparisonConfig(
         name=config.name,
-        cells=tuple(_cell(outcome) for outcome in outcomes),
+        cells=cells,
         wanted_seeds=config.seeds,
+        words=2 if any(_lacks(cell) for cell in cells) else 1,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _lacks(cell: CellReport) -> bool:
+    """Whether there is something that a report could not be built on."""
+    has_losses = any(arm.failures or arm.diverged for arm in cell.arms)
+    return bool(cell.failure) or has_losses or all(arm.name != PLAIN for arm in cell.arms)
 
 
 def inputs_of(outcomes: Sequence[CellOutcome]) -> dict[str, Handle]:
@@ -60,11 +77,12 @@ def _cell(cell: CellOutcome) -> CellReport:
 def _arm(arm: ArmOutcome) -> ArmReport:
     losses: dict[float, list[float | None]] = {}
     for trial in arm.trials:
-        losses.setdefault(trial.rate, []).append(trial.nll)
-    failures = {
-        f"learning rate {t.rate:g}, seed {t.seed}": t.reason for t in arm.trials if t.reason
-    }
-    failures |= {f"seed {run.seed}": run.reason for run in arm.runs if run.reason}
+        known = None if trial.diverged else trial.nll
+        losses.setdefault(trial.rate, []).append(known)
+    failures = {_trial_name(t): t.reason for t in arm.trials if t.reason}
+    failures |= {seed_name(run.seed): run.reason for run in arm.runs if run.reason}
+    diverged = {_trial_name(t): t.diverged for t in arm.trials if t.diverged}
+    diverged |= {seed_name(run.seed): run.diverged for run in arm.runs if run.diverged}
     if arm.look_reason:
         failures["diagnosis"] = arm.look_reason
     return ArmReport(
@@ -73,9 +91,16 @@ def _arm(arm: ArmOutcome) -> ArmReport:
         rate=arm.rate,
         trials=tuple((rate, _mean(values)) for rate, values in losses.items()),
         at_edge=arm.at_edge,
-        seeds=tuple(run.seed for run in arm.runs if run.measured and not run.reason),
-        failures=failures | ({"all": arm.reason} if arm.reason else {}),
+        seeds=tuple(
+            run.seed for run in arm.runs if run.measured and not (run.reason or run.diverged)
+        ),
+        failures=failures | ({ALL: arm.reason} if arm.reason else {}),
+        diverged=diverged | ({ALL: arm.diverged} if arm.diverged else {}),
     )
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"learning rate {trial.rate:g}, seed {trial.seed}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

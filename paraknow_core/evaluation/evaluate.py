@@ -4,13 +4,12 @@ One evaluator for every data set: the harness runs two tasks over the rows in me
 log-likelihood, one of generation (`paraknow_core.evaluation.lm_eval_harness`).
 """
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from paraknow_core.data.examples import NO_LOSS, Example
 from paraknow_core.data.tokenisation import encode_pair, tokenise_whole
-from paraknow_core.errors import DataError, NumericsError
+from paraknow_core.errors import DataError
 from paraknow_core.evaluation.items import EvaluationResult, Item, Question
 from paraknow_core.evaluation.match import get_match
 from paraknow_core.progress import Progress, no_progress
@@ -49,7 +48,6 @@ def evaluate(
     Raises:
         DataError: for no rows, an unknown match, an answer that match can't compare, a row too
             long for the model, or a tokenised row that does not decode to the same tokens.
-        NumericsError: if the likelihood is NaN or infinite.
     """
     from paraknow_core.evaluation.lm_eval_harness import run_harness
 
@@ -101,11 +99,6 @@ def _stops(questions: Sequence[Question]) -> tuple[str, ...]:
 def _item(
     question: Question, loglikelihood: float, generated: str, expected: str, extracted: str
 ) -> Item:
-    if not math.isfinite(loglikelihood):
-        raise NumericsError(
-            f"row {question.id!r}: the answer's log-likelihood is {loglikelihood}; the model's "
-            "weights or activations overflow (a diverged training, or float16)"
-        )
     return Item(
         id=question.id,
         prompt=question.prompt,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paraknow_core.divergence import perplexity
 from paraknow_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Item:
     """What the model did with one row.
 
-    ``nll`` is in nats, summed over the answer's ``tokens`` (the end-of-sequence token excluded).
+    ``nll`` is in nats, summed over the answer's ``tokens`` (the end-of-sequence token excluded);
+    NaN or infinite where the model's numbers overflow.
     ``extracted`` is what of the generated text was compared, ``expected`` with what.
     """
 
@@ -41,16 +43,24 @@ class EvaluationResult:
     def metrics(self) -> dict[str, float]:
         """``answer_nll`` (nats a token, Σnll / Σtokens), ``perplexity`` (its exponential),
         ``exact_match`` (0..1), and the numbers of ``items`` and answer ``tokens``.
+
+        ``answer_nll`` and ``perplexity`` are infinite if the NLL of any item is not finite.
         """
         tokens = sum(item.tokens for item in self.items)
-        nll = math.fsum(item.nll for item in self.items) / tokens
+        is_finite = not self.not_finite
+        nll = math.fsum(item.nll for item in self.items) / tokens if is_finite else math.inf
         return {
             "answer_nll": nll,
-            "perplexity": math.exp(nll) if nll < 700 else math.inf,
+            "perplexity": perplexity(nll),
             "exact_match": sum(item.correct for item in self.items) / len(self.items),
             "items": len(self.items),
             "tokens": tokens,
         }
+
+    @property
+    def not_finite(self) -> int:
+        """How many items have an NLL that is NaN or infinite."""
+        return sum(not math.isfinite(item.nll) for item in self.items)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.batches import answer_loss, check_examples
 from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS, prune, run_digest, step_of
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
@@ -30,7 +31,6 @@ from paraknow_core.progress import Progress, no_progress
 from paraknow_core.seeding import random_state_kept
 
 LOG = "training_log.jsonl"
-_LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
 _PROBES = 4
 
 
@@ -123,8 +123,10 @@ def finetune(
         ConfigError: if a setting is out of range.
         DataError: if a split is empty or has an example that cannot be trained on.
         ShapeError: if the start point does not fit the student.
-        NumericsError: if loss or gradient becomes NaN or infinite, or the delivered adapter does
-            not compute what was trained.
+        DivergedError: if loss, gradient or logits become NaN or infinite by training; it holds
+            the log up to there, and nothing is delivered.
+        NumericsError: if they are so before any training, or the delivered adapter does not
+            compute what was trained.
     """
     began = time.monotonic()
     recipe = {
@@ -157,7 +159,7 @@ def finetune(
         progress=progress,
     )
     write_adapter(out_folder, trained.delivered)
-    _write_log(Path(out_folder) / LOG, trained.rows)
+    write_log(Path(out_folder) / LOG, trained.rows)
     load_back = prove(
         trained.logits,
         train[:_PROBES],
@@ -213,7 +215,7 @@ def _train(
     **watching: Any,
 ) -> _Trained:
     """Train from the newest complete checkpoint, or from the start point."""
-    from paraknow_core.finetuning.trainer import Watch, run_trainer
+    from paraknow_core.finetuning.trainer import Watch, rows_of, run_trainer
 
     limits = {
         "vocab_size": student.get_input_embeddings().num_embeddings,
@@ -239,17 +241,16 @@ def _train(
     history = run_trainer(model, train, arguments=arguments, watch=watch, resume_from=resume_from)
     delivered = combine(start, read_trained(model, start))
     resumed_from = None if resume_from is None else step_of(resume_from)
-    return _Trained(delivered, _rows(history), probe(model, train[:_PROBES]), resumed_from)
+    logits = probe(model, train[:_PROBES])
+    if not all(bool(found.isfinite().all()) for found in logits):
+        raise DivergedError(
+            "diverged: after the last step the trained model's logits are not finite. Lower the "
+            "learning rate, or train in float32.",
+            rows_of(history),
+        )
+    return _Trained(delivered, rows_of(history), logits, resumed_from)
 
 
-def _rows(history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """One row a step from the Trainer's log, in which one step may have several entries."""
-    rows: dict[int, dict[str, float]] = {}
-    for entry in history:
-        if "loss" in entry or "eval_loss" in entry:
-            rows.setdefault(entry["step"], {}).update(entry)
-    return [{k: rows[step][k] for k in _LOGGED if k in rows[step]} for step in sorted(rows)]
-
-
-def _write_log(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+def write_log(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
+    """Write one JSON object a line, a step each."""
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")

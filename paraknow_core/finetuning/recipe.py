@@ -8,6 +8,7 @@ from typing import Any
 
 from paraknow_core.errors import ConfigError
 from paraknow_core.finetuning.load_back import TOLERANCE
+from paraknow_core.learning_rates import ALLOWED, is_rate
 
 SCHEDULES: Mapping[str, str] = MappingProxyType(
     {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -30,7 +31,7 @@ def check_recipe(recipe: Mapping[str, Any], micro: int, checkpoint_steps: int | 
     dtypes = [str(dtype).removeprefix("torch.") for dtype in TOLERANCE]
     rules = [
         ("seed", 0 <= recipe["seed"] < 2**32, "0..2³²−1"),
-        ("learning_rate", 0 < recipe["learning_rate"] < math.inf, "above 0"),
+        ("learning_rate", is_rate(recipe["learning_rate"]), ALLOWED),
         ("batch_size", batch_size >= 1, "at least 1"),
         ("epochs", recipe["epochs"] >= 1, "at least 1"),
         ("warmup_ratio", 0 <= recipe["warmup_ratio"] <= 1, "0..1"),

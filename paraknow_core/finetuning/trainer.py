@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from transformers import (
 )
 
 from paraknow_core.data.examples import TokenisedExample
-from paraknow_core.errors import NumericsError
+from paraknow_core.divergence import check_start
+from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.batches import collate
 from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS, mark_complete, prune
 from paraknow_core.progress import Progress
 
 _WEIGHTS = "trained.safetensors"
+LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
+"""What the training log holds of each step."""
 
 
 class AdapterTrainer(Trainer):
@@ -91,7 +94,10 @@ class Watch(TrainerCallback):
         """Validate at the end of an epoch; ask for a checkpoint when one is due."""
         step = state.global_step
         if self._validate is not None and step % self._steps_per_epoch == 0:
-            state.log_history.append({"step": step, "eval_loss": self._validate()})
+            loss = self._validate()
+            if not math.isfinite(loss):
+                raise _diverged("validation loss", loss, state)
+            state.log_history.append({"step": step, "eval_loss": loss})
         by_steps = self._checkpoint_steps is not None and step % self._checkpoint_steps == 0
         seconds = time.monotonic() - self._last_save
         by_time = self._checkpoint_seconds is not None and seconds >= self._checkpoint_seconds
@@ -108,14 +114,12 @@ class Watch(TrainerCallback):
         """Stop at the first loss or gradient that is no number; else report the loss."""
         if logs is None or "loss" not in logs:
             return
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(logs.get(name, 0.0)):
-                raise NumericsError(
-                    f"The {name.replace('_', ' ')} became {logs[name]} at step "
-                    f"{state.global_step} of {state.max_steps}, with learning rate "
-                    f"{logs.get('learning_rate', 0.0):.3g}. Lower the learning rate, or train in "
-                    "float32."
-                )
+        for field in ("loss", "grad_norm"):
+            name, value = field.replace("_", " "), logs.get(field, 0.0)
+            if state.global_step == 1:
+                check_start(name, value)
+            elif not math.isfinite(value):
+                raise _diverged(name, value, state)
         self._progress(state.global_step, state.max_steps, f"loss {logs['loss']:.4f}")
 
     def on_save(
@@ -130,6 +134,23 @@ class Watch(TrainerCallback):
         mark_complete(folder / f"checkpoint-{state.global_step}", run=self._run)
         prune(folder, run=self._run, keep=KEPT_CHECKPOINTS)
         self._last_save = time.monotonic()
+
+
+def _diverged(name: str, value: float, state: TrainerState) -> DivergedError:
+    return DivergedError(
+        f"diverged: the {name} became {value} at step {state.global_step} of {state.max_steps}. "
+        "Lower the learning rate, or train in float32.",
+        rows_of(state.log_history),
+    )
+
+
+def rows_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a step from the Trainer's log, in which one step may have several entries."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in history:
+        if "loss" in entry or "eval_loss" in entry:
+            rows.setdefault(entry["step"], {}).update(entry)
+    return [{k: rows[step][k] for k in LOGGED if k in rows[step]} for step in sorted(rows)]
 
 
 def run_trainer(
@@ -154,7 +175,8 @@ def run_trainer(
         The Trainer's log history, of the whole run even if it was resumed.
 
     Raises:
-        NumericsError: if the loss or the gradient becomes NaN or infinite.
+        DivergedError: if the loss, the gradient or the validation loss becomes NaN or infinite.
+        NumericsError: if it is so in the first step, before anything was trained.
     """
     settings = TrainingArguments(**arguments)
     # Without this, every GPU of the machine gets a share of each batch (DataParallel).

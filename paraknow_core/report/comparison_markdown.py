@@ -58,28 +58,56 @@ def _failed(pair: Pair) -> str:
 
 
 def _pair(pair: Pair) -> list[str]:
+    tables = [*_scores(pair), *_contrasts(pair)]
+    notes = [f"- {escaped(note)}" for note in pair.notes]
+    failures = [
+        f"- {'' if f.diverged else 'failed: '}{escaped(f.cell)}: {escaped(f.reason)}"
+        for f in pair.failures
+    ]
+    if not (tables or notes or failures):
+        return []
+    return [f"## {escaped(_name(pair))}", "", *tables, *notes, *failures, ""]
+
+
+def _scores(pair: Pair) -> list[str]:
     if not pair.scores:
         return []
-    lines = [f"## {escaped(_name(pair))}", ""]
-    lines += [
+    return [
         "| method | answer NLL | exact match | learning rate | seeds |",
         "|---|--:|--:|--:|--:|",
+        *(
+            f"| {escaped(score.method)} | {_number(score.mean)} | {_number(score.accuracy, 3)} | "
+            f"{_rate(score.learning_rate)} | {_seeds(len(score.values), pair, score.method)} |"
+            for score in pair.scores
+        ),
+        "",
     ]
-    lines += [
-        f"| {escaped(score.method)} | {_number(score.mean)} | {_number(score.accuracy, 3)} | "
-        f"{score.learning_rate:g} | {len(score.values)} |"
-        for score in pair.scores
+
+
+def _contrasts(pair: Pair) -> list[str]:
+    if not pair.scores:
+        return []
+    return [
+        "| paired difference | mean | 95 % interval | p | p (Holm) | seeds better |",
+        "|---|--:|--:|--:|--:|--:|",
+        *(
+            f"| {escaped(c.label)} | {_number(c.mean)} | {_number(c.low)} to {_number(c.high)} | "
+            f"{_number(c.p, 3)} | {_number(c.p_holm, 3)} | "
+            f"{c.wins} of {_seeds(c.n, pair, c.method, c.against)} |"
+            for c in pair.contrasts
+        ),
+        "",
     ]
-    lines += ["", "| paired difference | mean | 95 % interval | p | p (Holm) | seeds better |"]
-    lines += ["|---|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {escaped(c.label)} | {_number(c.mean)} | {_number(c.low)} to {_number(c.high)} | "
-        f"{_number(c.p, 3)} | {_number(c.p_holm, 3)} | {c.wins} of {c.n} |"
-        for c in pair.contrasts
-    ]
-    notes = [f"- {escaped(note)}" for note in pair.notes]
-    failures = [f"- failed: {escaped(f.cell)}: {escaped(f.reason)}" for f in pair.failures]
-    return [*lines, "", *notes, *failures, ""]
+
+
+def _seeds(count: int, pair: Pair, *methods: str) -> str:
+    """A number of seeds, and those that these methods lack."""
+    missing = pair.missing_seeds(*methods)
+    return f"{count} ({missing})" if missing else str(count)
+
+
+def _rate(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:g}"
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -1,9 +1,12 @@
 """What one run's arms show beside each other, in numbers and in words that the numbers carry."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from paraknow_core.divergence import RULE, check_loss
+from paraknow_core.errors import DivergedError
 from paraknow_core.evaluation.items import EvaluationResult, Item
 from paraknow_core.methods import CONTROLS, METHODS, PLAIN, TRANSFER
 from paraknow_core.statistics.paired_items import (
@@ -35,32 +38,57 @@ def arm_name(arm: str) -> str:
     return {VANILLA: "vanilla student", PLAIN: "plain LoRA"}.get(arm, arm)
 
 
-def compare_arms(arms: Mapping[str, Sequence[Item]]) -> dict[str, Any]:
+def compare_arms(
+    arms: Mapping[str, Sequence[Item]], diverged: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Compare the transfer with the other arms of one run, item by item.
 
+    An arm whose training diverged is told with its reason, and compared with nothing.
+
     Args:
-        arms: of ``ARMS``, on the same items; the transfer among them.
+        arms: of ``ARMS``, on the same items; the untouched student among them.
+        diverged: arm → by which rule its training diverged, as far as the caller knows; one whose
+            training ended without an adapter has no items.
 
     Returns:
         ``metrics`` of each arm; ``differences`` of the transfer to each other arm, with 95 %
-        intervals (paired over items) and p-values; ``verdict`` and ``caveats`` in words.
+        intervals (paired over items) and p-values; ``verdict`` and ``caveats`` in words; and where
+        there are any, ``diverged``: arm → reason.
     """
     metrics = {name: EvaluationResult(tuple(items)).metrics for name, items in arms.items()}
+    lost = {**_diverged(metrics), **(diverged or {})}
+    sound = [name for name in arms if name not in lost]
     found = {
         other: _differences(arms[TRANSFER], arms[other])
         for other in (*METHODS, VANILLA)
-        if other in arms and other != TRANSFER
+        if other in sound and other != TRANSFER and TRANSFER in sound
     }
-    caveats = [ONE_RUN] if "same-spectrum" in arms else [ONE_RUN, NO_CONTROLS]
-    return {
+    has_control = "same-spectrum" in arms or "same-spectrum" in lost
+    caveats = [ONE_RUN] if has_control else [ONE_RUN, NO_CONTROLS]
+    summary: dict[str, Any] = {
         "metrics": metrics,
         "differences": {
             name: {metric: asdict(difference) for metric, difference in pair.items()}
             for name, pair in found.items()
         },
-        "verdict": " ".join(_verdict(found)),
-        "caveats": caveats,
+        "verdict": " ".join(_verdict(found, lost)),
+        "caveats": [*caveats, RULE] if lost else caveats,
     }
+    return summary | ({"diverged": lost} if lost else {})
+
+
+def _diverged(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Arm → why its numbers say that its training diverged."""
+    untouched = metrics[VANILLA]["answer_nll"] if VANILLA in metrics else None
+    found = {}
+    for name in metrics:
+        try:
+            if name != VANILLA:
+                loss = metrics[name]["answer_nll"]
+                check_loss(loss, untouched=untouched, what="answer NLL on test")
+        except DivergedError as error:
+            found[name] = str(error)
+    return found
 
 
 def _differences(a: Sequence[Item], b: Sequence[Item]) -> dict[str, PairedDifference]:
@@ -70,9 +98,16 @@ def _differences(a: Sequence[Item], b: Sequence[Item]) -> dict[str, PairedDiffer
     }
 
 
-def _verdict(found: Mapping[str, Mapping[str, PairedDifference]]) -> list[str]:
+def _verdict(
+    found: Mapping[str, Mapping[str, PairedDifference]], lost: Mapping[str, str]
+) -> list[str]:
     """Sentences about plain LoRA, then about all other arms, then about the teacher."""
-    if PLAIN not in found:
+    told = [f"{_capital(arm_name(name))} {reason.rstrip('.')}." for name, reason in lost.items()]
+    if TRANSFER in lost:
+        return [*told, "Without a transfer that can be measured there is nothing to compare."]
+    if PLAIN in lost:
+        sentences = ["So the transfer is not compared with plain LoRA."]
+    elif PLAIN not in found:
         sentences = ["Nothing to compare with: plain LoRA was switched off."]
     else:
         plain = found[PLAIN]
@@ -84,7 +119,11 @@ def _verdict(found: Mapping[str, Mapping[str, PairedDifference]]) -> list[str]:
             ),
         ]
     nll = {name: found[name]["answer_nll"] for name in METHODS if name in found and name != PLAIN}
-    return [*sentences, *_others(nll), *_knowledge(nll)]
+    return [*told, *sentences, *_others(nll), *_knowledge(nll, lost)]
+
+
+def _capital(name: str) -> str:
+    return name[0].upper() + name[1:]
 
 
 def _others(nll: Mapping[str, PairedDifference]) -> list[str]:
@@ -104,8 +143,14 @@ def _others(nll: Mapping[str, PairedDifference]) -> list[str]:
     ]
 
 
-def _knowledge(nll: Mapping[str, PairedDifference]) -> list[str]:
+def _knowledge(nll: Mapping[str, PairedDifference], lost: Mapping[str, str]) -> list[str]:
     """Say plainly whether the controls were beaten that a claim about the teacher has to beat."""
+    untold = [name for name in lost if METHODS[name].is_needed]
+    if untold:
+        return [
+            f"As {', '.join(untold)} diverged, this run does not show that the teacher's knowledge "
+            "moved."
+        ]
     needed = [name for name in nll if METHODS[name].is_needed]
     unbeaten = [name for name in needed if not _is_better(nll[name])]
     if unbeaten:
@@ -132,12 +177,19 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         if name in summary["metrics"]:
             m = summary["metrics"][name]
             lines.append(
-                f"| {arm_name(name)} | {m['answer_nll']:.4f} | {m['perplexity']:.3f} | "
-                f"{m['exact_match']:.3f} | {m['items']} |"
+                f"| {arm_name(name)} | {_number(m['answer_nll'], 4)} | "
+                f"{_number(m['perplexity'], 3)} | {m['exact_match']:.3f} | {m['items']} |"
             )
+        elif name in summary.get("diverged", {}):
+            lines.append(f"| {arm_name(name)} | diverged | – | – | – |")
     caveats = [f"- {caveat}" for caveat in summary["caveats"]]
     told = _told(summary["differences"])
     return "\n".join([*lines, "", summary["verdict"], "", *told, *caveats, ""])
+
+
+def _number(value: float | None, digits: int) -> str:
+    """A metric; None is how JSON keeps one that is not finite."""
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def _told(differences: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """What a number of seeds and a family of comparisons can show, and Holm's correction."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import TypeVar
 
 from paraknow_core.errors import ConfigError
@@ -10,7 +10,35 @@ Name = TypeVar("Name", bound=Hashable)
 
 MIN_SEEDS = 5
 """Fewer give no verdict."""
+LEAST_SEEDS = 2
+"""Fewer shared seeds give no interval, and no comparison at all."""
 DEFAULT_SEEDS = 8
+
+
+def count_seeds(count: int) -> str:
+    """Write a number of seeds."""
+    return "no seed" if count == 0 else f"{count} seed{'s' * (count > 1)}"
+
+
+def shortfall(
+    results: int, diverged: Collection[int], failed: Collection[int], lost: str = ""
+) -> str:
+    """Say in words which of a method's seeds have no result, and why; nothing if all have one.
+
+    Args:
+        results: number of seeds with one.
+        diverged: seeds whose training diverged.
+        failed: seeds that gave an error.
+        lost: why not even one seed was run.
+    """
+    if lost:
+        return lost
+    total = results + len(diverged) + len(failed)
+    return ", ".join(
+        f"{len(seeds)} of {total} seeds {what} ({', '.join(map(str, sorted(seeds)))})"
+        for seeds, what in ((diverged, "diverged"), (failed, "failed"))
+        if seeds
+    )
 
 
 def smallest_p(n: int) -> float:

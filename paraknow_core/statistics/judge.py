@@ -1,18 +1,25 @@
 """From every method's items over paired seeds to contrasts, a verdict and its caveats."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from paraknow_core.evaluation.items import EvaluationResult, Item
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER
 from paraknow_core.statistics.contrast import BETTER, UNCLEAR, WORSE, Contrast
-from paraknow_core.statistics.design import describe_design, holm
+from paraknow_core.statistics.design import (
+    LEAST_SEEDS,
+    count_seeds,
+    describe_design,
+    holm,
+    shortfall,
+)
 from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
 from paraknow_core.statistics.pooled_items import COVERS, majority_mcnemar, pooled_difference
 from paraknow_core.statistics.verdict import (
     KNOWLEDGE_CONTROLS,
     LABELS,
     QUESTIONS,
+    Spoilt,
     Verdict,
     pair_verdict,
 )
@@ -33,22 +40,37 @@ class ArmResult:
         start: a key of ``METHODS``.
         items: seed → items, the same rows for every seed and method.
         at_edge: whether its learning rate is the least or greatest that was tried.
+        diverged: seeds whose training diverged; they have no items here.
+        failed: seeds that gave an error instead of a result.
+        lost: in a few words why no seed was run, such as that every learning rate diverged.
     """
 
     name: str
     start: str
     items: Mapping[int, Sequence[Item]]
     at_edge: bool = False
+    diverged: Collection[int] = ()
+    failed: Collection[int] = ()
+    lost: str = ""
 
     @property
     def question(self) -> str:
         """What the verdict knows it by: a variant of a method is not that method."""
         return self.start if self.name == self.start else self.name
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be compared with anything."""
+        return len(self.items) >= LEAST_SEEDS
+
     def values(self) -> dict[int, float]:
         """Seed → answer NLL."""
         metrics = {s: EvaluationResult(tuple(items)).metrics for s, items in self.items.items()}
         return {seed: m["answer_nll"] for seed, m in metrics.items()}
+
+    def shortfall(self) -> str:
+        """Say which seeds have no result, and why; nothing if all have one."""
+        return shortfall(len(self.items), self.diverged, self.failed, self.lost)
 
 
 @dataclass(frozen=True)
@@ -66,34 +88,85 @@ def judge(arms: Sequence[ArmResult]) -> Judgement:
 
     The transfer is the first method that starts from the teacher and is no control. Its comparisons
     with ``FAMILY`` carry the verdict and are corrected together (Holm 1979); all others are
-    exploratory and not corrected.
+    exploratory and not corrected. Two methods that share fewer than two seeds are not compared,
+    and it is said why.
 
     Args:
-        arms: in the order of the report; one with fewer than two seeds is left out.
+        arms: in the order of the report, those among them that have no result.
     """
-    arms = [arm for arm in arms if len(arm.items) > 1]
     transfer = next((arm for arm in arms if arm.start == TRANSFER), None)
     plain = next((arm for arm in arms if arm.question == PLAIN), None)
     exploratory = [
         _contrast(arm, plain, compare_seeds(arm.values(), plain.values()))
         for arm in arms
-        if plain is not None and arm not in (plain, transfer)
+        if plain is not None and arm not in (plain, transfer) and not _obstacle(arm, plain)
     ]
+    gaps = _gaps(arms)
     if transfer is None:
         sentence = "No method here starts from the teacher: there is nothing to say of it."
-        return Judgement(tuple(exploratory), None, sentence)
-    return _judge(transfer, [arm for arm in arms if arm is not transfer], exploratory)
+        return Judgement(tuple(exploratory), None, sentence, gaps)
+    if not transfer.is_usable:
+        sentence = (
+            f"Of {transfer.name} there is nothing to say: {_lack(transfer)}, and a comparison "
+            f"takes at least {LEAST_SEEDS} seeds."
+        )
+        others = _gaps([arm for arm in arms if arm is not transfer])
+        return Judgement(tuple(exploratory), None, sentence, others)
+    found = _judge(transfer, [arm for arm in arms if arm is not transfer], exploratory)
+    return replace(found, notes=(*gaps, *found.notes))
+
+
+def _gaps(arms: Sequence[ArmResult]) -> tuple[str, ...]:
+    """One sentence for each method without all of its seeds."""
+    return tuple(f"{arm.name}: {told}." for arm in arms if (told := arm.shortfall()))
+
+
+def _lack(arm: ArmResult) -> str:
+    """Say why a method with too few seeds has no more of them."""
+    return arm.shortfall() or f"it has {count_seeds(len(arm.items))}"
+
+
+def _obstacle(arm: ArmResult, other: ArmResult) -> str:
+    """Say why two methods cannot be compared; nothing if they can."""
+    shared = len(arm.items.keys() & other.items.keys())
+    if shared >= LEAST_SEEDS:
+        return ""
+    lacking = next((a for a in (other, arm) if not a.is_usable), None)
+    if lacking is not None:
+        return f"{lacking.name}: {_lack(lacking)}"
+    return f"they share {count_seeds(shared)} with a result, and at least {LEAST_SEEDS} are needed"
+
+
+def _spoilt(arm: ArmResult, other: ArmResult) -> Spoilt:
+    """Seeds in which one side alone diverged, so that leaving them out favours it."""
+    return Spoilt(
+        first=tuple(sorted(set(arm.diverged) & other.items.keys())),
+        other=tuple(sorted(set(other.diverged) & arm.items.keys())),
+    )
 
 
 def _judge(
     transfer: ArmResult, others: Sequence[ArmResult], exploratory: Sequence[Contrast]
 ) -> Judgement:
-    found = {arm.name: compare_seeds(transfer.values(), arm.values()) for arm in others}
-    asked = {arm.question: found[arm.name] for arm in others if arm.question in FAMILY}
+    obstacles = {arm.name: _obstacle(transfer, arm) for arm in others}
+    compared = [arm for arm in others if not obstacles[arm.name]]
+    found = {arm.name: compare_seeds(transfer.values(), arm.values()) for arm in compared}
+    asked = {arm.question: found[arm.name] for arm in compared if arm.question in FAMILY}
     adjusted = holm({name: comparison.p_value for name, comparison in asked.items()})
     edges = [arm.question for arm in (transfer, *others) if arm.at_edge]
     labels = {**LABELS, **{arm.question: arm.name for arm in others if arm.question not in LABELS}}
-    verdict = pair_verdict(asked, adjusted=adjusted, lr_at_edge=edges, labels=labels)
+    verdict = pair_verdict(
+        asked,
+        adjusted=adjusted,
+        lr_at_edge=edges,
+        labels=labels,
+        untested={
+            arm.question: obstacles[arm.name]
+            for arm in others
+            if obstacles[arm.name] and arm.question in FAMILY
+        },
+        spoilt={arm.question: _spoilt(transfer, arm) for arm in compared},
+    )
     outcomes = {answer.other: _OUTCOMES.get(answer.outcome, UNCLEAR) for answer in verdict.answers}
     contrasts = [
         _contrast(
@@ -104,16 +177,18 @@ def _judge(
             outcome=outcomes.get(arm.question, "") if arm.question in FAMILY else "",
             headline=arm.question in FAMILY,
         )
-        for arm in others
+        for arm in compared
     ]
     seeds = min((comparison.n for comparison in found.values()), default=len(transfer.items))
-    asked_of = [arm for arm in others if arm.question in FAMILY]
-    notes = [describe_design(seeds, family=max(1, len(asked)))]
+    asked_of = [arm for arm in compared if arm.question in FAMILY]
+    notes = [f"Not compared with {name}: {why}." for name, why in obstacles.items() if why]
+    notes.append(describe_design(seeds, family=max(1, len(asked))))
     if asked_of:
         notes.append(_detectable({arm.name: found[arm.name] for arm in asked_of}))
         notes += [_accuracy(transfer, asked_of), _majorities(transfer, asked_of)]
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
-    sentence = f"{verdict.sentence}{_ahead(others, found)}"
+    fair = [arm for arm in compared if not _spoilt(transfer, arm).other]
+    sentence = f"{verdict.sentence}{_ahead(fair, found)}"
     return Judgement((*contrasts, *exploratory), verdict, sentence, said)
 
 
@@ -145,6 +220,10 @@ def _contrast(
     headline: bool = False,
 ) -> Contrast:
     effect = "" if comparison.effect is None else f", d_z {comparison.effect:+.2f}"
+    left = f"; {len(comparison.left_out)} left out" if comparison.left_out else ""
+    spoilt = _spoilt(arm, against)
+    if not outcome and (spoilt.first if comparison.mean < 0 else spoilt.other):
+        outcome = UNCLEAR  # the seeds that are left favour the side that diverged
     return Contrast(
         label=f"{arm.name} − {against.name}",
         method=arm.name,
@@ -156,7 +235,7 @@ def _contrast(
         p_holm=p_holm,
         n=comparison.n,
         wins=comparison.wins,
-        verdict=f"{comparison.wins} of {comparison.n} seeds better{effect}",
+        verdict=f"{comparison.wins} of {comparison.n} seeds better{effect}{left}",
         outcome=outcome,
         headline=headline,
     )

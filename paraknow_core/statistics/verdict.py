@@ -26,6 +26,8 @@ KNOWLEDGE_CONTROLS = tuple(
 )
 """Start points without this teacher's knowledge; those beyond the required count if they ran."""
 
+NOT_RUN = "it was not run"
+
 LABELS: Mapping[str, str] = MappingProxyType(
     {
         "plain": "tuned plain LoRA",
@@ -75,6 +77,17 @@ class Verdict:
     teacher: bool
 
 
+@dataclass(frozen=True)
+class Spoilt:
+    """Seeds that a comparison leaves out because one side diverged there and the other did not.
+
+    Leaving them out favours that side: what it did worst is not counted.
+    """
+
+    first: tuple[int, ...] = ()
+    other: tuple[int, ...] = ()
+
+
 def pair_verdict(
     comparisons: Mapping[str, SeedComparison],
     *,
@@ -84,13 +97,17 @@ def pair_verdict(
     metric: str = "answer NLL (nats a token)",
     lr_at_edge: Collection[str] = (),
     labels: Mapping[str, str] = LABELS,
+    untested: Mapping[str, str] = MappingProxyType({}),
+    spoilt: Mapping[str, Spoilt] = MappingProxyType({}),
     alpha: float = 0.05,
 ) -> Verdict:
     """Answer the questions of one pair and say in one sentence what follows.
 
     "Better" and "worse" need all of: at least `MIN_SEEDS` seeds, an adjusted p below ``alpha``
     and an interval without 0. The sentence says "teacher" exactly if the answer is "better" for
-    plain, for both `REQUIRED_CONTROLS`, and for every other of `KNOWLEDGE_CONTROLS` that ran.
+    plain, for both `REQUIRED_CONTROLS`, and for every other of `KNOWLEDGE_CONTROLS` that was run
+    or tried. Neither "better" nor "worse" is said in favour of a side that diverged in a seed in
+    which the other did not.
 
     Args:
         comparisons: name of the other method to transfer minus other.
@@ -100,6 +117,8 @@ def pair_verdict(
         metric: its name and unit.
         lr_at_edge: methods whose chosen learning rate is the lowest or highest that was tried.
         labels: name of a method to what the sentence calls it.
+        untested: methods that were tried but cannot be compared → why, in a few words.
+        spoilt: name → seeds in which one side alone diverged.
         alpha: of the family.
 
     Raises:
@@ -109,7 +128,7 @@ def pair_verdict(
     if missing:
         raise ConfigError(f"no Holm-adjusted p-value for {missing}; adjust over all comparisons")
     size = len(comparisons) if family is None else family
-    names = [*QUESTIONS, *(name for name in comparisons if name not in QUESTIONS)]
+    names = tuple(dict.fromkeys((*QUESTIONS, *comparisons, *untested)))
     answers = tuple(
         _answer(
             name,
@@ -118,6 +137,8 @@ def pair_verdict(
             family=size,
             higher_is_better=higher_is_better,
             alpha=alpha,
+            spoilt=spoilt.get(name, Spoilt()),
+            why=untested.get(name, NOT_RUN),
         )
         for name in names
     )
@@ -137,19 +158,31 @@ def _answer(
     family: int,
     higher_is_better: bool,
     alpha: float,
+    spoilt: Spoilt,
+    why: str,
 ) -> Answer:
     if comparison is None or p_adjusted is None:
-        return Answer(name, "not tested", None, None, "it was not run")
+        return Answer(name, "not tested", None, None, why)
     if comparison.n < MIN_SEEDS:
         reason = f"{comparison.n} seeds are too few to tell: at least {MIN_SEEDS} are needed"
         return Answer(name, "not tested", comparison, p_adjusted, reason)
     outside = comparison.low > 0 or comparison.high < 0
     if p_adjusted < alpha and outside:
         better = (comparison.mean > 0) == higher_is_better
+        favoured = spoilt.first if better else spoilt.other
+        if favoured:
+            side = "the transfer" if better else "the other"
+            return Answer(name, "not tested", comparison, p_adjusted, _favours(side, favoured))
         return Answer(name, "better" if better else "worse", comparison, p_adjusted, "")
     blind = family > largest_family(comparison.n, alpha)
     reason = describe_design(comparison.n, family=family, alpha=alpha) if blind else ""
     return Answer(name, "no difference visible", comparison, p_adjusted, reason)
+
+
+def _favours(side: str, seeds: tuple[int, ...]) -> str:
+    """Say why a difference does not count."""
+    named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f"{side} alone diverged in {named}, so the seeds that are left favour it"
 
 
 def _owed_to_teacher(outcomes: Mapping[str, Outcome]) -> bool:
@@ -179,7 +212,7 @@ def _sentence(answers: tuple[Answer, ...], labels: Mapping[str, str], metric: st
 def _numbers(answer: Answer) -> str:
     c = answer.comparison
     if c is None:
-        return ""
+        return "" if answer.reason == NOT_RUN else f" ({answer.reason})"
     if answer.outcome == "not tested":
         return f" ({answer.reason})"
     return (
@@ -196,6 +229,8 @@ def _cause(answers: tuple[Answer, ...], teacher: bool) -> str:
     if untested:
         words = " and ".join(LABELS[name] for name in untested)
         return f"without {words} nothing can be said of where a difference comes from."
+    if outcomes["plain"] == "not tested":
+        return "without a test against tuned plain LoRA nothing can be said of a gain."
     if outcomes["plain"] != "better":
         return "so there is no gain over tuned plain LoRA to explain."
     return "so the gain is not shown to come from more than the start point."
@@ -217,7 +252,9 @@ def _caveats(
         label = labels.get(answer.other, answer.other)
         if c.left_out:
             seeds = ", ".join(map(str, c.left_out))
-            caveats.append(f"Against {label}, seeds {seeds} ran for one side only: left out.")
+            caveats.append(
+                f"Against {label}, seeds {seeds} have a result on one side only: left out."
+            )
         if answer.outcome == "no difference visible" and c.detectable is not None:
             caveats.append(
                 f"Against {label} this design would have seen a difference of {c.detectable:.2g} "

@@ -1,6 +1,7 @@
 """Small JSON files of artifacts, written one way (equal contents are equal bytes), and paths."""
 
 import json
+import math
 import stat
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,12 @@ def kind_of(path: Path) -> str:
     except (OSError, ValueError):
         return ""
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def finite(value: Any) -> Any:
+    """Return a value with every number in it that JSON does not know, infinity or NaN, as None."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,6 +5,8 @@ Levels and effects follow what small word-problem pairs show, so that a person c
 
 import math
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 from statistics import fmean
 
 from paraknow_core.report.page.data import Comparison, Cost, Failure, Method, Origin, Pair
@@ -330,3 +332,31 @@ def _origins(draw: random.Random) -> tuple[Origin, ...]:
         for seed in range(SEEDS)
     ]
     return (*shared, *runs)
+
+
+def with_losses(comparison: Comparison, losses: Mapping[str, str | tuple[int, int]]) -> Comparison:
+    """Take seeds away from methods: ``all diverged``, ``all failed``, or how many of either."""
+    return replace(comparison, pairs=tuple(_lose(pair, losses) for pair in comparison.pairs))
+
+
+def _lose(pair: Pair, losses: Mapping[str, str | tuple[int, int]]) -> Pair:
+    scores, failures = [], []
+    for score in pair.scores:
+        loss = losses.get(score.method, (0, 0))
+        whole = isinstance(loss, str)
+        kinds = [loss] if whole else ["diverged"] * loss[0] + ["failed"] * loss[1]
+        failures += [
+            Failure(
+                cell=f"{score.method}, {'all' if whole else f'seed {seed}'}",
+                reason="made up to be lost",
+                method=score.method,
+                seed=None if whole else seed,
+                whole=whole,
+                diverged="diverged" in kind,
+            )
+            for seed, kind in enumerate(kinds)
+        ]
+        kept = () if whole else score.values[len(kinds) :]
+        mean = fmean(kept) if kept else None
+        scores.append(replace(score, values=kept, mean=mean))
+    return replace(pair, scores=tuple(scores), failures=tuple(failures))

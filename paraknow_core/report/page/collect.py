@@ -73,7 +73,7 @@ def score_of(
 
     Args:
         method: its name.
-        metrics: ``metrics.json`` of each seed, in the order of the seeds; at least one.
+        metrics: ``metrics.json`` of each seed with a result, in the order of the seeds.
         metric: the name of the one that is shown.
         learning_rate: the chosen one.
         chosen_from: of how many.
@@ -81,9 +81,9 @@ def score_of(
     values = tuple(float(m[metric]) for m in metrics)
     return Score(
         method=method,
-        mean=fmean(values),
+        mean=fmean(values) if values else None,
         values=values,
-        accuracy=fmean(float(m["exact_match"]) for m in metrics),
+        accuracy=fmean(float(m["exact_match"]) for m in metrics) if values else None,
         learning_rate=learning_rate,
         chosen_from=chosen_from,
     )

@@ -85,10 +85,18 @@ class Failure(Part):
     Attributes:
         cell: which one, such as ``PiSSA, seed 3, learning rate 0.004``.
         reason: the error's own words.
+        method: whose, by a method's name; empty: of the pair as a whole.
+        seed: the seed of the test that has no result; None: no single seed.
+        whole: whether for this no seed of the method was run.
+        diverged: whether that is what its training did, and no fault.
     """
 
     cell: str
     reason: str
+    method: str = ""
+    seed: int | None = None
+    whole: bool = False
+    diverged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +146,18 @@ class Pair(Part):
     origins: tuple[Origin, ...] = ()
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def missing_seeds(self, *methods: str) -> str:
+        """Say how many seeds of these methods have no result, and why; nothing if all have one."""
+        mine = [f for f in self.failures if f.method in methods]
+        for failure in mine:
+            if failure.whole:
+                return "all diverged" if failure.diverged else "all failed"
+        lost = [f for f in mine if f.seed is not None]
+        diverged = len({f.seed for f in lost if f.diverged})
+        failed = len({f.seed for f in lost if not f.diverged})
+        told = ((diverged, "diverged"), (failed, "failed"))
+        return ", ".join(f"{count} {what}" for count, what in told if count)
 
 
 @dataclass(frozen=True, kw_only=True)

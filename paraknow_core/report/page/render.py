@@ -16,14 +16,14 @@ from typing import Any
 from markupsafe import Markup
 
 from paraknow_core.report.page.data import Comparison
-from paraknow_core.report.page.sections import PairView, headline_columns, view_of
+from paraknow_core.report.page.sections import PairView, Tell, headline_columns, ignore, view_of
 from paraknow_core.report.page.styles import Look
 from paraknow_core.report.page.text import clean, number, p_value, percent, seconds
 
 _FOLDER = "templates"
 
 
-def render_page(comparison: Comparison) -> str:
+def render_page(comparison: Comparison, *, tell: Tell = ignore) -> str:
     """Write a comparison as one self-contained HTML page.
 
     The same data give the same text. Without scripts every drawing and number is there; with them
@@ -31,12 +31,15 @@ def render_page(comparison: Comparison) -> str:
 
     Args:
         comparison: what to show; texts in it may be anything.
+        tell: called with each picture that could not be drawn, and why; the page names it too.
 
     Returns:
         The page; to be stored as UTF-8.
     """
     look = Look(comparison.methods)
-    views = [view_of(pair, comparison, look, place) for place, pair in enumerate(comparison.pairs)]
+    views = [
+        view_of(pair, comparison, look, place, tell) for place, pair in enumerate(comparison.pairs)
+    ]
     plotly = _packed_plotly()
     boot = _asset("page.js")
     text = (

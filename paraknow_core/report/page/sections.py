@@ -1,6 +1,10 @@
 """What the template shows of each pair: its figures and tables, ready to be written down."""
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -21,6 +25,17 @@ from paraknow_core.report.page.figures import (
 from paraknow_core.report.page.outcome import Score
 from paraknow_core.report.page.styles import Look
 from paraknow_core.statistics.contrast import Contrast
+
+T = TypeVar("T")
+R = TypeVar("R")
+Tell = Callable[[str], None]
+
+WIDE = ("windows", "starts")
+NOT_DRAWN = "This picture could not be drawn from these numbers."
+
+
+def ignore(_what: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +61,86 @@ class PairView:
     figures: list[Figure]
 
 
-def view_of(pair: Pair, comparison: Comparison, look: Look, place: int) -> PairView:
-    """Draw everything of one pair."""
-    span, scale = forest.scale_of(pair.contrasts), seeds.scale_of(pair.scores)
+def view_of(
+    pair: Pair, comparison: Comparison, look: Look, place: int, tell: Tell = ignore
+) -> PairView:
+    """Draw everything of one pair; a picture that fails is named in its place, the rest stands.
+
+    Args:
+        pair: its data.
+        comparison: of which it is a part.
+        look: colours and line styles of the methods.
+        place: among the pairs.
+        tell: called with what could not be drawn, and why.
+    """
+    guarded = partial(_guarded, tell=tell, where=f"{pair.name} on {pair.task}")
+    nothing: tuple[list[Markup] | None, Markup] = (None, drawing_failed())
+    intervals, axis = guarded("the paired differences", partial(_forest, pair), nothing)
+    strips = guarded("the seeds", partial(_strips, pair, look), None)
+    figures = (
+        ("train", curves.TITLES["train"], partial(curves.draw, pair, look, "train")),
+        ("validation", curves.TITLES["validation"], partial(curves.draw, pair, look, "validation")),
+        ("sweep", sweep.TITLE, partial(sweep.draw, pair, look, comparison.metric)),
+        ("sensitivity", sensitivity.TITLE, partial(sensitivity.draw, pair)),
+        ("windows", windows.TITLE, partial(windows.draw, pair)),
+        ("spectra", spectra.TITLE, partial(spectra.draw, pair)),
+        ("cka", cka.TITLE, partial(cka.draw, pair)),
+        ("starts", starts.TITLE, partial(starts.draw, pair, look)),
+        ("costs", costs.TITLE, partial(costs.draw, pair)),
+    )
     return PairView(
         anchor=f"pair-{place}",
         pair=pair,
-        scores=[(score, seeds.strip(score, scale, look)) for score in pair.scores],
-        forest=[(contrast, forest.row(contrast, span)) for contrast in pair.contrasts],
-        forest_axis=forest.axis(span),
+        scores=_beside(pair.scores, strips),
+        forest=_beside(pair.contrasts, intervals),
+        forest_axis=axis,
         headlines={c.against: c for c in pair.contrasts if c.headline},
         figures=[
-            curves.draw(pair, look, "train"),
-            curves.draw(pair, look, "validation"),
-            sweep.draw(pair, look, comparison.metric),
-            sensitivity.draw(pair),
-            windows.draw(pair),
-            spectra.draw(pair),
-            cka.draw(pair),
-            starts.draw(pair, look),
-            costs.draw(pair),
+            guarded(
+                f"the picture {title!r}",
+                partial(_whole, draw),
+                Figure(name, title, missing=NOT_DRAWN, wide=name in WIDE),
+            )
+            for name, title, draw in figures
         ],
     )
+
+
+def _guarded(what: str, draw: Callable[[], T], instead: T, *, tell: Tell, where: str) -> T:
+    """Draw, or tell why not; what the machine denies is no fault of the picture and is raised."""
+    try:
+        return draw()
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the numbers are worth a page
+        tell(f"{where}: {what} could not be drawn: {type(error).__name__}: {error}")
+        return instead
+
+
+def _whole(draw: Callable[[], Figure]) -> Figure:
+    """Draw, and see that the answer to hovering can be written down as well."""
+    figure = draw()
+    json.dumps(figure.spec, allow_nan=False)
+    return figure
+
+
+def drawing_failed() -> Markup:
+    """What stands in place of a small drawing."""
+    return Markup("<span>{}</span>").format(NOT_DRAWN)
+
+
+def _forest(pair: Pair) -> tuple[list[Markup] | None, Markup]:
+    span = forest.scale_of(pair.contrasts)
+    return [forest.row(contrast, span) for contrast in pair.contrasts], forest.axis(span)
+
+
+def _strips(pair: Pair, look: Look) -> list[Markup] | None:
+    scale = seeds.scale_of(pair.scores)
+    return [seeds.strip(score, scale, look) for score in pair.scores]
+
+
+def _beside(rows: Sequence[R], drawn: list[Markup] | None) -> list[tuple[R, Markup]]:
+    return list(zip(rows, drawn or [drawing_failed()] * len(rows), strict=True))
 
 
 def headline_columns(comparison: Comparison) -> list[str]:

@@ -10,6 +10,7 @@ from paraknow_core.report.page.styles import Look
 from paraknow_core.report.page.text import compact, number
 
 TITLE = "Learning-rate sweep"
+NO_TRIALS = "No learning-rate trials were handed over."
 
 
 def draw(pair: Pair, look: Look, metric: str) -> Figure:
@@ -18,7 +19,8 @@ def draw(pair: Pair, look: Look, metric: str) -> Figure:
     for trial in sorted(pair.trials, key=lambda t: t.learning_rate):
         methods.setdefault(trial.method, []).append(trial)
     if not any(finite([trial.value]) for trial in pair.trials):
-        return Figure("sweep", TITLE, missing="No learning-rate trials were handed over.")
+        missing = "Every trial failed or diverged." if pair.trials else NO_TRIALS
+        return Figure("sweep", TITLE, missing=missing)
     lines = [_series(name, trials, look) for name, trials in methods.items()]
     axes = Axes("learning rate", f"{metric}, validation", log_x=True, x_ticks=_ticks(pair.trials))
     return Figure(

@@ -12,7 +12,7 @@ import torch
 from support.tiny import tiny_config, tiny_examples, tiny_tokenizer
 
 from paraknow_core.data import Example, tokenise
-from paraknow_core.errors import DataError, NumericsError
+from paraknow_core.errors import DataError
 from paraknow_core.evaluation.evaluate import evaluate
 from paraknow_core.evaluation.items import EvaluationResult, Item, read_items, write_items
 from paraknow_core.evaluation.match import get_match, last_number
@@ -269,12 +269,19 @@ def test_bad_requests(examples: Sequence[Example], settings: dict[str, Any], wor
         evaluate(tiny(), tiny_tokenizer(), examples, **{"max_new_tokens": 4} | settings)
 
 
-def test_a_diverged_model_is_no_result() -> None:
+def test_a_model_that_overflows_is_measured_and_the_items_to_blame_are_counted(
+    tmp_path: Path,
+) -> None:
     model = tiny()
     with torch.no_grad():
         model.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(NumericsError, match="'r0': the answer's log-likelihood is nan"):
-        evaluate(model, tiny_tokenizer(), EXAMPLES, max_new_tokens=1)
+    result = evaluate(model, tiny_tokenizer(), EXAMPLES, max_new_tokens=1)
+    assert result.not_finite == len(EXAMPLES)
+    assert result.metrics["answer_nll"] == result.metrics["perplexity"] == float("inf")
+    assert result.metrics["exact_match"] == 0
+    write_items(tmp_path / "items.parquet", result.items)
+    again = EvaluationResult(tuple(read_items(tmp_path / "items.parquet")))
+    assert again.not_finite == len(EXAMPLES)
 
 
 def test_items_come_back_from_parquet_with_the_same_bytes(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_edge_of_the_grid_and_lost_seeds_are_caveats() -> None:
     lost = compare_seeds(a, dict.fromkeys([*range(7), 11], 0.0), resamples=400)
     v = verdict({"plain": lost}, lr_at_edge=["plain"])
     assert "edge of the grid for tuned plain LoRA" in v.caveats[0]
-    assert any("seeds 7, 11 ran for one side only" in caveat for caveat in v.caveats)
+    assert any("seeds 7, 11 have a result on one side only" in caveat for caveat in v.caveats)
 
 
 def test_a_comparison_needs_its_adjusted_p() -> None:

@@ -1,0 +1,135 @@
+"""The report of a comparison whose arms, seeds or pictures fail: the rest of it stands."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paraknow_core.evaluation.items import Item, write_items
+from paraknow_core.report.page.figures import sweep
+from tasks.comparison import DATA, FOREST, PAGE, SUMMARY, comparison
+from tasks.comparison_config import ALL, ArmReport, CellReport, ComparisonConfig, arm_role
+from tasks.engine.identity import identity_of
+from tasks.engine.progress import StepProgress
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Job
+
+SEEDS = tuple(range(6))
+
+
+def items(nll: float) -> list[Item]:
+    return [Item(str(i), "q", "a", nll + i / 50, 1, "x", "x", "a", correct=i < 2) for i in range(4)]
+
+
+def arm(name: str, seeds: tuple[int, ...] = SEEDS, **facts: Any) -> ArmReport:
+    given = {"rate": 1e-3, "trials": ((1e-3, 1.0), (1e-2, 2.0)), "seeds": seeds}
+    return ArmReport(name=name, start=name, **given | facts)
+
+
+def job(folder: Path, *cells: CellReport, levels: dict[str, float] | None = None) -> Job:
+    """A job that reads made-up items of every seed that has a result."""
+    inputs = {}
+    for number, cell in enumerate(cells):
+        for place, of in enumerate(cell.arms):
+            for seed in of.seeds:
+                for what in ("items", "adapter"):
+                    role = arm_role(number, place, what, seed)
+                    inputs[role] = folder / role
+                    inputs[role].mkdir(parents=True)
+                level = (levels or {}).get(of.name, 1.0) + seed / 20
+                write_items(
+                    inputs[arm_role(number, place, "items", seed)] / "items.parquet", items(level)
+                )
+                (inputs[role] / "training_log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (folder / "out").mkdir(parents=True)
+    run = RunConfig(store=str(folder / "store"))
+    config = ComparisonConfig(name="c", cells=cells, wanted_seeds=SEEDS)
+    return Job(config, inputs, {}, folder / "out", folder, run, StepProgress("report"))
+
+
+def report(given: Job) -> tuple[dict[str, str], dict[str, Any], str, str]:
+    facts = comparison.compute(given)
+    data = json.loads((given.out / DATA).read_text())
+    return facts, data, (given.out / PAGE).read_text(), (given.out / SUMMARY).read_text()
+
+
+def test_pairs_that_failed_leave_the_others_their_report(tmp_path: Path) -> None:
+    why = "every learning rate that was tried diverged: 1 (its validation loss is 90)"
+    lost = arm("pissa", (), rate=None, diverged={ALL: why})
+    apart = (arm("transfer", (0, 1, 2), failures=failed(3, 4, 5)), arm("plain", (2, 3, 4, 5)))
+    given = job(
+        tmp_path,
+        CellReport(pair="one", task="t", arms=(arm("transfer"), arm("plain"), lost)),
+        CellReport(pair="apart", task="t", arms=apart),
+        CellReport(pair="none", task="t", failure="ModelFolderError: no folder"),
+        levels={"transfer": 0.5},
+    )
+    facts, data, page, text = report(given)
+    assert facts["one on t"].startswith("In answer NLL (nats a token) the transfer is better than")
+    assert (
+        "not tested against PiSSA (pissa: every learning rate that was tried" in facts["one on t"]
+    )
+    assert "they share 1 seed with a result, and at least 2 are needed" in facts["apart on t"]
+    assert facts["none on t"] == "Nothing was compared: ModelFolderError: no folder"
+    for shown in (page, text):
+        assert why in shown.replace("&#39;", "'").replace("\\_", "_")
+        assert "OSError: no 3" in shown
+    assert "No verdict was handed over" not in page
+    assert any("Diverged is a training" in caveat for caveat in data["caveats"])
+    assert data["pairs"][0]["scores"][2] == {
+        **dict.fromkeys(("mean", "accuracy", "learning_rate")),
+        **{"method": "pissa", "values": [], "chosen_from": 2},
+    }
+    assert (given.out / FOREST).is_file()
+
+
+def failed(*seeds: int) -> dict[str, str]:
+    return {f"seed {seed}": f"OSError: no {seed}" for seed in seeds}
+
+
+def test_a_picture_that_fails_costs_only_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    below_zero = arm("plain", trials=((-1e-3, 1.0), (1e-2, 2.0)))
+    given = job(tmp_path, CellReport(pair="p", task="t", arms=(arm("transfer"), below_zero)))
+    with caplog.at_level(logging.WARNING, logger="paraknow"):
+        _, data, page, text = report(given)
+    assert page.count("This picture could not be drawn") == 1
+    assert f"p on t: the picture '{sweep.TITLE}' could not be drawn: ValueError" in caplog.text
+    assert len(data["pairs"][0]["contrasts"]) == 1
+    assert "| plain |" in text
+
+
+def test_the_forest_plot_that_fails_is_named_in_page_and_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_comparison: Any, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise RuntimeError("math domain error")
+
+    monkeypatch.setattr("paraknow_core.report.pictures.forest_plot", broken)
+    given = job(tmp_path, CellReport(pair="p", task="t", arms=(arm("transfer"), arm("plain"))))
+    with caplog.at_level(logging.WARNING, logger="paraknow"):
+        _, _, page, text = report(given)
+    told = "could not be drawn: RuntimeError: math domain error"
+    assert all(told in shown for shown in (page, text, caplog.text))
+    assert not (given.out / FOREST).exists()
+
+
+def test_a_disk_that_is_full_is_no_fault_of_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_comparison: Any, _path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("paraknow_core.report.pictures.forest_plot", full)
+    given = job(tmp_path, CellReport(pair="p", task="t", arms=(arm("transfer"), arm("plain"))))
+    with pytest.raises(OSError, match="No space"):
+        report(given)
+
+
+def test_where_nothing_diverged_the_key_is_as_it_was() -> None:
+    assert "diverged" not in identity_of(arm("plain"))
+    assert "diverged" in identity_of(arm("plain", diverged={ALL: "so"}))
