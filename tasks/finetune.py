@@ -135,6 +135,7 @@ finetune = Step(
         "start": (),
         "data": ("train.parquet", "validation.parquet"),
     },
+    opens=("student",),
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,
