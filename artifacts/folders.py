@@ -2,15 +2,22 @@
 
 import os
 import stat
+import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from artifacts.digests import BytesProgress, hash_file, no_bytes_progress
 from artifacts.errors import StoreIOError
 from artifacts.files import reading
-from artifacts.names import check_inside
+from artifacts.names import Digest, check_inside
 from artifacts.records import FileEntry
 from artifacts.stamps import Stamp, StampCache
+
+_READ_HERE: dict[str, tuple[Stamp, Digest]] = {}
+"""Real path → stamp and digest of each file whose bytes this process itself has hashed."""
+_READING = threading.Lock()
+"""So that of two steps that need the same 140 GB file at once only one reads it."""
 
 
 def digest_folder(
@@ -18,6 +25,7 @@ def digest_folder(
     names: Iterable[str],
     *,
     stamps: StampCache | None = None,
+    read_here: bool = False,
     progress: BytesProgress = no_bytes_progress,
 ) -> dict[str, FileEntry]:
     """Digest some files of a folder; ``folder_digest`` of the result is the folder's identity.
@@ -29,7 +37,9 @@ def digest_folder(
         folder: that holds the files.
         names: relative, ``/``-separated; those of other people's files, so they are free.
         stamps: digests taken earlier on this host; None reads every file.
-        progress: called as ``progress(bytes done, bytes total, name)``.
+        read_here: believe no earlier process: each file's bytes are read once in this one, and
+            again only when its stamp has changed. What is read is still told to ``stamps``.
+        progress: called as ``progress(bytes done, bytes total, name)`` from when a file is read.
 
     Returns:
         name -> digest and size, in name order.
@@ -40,22 +50,31 @@ def digest_folder(
     """
     wanted = sorted(set(names))
     check_inside(wanted)
-    found = {name: _stamp(folder / name) for name in wanted}
+    found = {name: stamp_of(folder / name) for name in wanted}
     total = sum(stamp.size for stamp in found.values())
-    entries, done = {}, 0
+    entries, done, reads = {}, 0, False
     for name, stamp in found.items():
         start = done
 
         def report(count: int, _size: int, text: str, start: int = start) -> None:
+            nonlocal reads
+            reads = True
             progress(start + count, total, text)
 
-        entries[name] = _entry(folder / name, stamp, stamps, report)
+        with _READING if read_here else nullcontext():
+            entries[name] = _entry(folder / name, stamp, stamps, report, read_here=read_here)
         done += stamp.size
-        progress(done, total, name)
+        if reads:
+            progress(done, total, name)
     return entries
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of a regular file, links followed.
+
+    Raises:
+        StoreIOError: if it is missing, is no regular file, or cannot be read.
+    """
     with reading(path):
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -64,14 +83,31 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _entry(
-    path: Path, stamp: Stamp, stamps: StampCache | None, progress: BytesProgress
+    path: Path,
+    stamp: Stamp,
+    stamps: StampCache | None,
+    progress: BytesProgress,
+    *,
+    read_here: bool,
 ) -> FileEntry:
     name = os.path.realpath(path)
-    if stamps is not None and (known := stamps.recall(name, stamp)) is not None:
+    known = _recall(name, stamp, stamps, read_here=read_here)
+    if known is not None:
         return FileEntry(known, stamp.size)
     digest = hash_file(path, progress=progress)
-    if _stamp(path) != stamp:
+    if stamp_of(path) != stamp:
         raise StoreIOError(f"{path} changed while it was digested; run again when it is complete")
-    if stamps is not None and stamp.is_settled():
-        stamps.remember(name, stamp, digest)
+    if stamp.is_settled():
+        _READ_HERE[name] = (stamp, digest)
+        if stamps is not None:
+            stamps.remember(name, stamp, digest)
     return FileEntry(digest, stamp.size)
+
+
+def _recall(
+    name: str, stamp: Stamp, stamps: StampCache | None, *, read_here: bool
+) -> Digest | None:
+    if read_here:
+        known = _READ_HERE.get(name)
+        return known[1] if known is not None and known[0] == stamp else None
+    return stamps.recall(name, stamp) if stamps is not None else None

@@ -1,7 +1,7 @@
 """Acquire data: read rows, deal them out to the four splits, refuse any overlap."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -9,6 +9,7 @@ from pydantic import Field
 from artifacts.canonical import canonical_bytes
 from artifacts.digests import digest_bytes
 from artifacts.folders import digest_folder
+from artifacts.names import Digest
 from paraknow_core.data import (
     Columns,
     Example,
@@ -24,7 +25,8 @@ from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import kind_of
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
-from tasks.engine.step import Facts, Job, NotDownloadedError, Source, Step
+from tasks.engine.source_files import Source, SourceChangedError, SourceFiles
+from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 
 SPLIT_FILES = {name: f"{name}.parquet" for name in ("seeds", "train", "validation", "test")}
 
@@ -97,7 +99,7 @@ def _source(config: DataConfig, _inputs: Mapping[str, Ref], run: RunConfig) -> S
             "No rows given: set data.rows.path to a JSONL or Parquet file, or data.rows.hub."
         )
     store = run.open_store()
-    digests = {}
+    digests, files = {}, {}
     for role, rows in (("rows", config.rows), ("test", config.test)):
         if rows.path and rows.hub:
             raise DataError(
@@ -107,11 +109,15 @@ def _source(config: DataConfig, _inputs: Mapping[str, Ref], run: RunConfig) -> S
             path = _existing(rows.path)
             found = digest_folder(path.parent, [path.name], stamps=store.stamps)
             digests[role] = found[path.name].digest
+            files[role] = SourceFiles.of_file(path, digests[role])
         elif rows.hub:
-            examples = _from_hub(config, rows, run)
-            texts = [[e.id, e.prompt, e.answer, e.input_ids, e.labels] for e in examples]
-            digests[role] = digest_bytes(canonical_bytes(texts))
-    return Source(digests=digests)
+            digests[role] = _digest_of(_from_hub(config, rows, run))
+    return Source(digests=digests, files=files)
+
+
+def _digest_of(examples: Sequence[Example]) -> Digest:
+    texts = [[e.id, e.prompt, e.answer, e.input_ids, e.labels] for e in examples]
+    return digest_bytes(canonical_bytes(texts))
 
 
 def _existing(name: str) -> Path:
@@ -126,17 +132,14 @@ def _existing(name: str) -> Path:
 
 def _from_hub(config: DataConfig, rows: RowsConfig, run: RunConfig) -> list[Example]:
     if run.download:
-        return _read(config, rows)
+        return _read_hub(config, rows)
     try:
-        return _read(config, rows, offline=True)
+        return _read_hub(config, rows, offline=True)
     except DataError as error:
         raise NotDownloadedError(str(error)) from error
 
 
-def _read(config: DataConfig, rows: RowsConfig, *, offline: bool = False) -> list[Example]:
-    columns = Columns(**config.columns.model_dump())
-    if rows.path:
-        return read_examples(_existing(rows.path), template=config.template, columns=columns)
+def _read_hub(config: DataConfig, rows: RowsConfig, *, offline: bool = False) -> list[Example]:
     return read_hub(
         rows.hub,
         offline=offline,
@@ -144,8 +147,23 @@ def _read(config: DataConfig, rows: RowsConfig, *, offline: bool = False) -> lis
         split=rows.split,
         revision=rows.revision or None,
         template=config.template,
-        columns=columns,
+        columns=Columns(**config.columns.model_dump()),
     )
+
+
+def _read(job: Job[DataConfig], role: str, rows: RowsConfig) -> list[Example]:
+    """Read the rows that the key was made of, and no others."""
+    config = job.config
+    if rows.path:
+        columns = Columns(**config.columns.model_dump())
+        return read_examples(job.locations[role], template=config.template, columns=columns)
+    examples = _from_hub(config, rows, job.run)
+    if _digest_of(examples) != job.digests[role]:
+        raise SourceChangedError(
+            f"The data set {rows.hub!r} gave other rows when it was read again than when it was "
+            "digested. Nothing was stored. Let whatever writes there finish, and run again."
+        )
+    return examples
 
 
 def _compute(job: Job[DataConfig]) -> Facts:
@@ -154,9 +172,9 @@ def _compute(job: Job[DataConfig]) -> Facts:
     sizes = SplitSizes(**config.sizes.model_dump())
     own_test = _given(config.test)
     dealt = SplitSizes(sizes.seeds, sizes.train, sizes.validation, 0 if own_test else sizes.test)
-    splits = split_examples(_read(config, config.rows), sizes=dealt, seed=config.seed)
+    splits = split_examples(_read(job, "rows", config.rows), sizes=dealt, seed=config.seed)
     if own_test:
-        rows = _read(config, config.test)
+        rows = _read(job, "test", config.test)
         splits["test"] = split_examples(
             rows, sizes=SplitSizes(0, 0, 0, sizes.test), seed=config.seed
         )["test"]

@@ -18,7 +18,8 @@ from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
-from tasks.engine.step import Facts, Job, NotDownloadedError, Source, Step, folder_of
+from tasks.engine.source_files import MANIFEST, Source, SourceFiles
+from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
 from tasks.pretrain import PretrainConfig
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -99,22 +100,31 @@ def _source(config: ModelConfig, inputs: Mapping[str, Ref], run: RunConfig) -> S
     """Resolve the folder and digest its files; digests of unchanged files are remembered."""
     store = run.open_store()
     if "built" in inputs:
-        return Source(location=str(folder_of(store, inputs["built"])))
+        folder, digests = folder_of(store, inputs["built"]), inputs["built"].files
+        own = {name: digests[name] for name in model_files(folder)}
+        return Source(location=str(folder), files={"self": SourceFiles.of_model(folder, own)})
     folder = find_model(config.model, config.revision, download=run.download)
     describe(folder)  # a broken folder is refused before gigabytes are hashed
     files = digest_folder(
         folder, model_files(folder), stamps=store.stamps, progress=StepProgress("digest model")
     )
-    return Source(digests={"files": folder_digest(files)}, location=str(folder))
+    digests = {name: entry.digest for name, entry in files.items()}
+    return Source(
+        digests={"files": folder_digest(files)},
+        location=str(folder),
+        files={"self": SourceFiles.of_model(folder, digests)},
+    )
 
 
 def _compute(job: Job[ModelConfig]) -> Facts:
     """Read a model's sizes from config and headers, and check its tokenizer against them."""
+    from paraknow_core.models.blank_weights import refuse_blank_weights
     from paraknow_core.models.load import check_buildable, load_tokenizer
 
     folder = job.locations["self"]
     architecture = describe(folder)
     check_buildable(folder)
+    refuse_blank_weights(folder)
     tokenizer = load_tokenizer(folder)
     vocabulary = canonical_bytes(tokenizer.get_vocab())
     described = architecture.to_json()
@@ -125,10 +135,7 @@ def _compute(job: Job[ModelConfig]) -> Facts:
         job.out / "tokenizer.json",
         {"size": len(tokenizer), "vocabulary": str(digest_bytes(vocabulary))},
     )
-    files = digest_folder(folder, model_files(folder), stamps=job.run.open_store().stamps)
-    write_json(
-        job.out / "manifest.json", {name: str(entry.digest) for name, entry in files.items()}
-    )
+    write_json(job.out / MANIFEST, job.sources["self"].digests)
     return {
         "folder_name": folder.name,  # of a Hub model: the commit that its revision was resolved to
         "model_type": architecture.model_type,

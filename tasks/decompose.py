@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
 from paraknow_core.models.describe import describe
 from tasks.acquire_model import load_architecture
@@ -71,6 +72,12 @@ def _decompose_one(job: Job[DecomposeConfig], module: str, weight_MN: Any, part:
     from paraknow_core.svd.truncated import truncated_svd
 
     found = truncated_svd(weight_MN, rank=job.config.max_rank, driver=job.config.driver)
+    if not bool(found.s_R.any()):
+        raise NumericsError(
+            f"What was cut of the teacher for {module} is zero throughout: it has nothing to give "
+            "there. Look whether the teacher's files are complete, or leave its role out of "
+            "extract.roles."
+        )
     draft = part.with_suffix(".part")
     factors = {"U": found.u_MR, "S": found.s_R, "Vh": found.vh_RN}
     save_file({f"{module}.{name}": t.contiguous() for name, t in factors.items()}, draft)
@@ -100,6 +107,7 @@ decompose = Step(
     version=1,
     compute=_compute,
     reads={"teacher": ("manifest.json",), "windows": (), "student": ("architecture.json",)},
+    opens=("teacher",),
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,

@@ -98,6 +98,7 @@ evaluate = Step(
         "adapter": ("adapter_model.safetensors", "adapter_config.json"),
         "data": ("test.parquet",),
     },
+    opens=("student",),
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from artifacts.names import Digest
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES, check_sizes, match_matrices
 from paraknow_core.alignment.tokens import check_share
-from paraknow_core.errors import ConfigError
+from paraknow_core.errors import ConfigError, NumericsError
 from paraknow_core.extraction.cuts import Cut, choose_cuts
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.models.describe import MATRIX_ROLES, Role
@@ -19,7 +19,8 @@ from tasks.engine.identity import StepConfig, execution, later
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
-from tasks.engine.step import Facts, Job, Source, Step
+from tasks.engine.source_files import Source
+from tasks.engine.step import Facts, Job, Step
 from tasks.vocabulary import match_vocabularies
 
 if TYPE_CHECKING:
@@ -133,7 +134,14 @@ def _compute(job: Job[ExtractConfig]) -> Facts:
         )
     write_json(job.out / "windows.json", [cut.to_json() for cut in cuts])
     _write_indices(job.out, indices)
-    caught = sum(cut.score for cut in cuts) / max(sum(cut.total for cut in cuts), 1e-300)
+    total = sum(cut.total for cut in cuts)
+    if not total:
+        raise NumericsError(
+            f"The teacher's sensitivity is zero in all {len(cuts)} matrices that are to be cut, so "
+            "none of their parts matters more than another. Take a teacher that was trained, or "
+            "other roles (extract.roles)."
+        )
+    caught = sum(cut.score for cut in cuts) / total
     return {"windows": len(cuts), "sensitivity_share": caught, **facts}
 
 
@@ -181,6 +189,7 @@ extract = Step(
         "student": ("architecture.json",),
         "layers": ("layers.json",),
     },
+    opens=("teacher", "student"),
     source=_source,
     estimate=_estimate,
     threaded=True,

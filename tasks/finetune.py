@@ -164,6 +164,7 @@ finetune = Step(
         "start": (),
         "data": ("train.parquet", "validation.parquet"),
     },
+    opens=("student",),
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,

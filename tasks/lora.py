@@ -118,6 +118,7 @@ plain_lora = Step(
     version=1,
     compute=_compute_plain,
     reads={"student": ("architecture.json",)},
+    opens=("student",),
     threaded=True,
     estimate=_estimate_plain,
     sized_by=("student",),

@@ -33,6 +33,7 @@ random_model = Step(
     version=1,
     compute=_compute,
     reads={"like": ("manifest.json", "architecture.json")},
+    opens=("like",),
     estimate=_estimate,
     threaded=True,
     sized_by=("like",),

@@ -11,21 +11,18 @@ from pydantic import ValidationError
 
 from artifacts.care.pins import in_use
 from artifacts.errors import StoreError
-from artifacts.folders import digest_folder
 from artifacts.keys import Absent, diff
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
-from paraknow_core.checkpoint.model_folder import model_files
 from paraknow_core.errors import ParaknowError
 from paraknow_core.file_differences import FileComparison, compare_folders
 from tasks.engine.drift import Drift, drift_of
 from tasks.engine.identity import StepConfig
-from tasks.engine.json_files import read_json
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.source_files import Source, SourceChangedError, SourceFiles, listing
 from tasks.engine.step import Need, Step, folder_of, payload_of, ref_of
-from tasks.engine.step import Source as StepSource
 from tasks.steps import STEPS
 
 NEEDED = ("config", "device", "threads", "label", "location", "inputs")
@@ -86,6 +83,8 @@ def reproduce(
     with in_use(store, [record.key, *(ref.key for ref in need.inputs.values())]):
         try:
             need.compute(job)
+        except SourceChangedError as error:
+            raise CannotReproduceError(str(error)) from error
         except Exception as error:
             raise CannotReproduceError(
                 f"Computing {_name(record)} again failed: {type(error).__name__}: {error}"
@@ -203,7 +202,7 @@ def _input(store: Store, record: Record, role: str, said: Any, moved: Path | Non
     location = ""
     if said["location"]:
         location = str(_place(store, found, role, said["location"], moved))
-    return ref_of(_step_of(found), role, found, StepSource(location=location), cached=True)
+    return ref_of(_step_of(found), role, found, Source(location=location), cached=True)
 
 
 def _place(store: Store, model: Record, role: str, recorded: str, moved: Path | None) -> Path:
@@ -213,14 +212,12 @@ def _place(store: Store, model: Record, role: str, recorded: str, moved: Path | 
         raise CannotReproduceError(
             f"The {role} is no longer at {folder}. Say where it is: --location {role}=PATH."
         )
-    expected = read_json(store.tree_path(model) / "manifest.json")
-    present = digest_folder(folder, model_files(folder), stamps=store.stamps)
-    found = {name: str(entry.digest) for name, entry in present.items()}
-    other = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+    used = SourceFiles.acquired(folder, store.tree_path(model))
+    other = used.differing(stamps=store.stamps)
     if other:
         raise CannotReproduceError(
-            f"What lies at {folder} is not the {role} that was used: {', '.join(other)} differ or "
-            f"are missing. Give the folder with the same files: --location {role}=PATH."
+            f"What lies at {folder} is not the {role} that was used: {listing(other)}. Give the "
+            f"folder with the same files: --location {role}=PATH."
         )
     return folder
 

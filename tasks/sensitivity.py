@@ -35,7 +35,12 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
     """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes at the last whole sample."""
     from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device
     from paraknow_core.sensitivity.accumulate import accumulate
-    from paraknow_core.sensitivity.maps import score_table, write_maps, write_score_table
+    from paraknow_core.sensitivity.maps import (
+        refuse_no_sensitivity,
+        score_table,
+        write_maps,
+        write_score_table,
+    )
     from paraknow_core.sensitivity.resume import SensitivityCheckpoint
 
     folder = job.locations["teacher"]
@@ -54,8 +59,10 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
         checkpoint=SensitivityCheckpoint(job.work, every_seconds=job.config.checkpoint_seconds),
     )
     architecture = load_architecture(job.inputs["teacher"])
+    table = score_table(maps, architecture)
+    refuse_no_sensitivity(table)
     write_maps(maps, job.out, architecture)
-    write_score_table(score_table(maps, architecture), job.out)
+    write_score_table(table, job.out)
     tokens = sum(len(sample.input_ids) for sample in samples.examples)
     return {"samples": len(samples.examples), "tokens": tokens, "truncated": samples.truncated}
 
@@ -89,6 +96,7 @@ sensitivity = Step(
     version=1,
     compute=_compute,
     reads={"teacher": (), "data": ("seeds.parquet",)},
+    opens=("teacher",),
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,

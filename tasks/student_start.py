@@ -118,6 +118,7 @@ student_start = Step(
     version=1,
     compute=_compute,
     reads={"student": ("manifest.json", "architecture.json"), "data": ("seeds.parquet",)},
+    opens=("student",),
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,

@@ -13,6 +13,7 @@ from artifacts.store import Store
 from flows.delivery.models import (
     Asked,
     PlacedModel,
+    as_used,
     check_same,
     find_models,
     vocabulary_modules,
@@ -22,9 +23,10 @@ from flows.delivery.provenance import Origin, find_adapter, origin_of
 from paraknow_core.errors import ConfigError, ModelFolderError
 from paraknow_core.lora.adapter import Adapter, read_adapter, write_adapter
 from paraknow_core.lora.compress import compress, without_modules
-from paraknow_core.lora.merge import dtypes_of, write_merged
+from paraknow_core.lora.merge import write_merged
 from paraknow_core.models.describe import Architecture, describe
 from paraknow_core.report.model_card import Card, render
+from tasks.engine.source_files import unchanged
 
 
 @dataclass(frozen=True)
@@ -164,23 +166,24 @@ def _deliver_merged(
             "they lie: give --student FOLDER or --student HUB_ID."
         )
     check_same(store, origin.student, student.folder, whole=True)
-    architecture = describe(student.folder)
-    _check_room(wish.out, architecture)
-    dtypes = dtypes_of(architecture)
-    rounded = [name for name in dtypes if name != "F32"]
-    losses = [_rounding(rounded)] if rounded else []
-    delivery = Delivery(
-        folder=str(wish.out.absolute()),
-        files=[],
-        form="merged",
-        adapter_key=origin.adapter.key,
-        rank=None,
-        dtypes=list(dtypes),
-        metrics=origin.scores,
-        losses=losses,
-    )
+    _check_room(wish.out, describe(student.folder))
+    used = {"student": as_used(store, origin.student, student.folder)}
     with new_folder(wish.out) as draft:
-        write_merged(student.folder, adapter, draft, max_shard_size=wish.max_shard_size)
+        with unchanged(used, stamps=store.stamps):
+            dtypes = write_merged(
+                student.folder, adapter, draft, max_shard_size=wish.max_shard_size
+            )
+        rounded = [name for name in dtypes if name != "F32"]
+        delivery = Delivery(
+            folder=str(wish.out.absolute()),
+            files=[],
+            form="merged",
+            adapter_key=origin.adapter.key,
+            rank=None,
+            dtypes=list(dtypes),
+            metrics=origin.scores,
+            losses=[_rounding(rounded)] if rounded else [],
+        )
         return _finish(draft, delivery, origin, models)
 
 

@@ -9,13 +9,14 @@ from artifacts.queries.lineage import Lineage, model_name
 from artifacts.records import Record
 from artifacts.store import Store
 from flows.delivery.provenance import folder_of_built
+from paraknow_core.checkpoint.model_folder import model_files
 from paraknow_core.errors import ModelFolderError
 from paraknow_core.lora.adapter import Adapter
 from paraknow_core.models.describe import Architecture, Role, describe
 from paraknow_core.report.licences import UNKNOWN, stated_licence
 from paraknow_core.report.model_card import ModelNote
 from tasks.acquire_model import find_model, load_architecture
-from tasks.engine.json_files import read_json
+from tasks.engine.source_files import SourceFiles, listing
 from tasks.engine.step import NotDownloadedError
 
 
@@ -99,16 +100,28 @@ def check_same(store: Store, record: Record | None, folder: Path, *, whole: bool
     stored = store.lookup(record.key) if record is not None else None
     if stored is None:
         return
-    manifest: dict[str, str] = read_json(store.tree_path(stored) / "manifest.json")
-    names = [name for name in manifest if whole or name == "config.json"]
-    absent = [name for name in names if not (folder / name).is_file()]
-    present = digest_folder(folder, set(names) - set(absent), stamps=store.stamps)
-    other = absent + [name for name, entry in present.items() if entry.digest != manifest[name]]
+    used = SourceFiles.acquired(folder, store.tree_path(stored))
+    other = used.differing(None if whole else ["config.json"], stamps=store.stamps)
     if other:
         raise ModelFolderError(
-            f"{folder} is not the model that this adapter was made with: {', '.join(other[:3])} "
-            f"differ from what was used then (record {stored.key[:16]}). Give that model."
+            f"{folder} is not the model that this adapter was made with: {listing(other)} "
+            f"(record {stored.key[:16]}). Give that model."
         )
+
+
+def as_used(store: Store, record: Record | None, folder: Path) -> SourceFiles:
+    """Return a model's files as they were digested when it was acquired.
+
+    Args:
+        store: that holds the record's manifest.
+        record: of the model's acquisition; if it is gone, the files are taken as they are now.
+        folder: where the model lies.
+    """
+    stored = store.lookup(record.key) if record is not None else None
+    if stored is not None:
+        return SourceFiles.acquired(folder, store.tree_path(stored))
+    entries = digest_folder(folder, model_files(folder), stamps=store.stamps, read_here=True)
+    return SourceFiles.of_model(folder, {name: entry.digest for name, entry in entries.items()})
 
 
 def vocabulary_modules(

@@ -21,11 +21,11 @@ from tasks.engine.drift import Drift, drift_of, refusal
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.ref import Ref
 from tasks.engine.run import DriftMode, RunConfig
+from tasks.engine.source_files import Source
 from tasks.engine.step import (
     C,
     Need,
     NotDownloadedError,
-    Source,
     Step,
     folder_of,
     payload_of,

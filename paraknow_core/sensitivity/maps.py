@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paraknow_core.errors import ShapeError
+from paraknow_core.errors import NumericsError, ShapeError
 from paraknow_core.models.describe import Architecture, Role, TensorFacts
 from paraknow_core.models.matrices import take
 
@@ -84,6 +84,23 @@ def score_table(maps: Mapping[str, Tensor], architecture: Architecture) -> dict[
     layers = [sum(row[i] for row in roles.values()) for i in range(architecture.num_layers)]
     ordered = {role.value: roles[role.value] for role in Role if role.value in roles}
     return {"layers": layers, "roles": ordered, "outside": outside}
+
+
+def refuse_no_sensitivity(table: Mapping[str, Any]) -> None:
+    """Refuse a model whose output depends on none of its layers: nothing can be chosen in it.
+
+    Args:
+        table: as ``score_table`` gives it.
+
+    Raises:
+        NumericsError: if the sensitivity of every layer is zero.
+    """
+    if not any(table["layers"]):
+        raise NumericsError(
+            f"The teacher's sensitivity is zero in all {len(table['layers'])} layers: its answers "
+            "depend on none of their weights, so there is nothing to transfer. Take a teacher "
+            "that was trained, and look whether its files are complete."
+        )
 
 
 def write_score_table(table: Mapping[str, Any], folder: Path) -> Path:

@@ -26,6 +26,7 @@ PLUMBING = frozenset(
         "tasks.engine.revisions",
         "tasks.engine.run",
         "tasks.engine.reached_code",
+        "tasks.engine.source_files",
         "tasks.engine.step",
         "tasks.engine.workers",
     }

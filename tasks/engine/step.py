@@ -28,18 +28,11 @@ from tasks.engine.provenance import Clock, code_of, environment
 from tasks.engine.reached_code import Used
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.source_files import Source, SourceFiles, watched
 from tasks.engine.workers import Computed, check_going_on, compute_step, threads_of
 
 C = TypeVar("C", bound=StepConfig)
 Facts = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a step's own inputs resolve to before its key is known: digests, and a place."""
-
-    digests: Mapping[str, Digest] = field(default_factory=dict)
-    location: str = ""
 
 
 class NotDownloadedError(ParaknowError):
@@ -53,14 +46,21 @@ class Job(Generic[C]):
     config: C
     inputs: Mapping[str, Path]
     """Role → folder of the input's files (read-only)."""
-    locations: Mapping[str, Path]
-    """Role → where the model described by that input lies."""
+    sources: Mapping[str, SourceFiles]
+    """Role → files outside the store; no others may be read, as only these are watched."""
     out: Path
     """Empty folder for the output; it becomes the artifact."""
     work: Path
     """Folder for partial results; it survives a kill and is given back to the next run."""
     run: RunConfig
     progress: StepProgress
+    digests: Mapping[str, Digest] = field(default_factory=dict)
+    """Role → digest of what the step's own source resolved to."""
+
+    @property
+    def locations(self) -> Mapping[str, Path]:
+        """Role → where the model described by that input, or the step's own data file, lies."""
+        return {role: files.place for role, files in self.sources.items()}
 
 
 def _no_source(_config: Any, _inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
@@ -81,6 +81,8 @@ class Step(Generic[C]):
     compute: Callable[[Job[C]], Facts]
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Role → the files of that input which matter; an empty tuple is all of them."""
+    opens: tuple[str, ...] = ()
+    """Roles of models whose own files it reads: it learns where these lie, and they are watched."""
     source: Callable[[C, Mapping[str, Ref], RunConfig], Source] = _no_source
     numerics: Callable[[C, RunConfig], Mapping[str, str | bool]] = _no_numerics
     estimate: Callable[[C, Foreseen], Estimate] | None = None
@@ -218,19 +220,26 @@ class Need(Generic[C]):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         resume.mkdir(exist_ok=True)
-        locations = {r: Path(ref.location) for r, ref in self.inputs.items() if ref.location}
-        if self.source.location:
-            locations["self"] = Path(self.source.location)
-        progress = StepProgress(self.label)
-        return Job(self.config, folders, locations, out, resume, self.run, progress)
+        sources = dict(self.source.files)
+        for role in self.step.opens:
+            if role in self.inputs:
+                place = Path(self.inputs[role].location)
+                sources[role] = SourceFiles.acquired(place, folders[role])
+        progress, digests = StepProgress(self.label), self.source.digests
+        return Job(self.config, folders, sources, out, resume, self.run, progress, digests)
 
     def compute(self, job: Job[C]) -> Computed:
-        """Compute where the step belongs."""
-        step = self.step
+        """Compute where the step belongs.
+
+        Raises:
+            SourceChangedError: if a file outside the store is not, or did not stay, what was
+                digested: then nothing of what was computed may be used.
+        """
+        step, stamps = self.step, self.run.open_store().stamps
         device = str(step.numerics(self.config, self.run).get("device", "cpu"))
-        computed = compute_step(
-            step.compute, job, threaded=step.threaded, own_process=step.own_process, device=device
-        )
+        how = {"threaded": step.threaded, "own_process": step.own_process}
+        with watched(job.sources, job.work, stamps=stamps, label=self.label):
+            computed = compute_step(step.compute, job, device=device, **how)
         job.progress.finish()
         return computed
 

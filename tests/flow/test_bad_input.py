@@ -57,6 +57,12 @@ def larger_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
+def half_written(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+
+
 def gone(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -66,6 +72,7 @@ MODEL_FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (only_pickles, r"(?s)safetensors.*\.bin|\.bin.*safetensors"),
     (cut_short, "model.safetensors"),
     (garble_header, "model.safetensors"),
+    (half_written, r"model\.safetensors: the last .* bytes are zeros"),
     (other_width, r"(?s)(80|64).*config"),
     (ten_million_layers, "num_hidden_layers"),
     (larger_tokenizer, "tokenizer"),

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 from support.direct import run_direct
+from support.meddling import computing_from
 from support.pair import pair_settings, write_pair
 from typer.testing import CliRunner
 
@@ -16,13 +20,19 @@ from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
 from flows.cli.main import app, main
+from flows.config.transfer import TransferConfig
 from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import ModelConfig, acquire_model
+from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.source_files import watched as real_watched
 from tasks.engine.step import run_step
 from tasks.pretrain import PretrainConfig, pretrain
+from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
+from tasks.steps import STEPS
+from tasks.student_start import StudentStartConfig, student_start
 from tasks.word_problems import WordProblemsConfig, word_problems
 
 pytestmark = pytest.mark.flow
@@ -37,7 +47,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refs(home: Path) -> dict[str, Ref]:
-    return run_direct(pair_settings(home, home / "store"))
+    settings = pair_settings(home, home / "store")
+    found = run_direct(settings)
+    run = TransferConfig.model_validate(settings).run
+    pair = {who: found[who] for who in ("teacher", "student")}
+    data, start = {"data": found["data"]}, {"start": found["lora"]}
+    for step, config, inputs in (
+        (random_model, RandomModelConfig(), {"like": found["student"]}),
+        (student_start, StudentStartConfig(method="pissa", rank=4), {"student": found["student"]}),
+        (diagnose, DiagnoseConfig(), {"student": found["student"], **start}),
+        (likeness, LikenessConfig(texts=4), {**pair, **data}),
+    ):
+        found[step.name] = run_step(step, label=step.name, config=config, inputs=inputs, run=run)
+    return found
 
 
 @pytest.fixture
@@ -59,10 +81,41 @@ def cli(store: Store, *arguments: str, code: int) -> str:
     return result.stdout
 
 
-def test_every_step_gives_the_same_bytes_again(
-    home: Path, refs: dict[str, Ref], tmp_path: Path
+class Opened:
+    """What each step opens below a folder while it computes, and which of it is not watched."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.steps, self.unwatched = home, set[str](), set[str]()
+        self._now = ""
+        self._watched = set[Path]()
+        sys.addaudithook(self._meet)  # for good: it does nothing outside a computation
+
+    @contextmanager
+    def watched(self, sources: Any, work: Path, *, label: str, **more: Any) -> Iterator[None]:
+        with real_watched(sources, work, label=label, **more):
+            self._watched = {f.folder / name for f in sources.values() for name in f.digests}
+            self._now = label
+            try:
+                yield
+            finally:
+                self._now = ""
+
+    def _meet(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._now or event != "open" or not isinstance(arguments[0], str | Path):
+            return
+        path = Path(arguments[0])
+        if path.is_relative_to(self.home) and not path.is_relative_to(self.home / "store"):
+            self.steps.add(self._now)
+            if path not in self._watched:
+                self.unwatched.add(f"{self._now}: {path}")
+
+
+def test_every_step_gives_the_same_bytes_again_and_opens_only_what_is_watched(
+    home: Path, refs: dict[str, Ref], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(home / "store")
+    opened = Opened(home)
+    monkeypatch.setattr("tasks.engine.step.watched", opened.watched)
     assert {"data", "decompose", "finetune transfer", "report"} <= set(refs)
     for label, ref in refs.items():
         work = tmp_path / label.replace(" ", "-")
@@ -71,6 +124,23 @@ def test_every_step_gives_the_same_bytes_again(
         assert {file.name for file in found.files} == set(ref.files)
         assert found.equal, (label, found.files)
         assert found.drift is None
+    assert not opened.unwatched
+    steps = {refs[label].step for label in opened.steps if label in refs}
+    steps |= {label for label in opened.steps if label in STEPS}
+    opens = {name for name, step in STEPS.items() if step.opens}
+    # The pair has one tokenizer, so that extract has no need of it.
+    assert steps == (opens - {"extract"}) | {"acquire-data", "acquire-model"}
+
+
+def test_a_model_that_changes_meanwhile_gives_no_comparison(
+    store: Store, refs: dict[str, Ref], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, other = home / "student" / "model.safetensors", tmp_path / "other"
+    other.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    wrong = computing_from(STEPS["diagnose"], weights, other)
+    monkeypatch.setattr("tasks.reproduce.STEPS", {**STEPS, "diagnose": wrong})
+    with pytest.raises(CannotReproduceError, match=r"student at .* changed while it was read"):
+        reproduce(store, record(store, refs["diagnose"]), work=tmp_path)
 
 
 def test_models_trained_from_scratch_and_generated_data_too(tmp_path: Path) -> None:

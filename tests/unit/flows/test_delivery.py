@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from support.adapters_in_store import delivered
+from support.meddling import swapped
 from support.tiny import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
@@ -29,6 +30,7 @@ from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.lora.merge import write_merged
 from paraknow_core.models.describe import describe
 from paraknow_core.report.model_card import StepNote
+from tasks.engine.source_files import SourceChangedError
 
 IDS = torch.tensor([[1, 7, 9, 11, 13, 40]])
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -191,7 +193,7 @@ def test_a_hub_id_becomes_the_base_model(untied: Path, tmp_path: Path, monkeypat
     ("wish", "error", "message"),
     [
         ({"merged": True}, ModelFolderError, "give --student"),
-        ({"merged": True, "student": "TEACHER"}, ModelFolderError, "config.json differ"),
+        ({"merged": True, "student": "TEACHER"}, ModelFolderError, "config.json has other bytes"),
         ({"merged": True, "compress": 2}, ConfigError, "no rank"),
         ({"teacher": "STUDENT"}, ModelFolderError, "is not the model"),
         ({"student": "no such/folder/here"}, ModelFolderError, "no such/folder/here"),
@@ -213,8 +215,27 @@ def test_changed_weights_are_not_the_student(untied: Path, tmp_path: Path) -> No
     weights = tmp_path / "student" / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ModelFolderError, match=r"model\.safetensors differ"):
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors has other bytes"):
         given_out(untied, tmp_path / "out", merged=True, student=str(tmp_path / "student"))
+
+
+def test_a_student_that_changes_while_it_is_merged_is_not_delivered(
+    untied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, other = tmp_path / "student", tmp_path / "other"
+    shutil.copytree(untied / "student", student)
+    shutil.copyfile(student / "model.safetensors", other)
+    other.write_bytes(other.read_bytes()[:-1] + b"\x07")
+
+    def merge(*arguments: Any, **named: Any) -> Any:
+        with swapped(student / "model.safetensors", other):
+            return write_merged(*arguments, **named)
+
+    monkeypatch.setattr(delivery, "write_merged", merge)
+    with pytest.raises(SourceChangedError, match=r"student at .*model\.safetensors"):
+        given_out(untied, tmp_path / "out", merged=True, student=str(student))
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_another_key_is_refused_and_says_what_there_is(untied: Path) -> None:
