@@ -20,9 +20,11 @@ from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import HubUnreachableError, ParaknowError
+from paraknow_core.partial_results import PartialResults
 from tasks.engine.drift import must_rebuild, tell_rebuilt
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig, identity_of
+from tasks.engine.partial import open_partial
 from tasks.engine.progress import StepProgress, logger, tell_wait
 from tasks.engine.provenance import Clock, code_of, environment
 from tasks.engine.reached_code import Used
@@ -57,8 +59,8 @@ class Job(Generic[C]):
     """Role → where the model described by that input lies."""
     out: Path
     """Empty folder for the output; it becomes the artifact."""
-    work: Path
-    """Folder for partial results; it survives a kill and is given back to the next run."""
+    partial: PartialResults
+    """What is done so far; it survives a kill, and the next run goes on from what fits of it."""
     run: RunConfig
     progress: StepProgress
 
@@ -212,17 +214,24 @@ class Need(Generic[C]):
     run: RunConfig
     source: Source
 
+    @property
+    def payload(self) -> KeyPayload:
+        """What identifies the output."""
+        return payload_of(
+            self.step, config=self.config, inputs=self.inputs, source=self.source, run=self.run
+        )
+
     def job(self, folders: Mapping[str, Path], work: Path) -> Job[C]:
         """Lay out the folders of the computation below ``work``; ``folders`` hold the inputs."""
-        out, resume = work / "out", work / "resume"
+        out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        resume.mkdir(exist_ok=True)
         locations = {r: Path(ref.location) for r, ref in self.inputs.items() if ref.location}
         if self.source.location:
             locations["self"] = Path(self.source.location)
+        partial = open_partial(self.step.compute, self.payload, work, label=self.label)
         progress = StepProgress(self.label)
-        return Job(self.config, folders, locations, out, resume, self.run, progress)
+        return Job(self.config, folders, locations, out, partial, self.run, progress)
 
     def compute(self, job: Job[C]) -> Computed:
         """Compute where the step belongs."""
