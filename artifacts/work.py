@@ -9,6 +9,7 @@ import contextlib
 import logging
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from artifacts.names import StepKey, is_hex_digest
 if TYPE_CHECKING:
     from filelock import SoftFileLease
 
+_ASIDE: Final = ".aside"
 _POLL_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
 
@@ -30,9 +32,10 @@ def work_folder(base: Path, key: StepKey, *, adopt: bool) -> Path:
     Args:
         base: the store's folder of all work.
         key: of the step.
-        adopt: take over what an earlier, unfinished run left (the most recent of it); only right
-            for the holder of the step's lease. The leftover is renamed, so that a holder thought
-            dead finds its paths gone and fails, and does not write into its successor's folder.
+        adopt: take over what an earlier, unfinished run left (the most recent folder of it, but
+            none that was moved aside); only right for the holder of the step's lease. The leftover
+            is renamed, so that a holder thought dead finds its paths gone and fails, and does not
+            write into its successor's folder.
 
     Returns:
         ``<base>/<key>/<random>/``, empty unless something was adopted.
@@ -49,6 +52,20 @@ def work_folder(base: Path, key: StepKey, *, adopt: bool) -> Path:
     return mine
 
 
+def aside_of(work: Path) -> Path:
+    """Return where a run puts what it found in its work folder and cannot use.
+
+    It is adopted by nobody, stays when the work folder is discarded, and is collected with
+    abandoned work.
+    """
+    return work.with_name(f"{work.name}{_ASIDE}")
+
+
+def is_aside(path: Path) -> bool:
+    """Tell whether this is what ``aside_of`` gave for some work folder."""
+    return path.suffix == _ASIDE
+
+
 def discard(work: Path) -> None:
     """Remove a work folder, and its key's folder if nothing else is in it."""
     shutil.rmtree(work, ignore_errors=True)
@@ -60,7 +77,9 @@ def _newest_first(folder: Path) -> list[Path]:
     found = []
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append((path.stat().st_mtime_ns, path))
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode) and not is_aside(path):
+                found.append((status.st_mtime_ns, path))
     return [path for _time, path in sorted(found, reverse=True)]
 
 

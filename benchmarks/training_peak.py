@@ -33,6 +33,7 @@ def _train(size: inputs.Size, folder: Path, *, recomputed: bool) -> tuple[int, i
     from paraknow_core.inspection.cost import activation_bytes, logits_bytes
     from paraknow_core.lora.start_point import plain_start
     from paraknow_core.models.describe import MATRIX_ROLES, describe
+    from paraknow_core.partial_results import PartialResults
 
     torch.set_num_threads(1)
     student, start, out, work = (folder / name for name in ("student", "start", "out", "work"))
@@ -44,7 +45,7 @@ def _train(size: inputs.Size, folder: Path, *, recomputed: bool) -> tuple[int, i
             start_folder=start,
             train=_rows(),
             out_folder=out,
-            work_folder=work,
+            partial=PartialResults(work),
             seed=0,
             learning_rate=1e-3,
             batch_size=ROWS,

@@ -1,7 +1,6 @@
 """Truncated SVD of the teacher's windows, at a maximum rank that serves every rank below it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -9,6 +8,7 @@ from pydantic import Field
 from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
 from paraknow_core.models.describe import describe
+from paraknow_core.partial_results import Saved
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
@@ -16,6 +16,8 @@ from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import read_cuts, read_indices
+
+_FACTORS, _CERTIFICATE = "factors.safetensors", "certificate.json"
 
 
 class DecomposeConfig(StepConfig):
@@ -47,13 +49,13 @@ def _compute(job: Job[DecomposeConfig]) -> Facts:
     with Checkpoint(job.locations["teacher"]) as weights:
         for done, (module, cuts) in enumerate(modules.items()):
             job.progress(done, len(modules), module)
-            part = job.work / f"{done:05d}.safetensors"
-            if not part.with_suffix(".json").exists():  # written last, once the factors are whole
+            saved = job.partial.find(done, module, [_FACTORS, _CERTIFICATE])
+            if saved is None:
                 weight_MN = module_weight(weights, teacher, student, cuts, indices)
-                _decompose_one(job, module, weight_MN, part)
-            factors |= load_file(part)
-            certificates[module] = read_json(part.with_suffix(".json"))
-    save_file(factors, job.out / "factors.safetensors")
+                saved = _decompose_one(job, done, module, weight_MN)
+            factors |= load_file(saved.folder / _FACTORS)
+            certificates[module] = read_json(saved.folder / _CERTIFICATE)
+    save_file(factors, job.out / _FACTORS)
     write_json(job.out / "certificates.json", certificates)
     energies = [certificate["energy"] for certificate in certificates.values()]
     return {
@@ -64,11 +66,10 @@ def _compute(job: Job[DecomposeConfig]) -> Facts:
     }
 
 
-def _decompose_one(job: Job[DecomposeConfig], module: str, weight_MN: Any, part: Path) -> None:
-    """Write one module's factors, durably, and then its certificate beside them."""
+def _decompose_one(job: Job[DecomposeConfig], number: int, module: str, weight_MN: Any) -> Saved:
+    """Decompose one module, and save its factors and certificate as a partial result."""
     from safetensors.torch import save_file
 
-    from paraknow_core.durable_files import settle
     from paraknow_core.svd.truncated import truncated_svd
 
     found = truncated_svd(weight_MN, rank=job.config.max_rank, driver=job.config.driver)
@@ -78,12 +79,11 @@ def _decompose_one(job: Job[DecomposeConfig], module: str, weight_MN: Any, part:
             "there. Look whether the teacher's files are complete, or leave its role out of "
             "extract.roles."
         )
-    draft = part.with_suffix(".part")
     factors = {"U": found.u_MR, "S": found.s_R, "Vh": found.vh_RN}
-    save_file({f"{module}.{name}": t.contiguous() for name, t in factors.items()}, draft)
-    settle(draft, part)
-    write_json(draft, found.certificate | {"energy": found.energy})
-    settle(draft, part.with_suffix(".json"))
+    draft = job.partial.new_draft()
+    save_file({f"{module}.{name}": t.contiguous() for name, t in factors.items()}, draft / _FACTORS)
+    write_json(draft / _CERTIFICATE, found.certificate | {"energy": found.energy})
+    return job.partial.save(draft, number, module)
 
 
 def _numerics(config: DecomposeConfig, _run: RunConfig) -> Mapping[str, str | bool]:

@@ -82,7 +82,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
             train=training.examples,
             validation=validation,
             out_folder=job.out,
-            work_folder=job.work,
+            partial=job.partial,
             seed=config.seed,
             learning_rate=config.learning_rate,
             batch_size=config.batch_size,

@@ -37,7 +37,7 @@ def _compute(job: Job[PretrainConfig]) -> Facts:
     result = train(
         progress=job.progress,
         out_folder=job.out,
-        work_folder=job.work,
+        partial=job.partial,
         threads=1,
         **job.config.model_dump(),
     )

@@ -56,7 +56,7 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
         model,
         samples.examples,
         progress=job.progress,
-        checkpoint=SensitivityCheckpoint(job.work, every_seconds=job.config.checkpoint_seconds),
+        checkpoint=SensitivityCheckpoint(job.partial, every_seconds=job.config.checkpoint_seconds),
     )
     architecture = load_architecture(job.inputs["teacher"])
     table = score_table(maps, architecture)

@@ -11,6 +11,7 @@ from artifacts.errors import StoreError
 from artifacts.files import free_bytes
 from artifacts.records import Record
 from artifacts.store import Store
+from artifacts.work import is_aside
 from flows.doctor.finding import Finding, State
 from flows.text import human_size, name_of
 
@@ -100,7 +101,7 @@ def _is_whole(store: Store, record: Record, *, again: bool) -> bool:
 
 
 def lying_about(store: Store) -> Iterator[Finding]:
-    """Report quarantine, leases nobody renews, unfinished work and drafts."""
+    """Report quarantine, leases nobody renews, unfinished work, what was moved aside, drafts."""
     root, now = store.root, time.time()
     if damaged := len(_older(root / "quarantine", now, 0)):
         said = f"{damaged} damaged files were moved there"
@@ -111,8 +112,11 @@ def lying_about(store: Store) -> Iterator[Finding]:
         said = f"{len(leases)} of runs that were killed or stopped"
         yield Finding("leases", State.OK, said, "the next run of the same step takes over")
     work = [run for key in _older(root / "work", now, 0) for run in _older(key, now, _WORK_SECONDS)]
-    if work:
-        said = f"{len(work)} unfinished steps, untouched for a day"
+    if aside := [path for path in work if is_aside(path)]:
+        said = f"partial results of {len(aside)} steps could not be gone on from: moved aside"
+        yield Finding("moved aside", State.OK, said, "gc removes them after 14 days")
+    if unfinished := len(work) - len(aside):
+        said = f"{unfinished} unfinished steps, untouched for a day"
         advice = "run the same command again to go on; gc removes them after 14 days"
         yield Finding("work", State.OK, said, advice)
     drafts = [*_older(root / "tmp", now, _DRAFT_SECONDS), *_older(root / "trash", now, 0)]

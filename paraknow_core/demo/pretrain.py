@@ -16,7 +16,8 @@ from paraknow_core.data.examples import Example
 from paraknow_core.demo.language import SPECIAL, generate_problems, vocabulary, write_tokenizer
 from paraknow_core.demo.pretrain_recipe import MAX_POSITIONS, check_recipe
 from paraknow_core.demo.pretrain_rows import token_rows
-from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS, prune, run_digest, step_of
+from paraknow_core.finetuning.checkpoints import run_digest
+from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.seeding import random_state_kept
 
@@ -46,7 +47,7 @@ class PretrainResult:
 def pretrain(
     *,
     out_folder: Path,
-    work_folder: Path,
+    partial: PartialResults,
     hidden_size: int,
     layers: int,
     ffn: int,
@@ -76,12 +77,12 @@ def pretrain(
     and on the answers of problems. Only training wordings are used, so no test problem is ever
     seen. Every row is used once.
 
-    A killed run goes on from its last complete checkpoint in ``work_folder``; on a CPU, with the
+    A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
     same number of threads, to bit-equal weights.
 
     Args:
         out_folder: gets config.json, model.safetensors and the tokenizer, after training.
-        work_folder: scratch for checkpoints. The caller deletes it.
+        partial: for checkpoints.
         hidden_size: divisible by ``heads``, to an even number.
         layers: decoder layers.
         ffn: inner width of the feed-forward blocks.
@@ -133,15 +134,15 @@ def pretrain(
     }
     check_recipe(recipe, held_out=held_out, threads=threads, checkpoint_steps=checkpoint_steps)
     run = run_digest(recipe)
-    resume_from = prune(Path(work_folder), run=run, keep=KEPT_CHECKPOINTS)
+    newest = partial.newest(run)
     with random_state_kept(), _threads(threads):
         model = _new_model(recipe)
         losses = _train(
             model,
             recipe,
-            work_folder=Path(work_folder),
+            partial=partial,
             run=run,
-            resume_from=resume_from,
+            resume_from=newest,
             checkpoint_steps=checkpoint_steps,
             checkpoint_seconds=checkpoint_seconds,
             progress=progress,
@@ -154,7 +155,7 @@ def pretrain(
         seconds=time.monotonic() - began,
         final_loss=losses[-1],
         accuracy=accuracy,
-        resumed_from=None if resume_from is None else step_of(resume_from),
+        resumed_from=None if newest is None else newest.number,
     )
 
 
@@ -225,9 +226,9 @@ def _train(
     model: Any,
     recipe: Mapping[str, Any],
     *,
-    work_folder: Path,
+    partial: PartialResults,
     run: str,
-    resume_from: Path | None,
+    resume_from: Saved | None,
     **watching: Any,
 ) -> list[float]:
     """Train a model in place; gives the logged losses of the whole run."""
@@ -246,13 +247,13 @@ def _train(
         for stage, (number, share) in enumerate(zip(steps, shares, strict=True))
     ]
     ids_PT, labels_PT = (torch.cat(list(tensors)) for tensors in zip(*parts, strict=True))
-    watch = Watch(run=run, validate=None, steps_per_epoch=sum(steps), **watching)
+    watch = Watch(run=run, partial=partial, validate=None, steps_per_epoch=sum(steps), **watching)
     return run_stages(
         model,
         ids_PT,
         labels_PT,
         recipe=recipe,
-        work_folder=work_folder,
+        partial=partial,
         watch=watch,
         resume_from=resume_from,
     )

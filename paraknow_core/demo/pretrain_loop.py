@@ -4,7 +4,6 @@ Shapes: B = rows in a batch, T = tokens of a row, P = rows in all.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from transformers import PrinterCallback, TrainingArguments
 
 from paraknow_core.demo.pretrain_recipe import learning_rate, trainer_arguments
 from paraknow_core.finetuning.trainer import AdapterTrainer, Watch
+from paraknow_core.partial_results import PartialResults, Saved
 
 
 class _Rows(Dataset[tuple[Tensor, Tensor]]):
@@ -60,9 +60,9 @@ def run_stages(
     labels_PT: Tensor,
     *,
     recipe: Mapping[str, Any],
-    work_folder: Path,
+    partial: PartialResults,
     watch: Watch,
-    resume_from: Path | None,
+    resume_from: Saved | None,
 ) -> list[float]:
     """Train a model in place on every row once, in order.
 
@@ -71,9 +71,9 @@ def run_stages(
         ids_PT: token numbers, a whole number of batches.
         labels_PT: token numbers, or −100 where there is no loss.
         recipe: as ``pretraining.pretrain`` collects it.
-        work_folder: for checkpoints.
+        partial: for checkpoints.
         watch: decides on checkpoints, reports progress, stops at NaN.
-        resume_from: a complete checkpoint of this run, or None.
+        resume_from: a checkpoint of this run, or None.
 
     Returns:
         Losses in nats a token, each the mean of ``LOGGING_STEPS`` steps, of the whole run.
@@ -81,7 +81,7 @@ def run_stages(
     Raises:
         NumericsError: if the loss or the gradient becomes NaN or infinite.
     """
-    settings = TrainingArguments(**trainer_arguments(recipe, work_folder))
+    settings = TrainingArguments(**trainer_arguments(recipe, partial.drafts))
     # Without this, every GPU of the machine gets a share of each batch (DataParallel).
     settings._n_gpu = min(settings.n_gpu, 1)
     trainer = _StagesTrainer(
@@ -93,5 +93,5 @@ def run_stages(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
+    trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from.folder))
     return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]

@@ -84,16 +84,16 @@ def learning_rate(step: int, recipe: Mapping[str, Any]) -> float:
     return float(rise * fall * recipe["task_lr"])
 
 
-def trainer_arguments(recipe: Mapping[str, Any], work_folder: Path) -> dict[str, Any]:
+def trainer_arguments(recipe: Mapping[str, Any], drafts: Path) -> dict[str, Any]:
     """Put a recipe in the words of Transformers' ``TrainingArguments``, everything else off.
 
     Args:
         recipe: as ``check_recipe`` accepts it.
-        work_folder: for checkpoints.
+        drafts: where checkpoints are written, before they are sealed elsewhere.
     """
     steps = recipe["general_steps"] + recipe["task_steps"]
     return {
-        "output_dir": str(work_folder),
+        "output_dir": str(drafts),
         "seed": recipe["seed"],
         "data_seed": recipe["seed"],
         "learning_rate": max(recipe["general_lr"], recipe["task_lr"]),

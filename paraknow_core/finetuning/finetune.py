@@ -19,7 +19,7 @@ from torch import Tensor
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.batches import answer_loss, check_examples
-from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS, prune, run_digest, step_of
+from paraknow_core.finetuning.checkpoints import run_digest
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
 from paraknow_core.finetuning.recipe import check_recipe, trainer_arguments
 from paraknow_core.lora.adapter import CONFIG, WEIGHTS, Adapter, read_adapter, write_adapter
@@ -27,6 +27,7 @@ from paraknow_core.lora.anchored_model import read_trained, recompute_activation
 from paraknow_core.lora.combine import combine
 from paraknow_core.models.load import load_model
 from paraknow_core.models.modules import learned_positions
+from paraknow_core.partial_results import PartialResults
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.seeding import random_state_kept
 
@@ -63,7 +64,7 @@ def finetune(
     start_folder: Path,
     train: Sequence[TokenisedExample],
     out_folder: Path,
-    work_folder: Path,
+    partial: PartialResults,
     seed: int,
     validation: Sequence[TokenisedExample] | None = None,
     learning_rate: float = 3e-4,
@@ -88,7 +89,7 @@ def finetune(
     they are cut into micro-batches. The order of the examples follows from ``seed`` and their
     number alone, so that runs of several start points with one seed see the same batches.
 
-    A killed run goes on from its last complete checkpoint in ``work_folder``; on a CPU, with the
+    A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
     same number of threads and the same micro-batch, to bit-equal weights and log.
 
     Args:
@@ -96,7 +97,7 @@ def finetune(
         start_folder: a PEFT folder from ``adapters.write_start`` or ``adapters.plain_start``.
         train: at least one example; each has an answer token.
         out_folder: gets the adapter and ``training_log.jsonl``, both after training.
-        work_folder: scratch for checkpoints, for this student alone. The caller deletes it.
+        partial: for checkpoints, of this student alone.
         seed: of order and dropout.
         validation: if given, its loss is measured after each epoch; changes nothing else.
         learning_rate: the peak, above 0.
@@ -152,7 +153,7 @@ def finetune(
         train=train,
         validation=validation,
         micro=micro,
-        work_folder=Path(work_folder),
+        partial=partial,
         gradient_checkpointing=gradient_checkpointing,
         checkpoint_steps=checkpoint_steps,
         checkpoint_seconds=checkpoint_seconds,
@@ -210,7 +211,7 @@ def _train(
     train: Sequence[TokenisedExample],
     validation: Sequence[TokenisedExample] | None,
     micro: int,
-    work_folder: Path,
+    partial: PartialResults,
     gradient_checkpointing: bool,
     **watching: Any,
 ) -> _Trained:
@@ -233,14 +234,16 @@ def _train(
         if validation is None
         else lambda: answer_loss(model, validation, batch_size=micro),
         run=run,
+        partial=partial,
         steps_per_epoch=steps_per_epoch,
         **watching,
     )
-    arguments = trainer_arguments(recipe, micro, work_folder, steps_per_epoch * recipe["epochs"])
-    resume_from = prune(work_folder, run=run, keep=KEPT_CHECKPOINTS)
-    history = run_trainer(model, train, arguments=arguments, watch=watch, resume_from=resume_from)
+    steps = steps_per_epoch * recipe["epochs"]
+    arguments = trainer_arguments(recipe, micro, partial.drafts, steps)
+    newest = partial.newest(run)
+    history = run_trainer(model, train, arguments=arguments, watch=watch, resume_from=newest)
     delivered = combine(start, read_trained(model, start))
-    resumed_from = None if resume_from is None else step_of(resume_from)
+    resumed_from = None if newest is None else newest.number
     logits = probe(model, train[:_PROBES])
     if not all(bool(found.isfinite().all()) for found in logits):
         raise DivergedError(

@@ -57,18 +57,18 @@ def check_recipe(recipe: Mapping[str, Any], micro: int, checkpoint_steps: int | 
 
 
 def trainer_arguments(
-    recipe: Mapping[str, Any], micro: int, work_folder: Path, steps: int
+    recipe: Mapping[str, Any], micro: int, drafts: Path, steps: int
 ) -> dict[str, Any]:
     """Put a recipe in the words of Transformers' ``TrainingArguments``, everything else off.
 
     Args:
         recipe: as ``check_recipe`` accepts it.
         micro: examples at once on the device.
-        work_folder: for checkpoints.
+        drafts: where checkpoints are written, before they are sealed elsewhere.
         steps: of the whole run, for the length of the warm-up.
     """
     return {
-        "output_dir": str(work_folder),
+        "output_dir": str(drafts),
         "seed": recipe["seed"],
         "data_seed": recipe["seed"],
         "learning_rate": recipe["learning_rate"],

@@ -21,7 +21,8 @@ from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.divergence import check_start
 from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.batches import collate
-from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS, mark_complete, prune
+from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS
+from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress
 
 _WEIGHTS = "trained.safetensors"
@@ -70,6 +71,7 @@ class Watch(TrainerCallback):
         self,
         *,
         run: str,
+        partial: PartialResults,
         validate: Callable[[], float] | None,
         steps_per_epoch: int,
         checkpoint_steps: int | None,
@@ -77,6 +79,7 @@ class Watch(TrainerCallback):
         progress: Progress,
     ) -> None:
         self._run = run
+        self._partial = partial
         self._validate = validate
         self._steps_per_epoch = steps_per_epoch
         self._checkpoint_steps = checkpoint_steps
@@ -129,10 +132,10 @@ class Watch(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        """Mark the checkpoint as complete, then let go of older ones."""
-        folder = Path(str(args.output_dir))
-        mark_complete(folder / f"checkpoint-{state.global_step}", run=self._run)
-        prune(folder, run=self._run, keep=KEPT_CHECKPOINTS)
+        """Seal the checkpoint that was just written, then let go of older ones."""
+        step = state.global_step
+        self._partial.save(Path(str(args.output_dir)) / f"checkpoint-{step}", step, self._run)
+        self._partial.keep_newest(KEPT_CHECKPOINTS)
         self._last_save = time.monotonic()
 
 
@@ -159,7 +162,7 @@ def run_trainer(
     *,
     arguments: dict[str, Any],
     watch: Watch,
-    resume_from: Path | None,
+    resume_from: Saved | None,
 ) -> list[dict[str, Any]]:
     """Train a model in place, from the start or from a complete checkpoint.
 
@@ -169,7 +172,7 @@ def run_trainer(
             the number of examples alone.
         arguments: fields of Transformers' ``TrainingArguments``.
         watch: decides on validation and checkpoints.
-        resume_from: a complete checkpoint of this run.
+        resume_from: a checkpoint of this run, or None.
 
     Returns:
         The Trainer's log history, of the whole run even if it was resumed.
@@ -189,6 +192,6 @@ def run_trainer(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from is not None else None)
+    trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from.folder))
     history: list[dict[str, Any]] = trainer.state.log_history
     return history

@@ -1,8 +1,7 @@
 """The running sums of a sensitivity run on disk, so that a killed run loses no whole sample twice.
 
-The sums lie in ``sums-<samples>.safetensors``; ``progress.json`` names the file that counts. Each
-is written beside its place, flushed to the disk and renamed, and the old sums go last: whenever
-the process is killed, ``progress.json`` names complete sums.
+Each save holds the sums of all samples so far, and its number is the number of these samples. The
+one before it goes when it is sealed (``partial_results``).
 """
 
 import hashlib
@@ -10,22 +9,18 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from paraknow_core.checkpoint.safetensors_header import read_header
 from paraknow_core.data.examples import TokenisedExample
-from paraknow_core.durable_files import settle
-from paraknow_core.errors import CheckpointError
-from paraknow_core.strict_data import read_json
+from paraknow_core.partial_results import PartialResults
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_FORMAT = 1
+_SUMS = "sums.safetensors"
 _BREATHER = 20
 """A save waits for this many times the duration of the last one: at most 5 % of the time is spent
 on saving, however slow the disk and large the model."""
@@ -54,13 +49,13 @@ class SensitivityCheckpoint:
     """Where and how often to save.
 
     Attributes:
-        folder: of its own for one run; made when needed.
+        partial: for the saves.
         every_seconds: save after the first whole sample that ends this long after the last save,
             and not before 20 times the last save's duration has passed (so that saving takes at
             most 5 % of the time); 0 saves after every sample, whatever it takes.
     """
 
-    folder: Path
+    partial: PartialResults
     every_seconds: float = 60.0
     _last_save: float = field(init=False)
     _last_duration: float = field(default=0.0, init=False)
@@ -69,33 +64,29 @@ class SensitivityCheckpoint:
         self._last_save = time.monotonic()
 
     def restore(self, sums: Mapping[str, Tensor], fingerprint: str) -> int:
-        """Fill ``sums`` from the folder, if it holds sums of the same run.
+        """Fill ``sums`` with those of an earlier run of the same, if there are any.
 
         Args:
             sums: zeros by parameter name; overwritten in place.
             fingerprint: of this run, by ``run_fingerprint``.
 
         Returns:
-            Number of samples that the sums contain; 0, with ``sums`` zero, if there are none, they
-            are of another run, or they are damaged (they only save work).
+            Number of samples that the sums contain; 0, with ``sums`` zero, if there are none.
         """
         from safetensors import SafetensorError, safe_open
 
+        saved = self.partial.newest(fingerprint, [_SUMS])
+        if saved is None:
+            return 0
         try:
-            state = read_json(self.folder / "progress.json", refuse=CheckpointError)
-            if (state["format"], state["fingerprint"]) != (_FORMAT, fingerprint):
-                return 0
-            done = int(state["samples"])
-            path = self._sums_path(done)
-            read_header(path)
-            with safe_open(path, "pt") as file:
+            with safe_open(saved.folder / _SUMS, "pt") as file:
                 for name, tensor in sums.items():
                     tensor.copy_(file.get_tensor(name))
-        except (OSError, ValueError, KeyError, TypeError, CheckpointError, SafetensorError):
+        except (OSError, SafetensorError):  # it went after it was checked
             for tensor in sums.values():
                 tensor.zero_()  # some may have been filled already
             return 0
-        return done
+        return saved.number
 
     def save_if_due(self, sums: Mapping[str, Tensor], samples_done: int, fingerprint: str) -> bool:
         """Save after a whole sample, if it is time; returns whether it did.
@@ -117,18 +108,7 @@ class SensitivityCheckpoint:
     def _save(self, sums: Mapping[str, Tensor], samples_done: int, fingerprint: str) -> None:
         from safetensors.torch import save_file
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._sums_path(samples_done)
-        beside = path.with_name(path.name + ".part")
-        save_file({name: tensor.contiguous() for name, tensor in sums.items()}, beside)
-        settle(beside, path)
-        state = {"format": _FORMAT, "fingerprint": fingerprint, "samples": samples_done}
-        beside = self.folder / "progress.json.part"
-        beside.write_text(json.dumps(state), encoding="utf-8")
-        settle(beside, self.folder / "progress.json")
-        for old in self.folder.glob("sums-*.safetensors*"):
-            if old != path:
-                old.unlink(missing_ok=True)
-
-    def _sums_path(self, samples_done: int) -> Path:
-        return self.folder / f"sums-{samples_done:06d}.safetensors"
+        draft = self.partial.new_draft()
+        save_file({name: tensor.contiguous() for name, tensor in sums.items()}, draft / _SUMS)
+        self.partial.save(draft, samples_done, fingerprint)
+        self.partial.keep_newest(1)

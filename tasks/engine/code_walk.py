@@ -11,14 +11,17 @@ from tasks.engine.definitions import Module, Target
 PLUMBING = frozenset(
     {
         "paraknow_core.errors",
+        "paraknow_core.partial_results",
         "paraknow_core.progress",
         "paraknow_core.registry",
+        "paraknow_core.seals",
         "tasks.engine.child",
         "tasks.engine.code_walk",
         "tasks.engine.definitions",
         "tasks.engine.drift",
         "tasks.engine.estimates",
         "tasks.engine.identity",
+        "tasks.engine.partial",
         "tasks.preflight",
         "tasks.engine.progress",
         "tasks.engine.provenance",

@@ -8,10 +8,9 @@ those from before. A stamp holds the time of change, which nobody can set back.
 """
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifacts.digests import BytesProgress, no_bytes_progress
@@ -19,15 +18,13 @@ from artifacts.folders import digest_folder, stamp_of
 from artifacts.names import Digest
 from artifacts.stamps import Stamp, StampCache
 from paraknow_core.checkpoint.model_folder import model_files
-from paraknow_core.durable_files import settle
 from paraknow_core.errors import ParaknowError
-from tasks.engine.json_files import read_json, write_json
-from tasks.engine.progress import StepProgress, logger
+from tasks.engine.json_files import read_json
+from tasks.engine.progress import StepProgress
 
 MANIFEST = "manifest.json"
 """In the output of a step that acquires a model: file name → digest."""
 
-_BEGUN_WITH = "sources.json"
 _SHOWN = 3
 
 Stamps = Mapping[str, tuple[Stamp, ...]]
@@ -132,16 +129,15 @@ class Source:
 
 @contextmanager
 def watched(
-    sources: Mapping[str, SourceFiles], work: Path, *, stamps: StampCache, label: str
+    sources: Mapping[str, SourceFiles], *, stamps: StampCache, label: str
 ) -> Iterator[None]:
-    """Run a step's computation as ``unchanged``, and from partial results of the same files.
+    """Run a step's computation as ``unchanged``.
 
     A model in whose matrices nothing was ever written is refused here as well as when it is
     acquired: an older version of this program may have acquired it.
 
     Args:
         sources: role → the files that it may read.
-        work: folder of its partial results.
         stamps: the digests taken earlier on this host.
         label: of the step, for log and progress.
 
@@ -150,11 +146,10 @@ def watched(
         CheckpointError: if a model's weights are blank.
     """
     progress = StepProgress(f"{label}: digest what it reads")
-    with unchanged(sources, stamps=stamps, progress=progress) as seen:
+    with unchanged(sources, stamps=stamps, progress=progress):
         for files in sources.values():
             if files.is_model:
                 _refuse_blank(files.folder)
-        _keep_partial_results(work, seen, label=label)
         yield
 
 
@@ -247,34 +242,3 @@ def listing(told: Mapping[str, str]) -> str:
     """Return the first few of what ``differing`` gave, as text."""
     shown = ", ".join(f"{name} {how}" for name, how in list(told.items())[:_SHOWN])
     return shown + (f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else "")
-
-
-def _keep_partial_results(folder: Path, seen: Mapping[str, Stamps], *, label: str) -> None:
-    """Empty a folder of partial results, unless they were made from the very files of this run.
-
-    What they are made from is noted beside it. A run that was killed could not look at its files
-    once more: only if their stamps are still those that it began with, it read nothing else.
-    """
-    noted = folder.with_name(_BEGUN_WITH)
-    now = {
-        role: {name: [list(astuple(one)) for one in found] for name, found in stamps.items()}
-        for role, stamps in seen.items()
-    }
-    if now and _noted(noted) != now and any(folder.iterdir()):
-        logger.warning(
-            "%s: the partial results of an unfinished run are computed again, as the files that "
-            "it read may have changed meanwhile",
-            label,
-        )
-        shutil.rmtree(folder)
-        folder.mkdir()
-    draft = noted.with_suffix(".part")
-    write_json(draft, now)
-    settle(draft, noted)
-
-
-def _noted(path: Path) -> object:
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return None

@@ -20,9 +20,11 @@ from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import HubUnreachableError, ParaknowError
+from paraknow_core.partial_results import PartialResults
 from tasks.engine.drift import must_rebuild, tell_rebuilt
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig, identity_of
+from tasks.engine.partial import open_partial
 from tasks.engine.progress import StepProgress, logger, tell_wait
 from tasks.engine.provenance import Clock, code_of, environment
 from tasks.engine.reached_code import Used
@@ -50,8 +52,8 @@ class Job(Generic[C]):
     """Role → files outside the store; no others may be read, as only these are watched."""
     out: Path
     """Empty folder for the output; it becomes the artifact."""
-    work: Path
-    """Folder for partial results; it survives a kill and is given back to the next run."""
+    partial: PartialResults
+    """What is done so far; it survives a kill, and the next run goes on from what fits of it."""
     run: RunConfig
     progress: StepProgress
     digests: Mapping[str, Digest] = field(default_factory=dict)
@@ -214,19 +216,28 @@ class Need(Generic[C]):
     run: RunConfig
     source: Source
 
+    @property
+    def payload(self) -> KeyPayload:
+        """What identifies the output."""
+        return payload_of(
+            self.step, config=self.config, inputs=self.inputs, source=self.source, run=self.run
+        )
+
     def job(self, folders: Mapping[str, Path], work: Path) -> Job[C]:
         """Lay out the folders of the computation below ``work``; ``folders`` hold the inputs."""
-        out, resume = work / "out", work / "resume"
+        out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        resume.mkdir(exist_ok=True)
         sources = dict(self.source.files)
         for role in self.step.opens:
             if role in self.inputs:
                 place = Path(self.inputs[role].location)
                 sources[role] = SourceFiles.acquired(place, folders[role])
+        partial = open_partial(
+            self.step.compute, self.payload, work, sources=sources, label=self.label
+        )
         progress, digests = StepProgress(self.label), self.source.digests
-        return Job(self.config, folders, sources, out, resume, self.run, progress, digests)
+        return Job(self.config, folders, sources, out, partial, self.run, progress, digests)
 
     def compute(self, job: Job[C]) -> Computed:
         """Compute where the step belongs.
@@ -238,7 +249,7 @@ class Need(Generic[C]):
         step, stamps = self.step, self.run.open_store().stamps
         device = str(step.numerics(self.config, self.run).get("device", "cpu"))
         how = {"threaded": step.threaded, "own_process": step.own_process}
-        with watched(job.sources, job.work, stamps=stamps, label=self.label):
+        with watched(job.sources, stamps=stamps, label=self.label):
             computed = compute_step(step.compute, job, device=device, **how)
         job.progress.finish()
         return computed

@@ -8,9 +8,9 @@ from support.forks import ForkServer
 from support.starts import transfer_start
 from support.tiny import tiny_model
 
-from paraknow_core.finetuning.checkpoints import MARKER
 from paraknow_core.finetuning.finetune import LOG
 from paraknow_core.lora.adapter import CONFIG, WEIGHTS
+from paraknow_core.seals import MANIFEST
 
 pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1)]
 
@@ -21,6 +21,7 @@ from pathlib import Path
 import accelerate, peft, torch, transformers.trainer
 from support.forks import serve
 from support.starts import token_examples
+from paraknow_core.partial_results import PartialResults
 from paraknow_core.finetuning.finetune import finetune
 
 torch.set_num_threads(1)
@@ -48,7 +49,7 @@ def run(folder, work, out, death, at):
     torch.save = half_a_save
     return finetune(
         student_folder=folder / "student", start_folder=folder / "start", train=token_examples(30),
-        validation=token_examples(5, seed=1), out_folder=out, work_folder=work, seed=3,
+        validation=token_examples(5, seed=1), out_folder=out, partial=PartialResults(work), seed=3,
         learning_rate=5e-3, batch_size=6, micro_batch_size=3, epochs=2, dropout=0.2,
         checkpoint_steps=2, progress=at_step,
     ).resumed_from
@@ -88,18 +89,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 @pytest.mark.parametrize(
     ("death", "left", "resumed"),
     [
-        (("step", 7), ["checkpoint-4", "checkpoint-6"], 6),
-        (("save", 8), ["checkpoint-2", "checkpoint-4"], 4),  # inside checkpoint-6
+        (("step", 7), [4, 6], 6),
+        (("save", 8), [2, 4], 4),  # inside checkpoint-6
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    death: tuple[str, int], left: list[str], resumed: int, runs: Runs, tmp_path: Path
+    death: tuple[str, int], left: list[int], resumed: int, runs: Runs, tmp_path: Path
 ) -> None:
     work, out = tmp_path / "work", tmp_path / "out"
     runs.killed(work, out, *death)
     assert not out.exists()
-    assert sorted(p.parent.name for p in work.glob(f"*/{MARKER}")) == left
-    assert (work / "checkpoint-6").exists()
+    assert sorted(int(p.parent.name) for p in work.glob(f"saved/*/{MANIFEST}")) == left
+    assert (work / "drafts" / "checkpoint-6").exists() == (death[0] == "save")
 
     assert runs.whole(work, out) == resumed
     for name in (WEIGHTS, CONFIG, LOG):

@@ -21,22 +21,24 @@ pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1)]
 # Where a process kills itself, at which call of it, and how many samples are then safe.
 DEATHS = [
     ("sample", 3, 3),
-    ("sync", 9, 2),  # four a save: the third save dies before its sums are durable
-    ("sync", 11, 2),  # … before its progress is durable
-    ("sync", 12, 3),  # … after its progress was renamed
-    ("rename", 5, 2),
-    ("rename", 6, 2),
-    ("renamed", 5, 2),  # new sums beside progress that names the old ones
-    ("renamed", 6, 3),
+    ("sync", 11, 2),  # five a save: the third save dies before its sums are durable
+    ("sync", 13, 2),  # … before its manifest is durable
+    ("sync", 15, 3),  # … when it has its place among what is saved
+    ("replace", 3, 2),
+    ("replaced", 3, 2),  # a draft with its manifest, which has no place yet
+    ("rename", 4, 2),  # one in the first save, then two: into its place, and the old one out of it
+    ("renamed", 4, 3),  # both saves are there
+    ("renamed", 5, 3),
     ("unlink", 1, 2),
 ]
 
-# Imports everything once and forks a process for each run: nine deaths cost one start of Python.
+# Imports everything once and forks a process for each run: ten deaths cost one start of Python.
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.models.load import load_model
+from paraknow_core.partial_results import PartialResults
 from paraknow_core.sensitivity.accumulate import SensitivityCheckpoint, accumulate
 import safetensors.torch, torch
 
@@ -69,13 +71,13 @@ def run(name, where, left):
 
     if where == "sync":
         os.fsync = dying(os.fsync, after=False)
-    if where == "rename":
-        Path.replace = dying(Path.replace, after=False)
-    if where == "renamed":
-        Path.replace = dying(Path.replace, after=True)
+    if where in ("replace", "replaced"):
+        Path.replace = dying(Path.replace, after=where == "replaced")
+    if where in ("rename", "renamed"):
+        Path.rename = dying(Path.rename, after=where == "renamed")
     if where == "unlink":
-        Path.unlink = dying(Path.unlink, after=True)
-    checkpoint = SensitivityCheckpoint(place / name, every_seconds=0)
+        os.unlink = dying(os.unlink, after=True)
+    checkpoint = SensitivityCheckpoint(PartialResults(place / name), every_seconds=0)
     maps = accumulate(load_model(Path(model)), samples, progress=progress, checkpoint=checkpoint)
     safetensors.torch.save_file(maps, place / f"{name}.safetensors")
     return started[0]

@@ -91,8 +91,8 @@ class Opened:
         sys.addaudithook(self._meet)  # for good: it does nothing outside a computation
 
     @contextmanager
-    def watched(self, sources: Any, work: Path, *, label: str, **more: Any) -> Iterator[None]:
-        with real_watched(sources, work, label=label, **more):
+    def watched(self, sources: Any, *, label: str, **more: Any) -> Iterator[None]:
+        with real_watched(sources, label=label, **more):
             self._watched = {f.folder / name for f in sources.values() for name in f.digests}
             self._now = label
             try:

@@ -9,6 +9,7 @@ from artifacts.errors import (
 )
 from artifacts.records import FileEntry, tree_digest
 from artifacts.store import Store
+from artifacts.work import aside_of
 
 
 @pytest.fixture
@@ -100,6 +101,21 @@ def test_the_next_holder_finds_what_the_last_one_left(store):
         second = store.workdir(key, adopt=held)
     assert (second / "partial").read_text() == "half"
     assert not first.exists()
+
+
+def test_what_was_moved_aside_and_what_is_no_folder_is_not_adopted(store):
+    key = payload().key()
+    first = store.workdir(key, adopt=True)
+    (aside_of(first) / "damaged").mkdir(parents=True)
+    (first.parent / "stray").write_text("no folder")
+    (first.parent / "link").symlink_to(first)
+    second = store.workdir(key, adopt=True)
+    assert not first.exists()
+    store.discard_work(second)
+    third = store.workdir(key, adopt=True)
+    assert list(third.iterdir()) == []
+    assert (aside_of(first) / "damaged").exists()
+    assert (first.parent / "stray").exists()
 
 
 def test_without_the_lease_the_work_folder_is_ones_own(store):

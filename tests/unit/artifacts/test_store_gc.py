@@ -13,6 +13,7 @@ from artifacts.errors import NameRefusedError, StoreBusyError, StoreReadOnlyErro
 from artifacts.keys import KeyPayload
 from artifacts.records import Record
 from artifacts.store import Store
+from artifacts.work import aside_of
 
 DAY = 86400.0
 NOW = Policy(grace=0)
@@ -223,12 +224,14 @@ def test_views_and_old_work_go_and_what_is_in_use_stays(store):
 def test_work_is_kept_for_a_fortnight(store, monkeypatch):
     work = store.workdir(payload().key(), adopt=False)
     (work / "checkpoint").write_bytes(b"w" * 700)
+    (aside_of(work) / "damaged").mkdir(parents=True)
     changed = work.stat().st_mtime
     monkeypatch.setattr(gc, "store_clock", lambda _store: changed + 13 * DAY)
     collect(store, Policy())
     assert work.exists()
+    assert aside_of(work).exists()
     monkeypatch.setattr(gc, "store_clock", lambda _store: changed + 15 * DAY)
-    assert [item.kind for item in plan(store, Policy()).leftovers] == ["work"]
+    assert [item.kind for item in plan(store, Policy()).leftovers] == ["work", "work"]
     collect(store, Policy())
     assert not work.parent.exists()
 

@@ -145,11 +145,16 @@ def test_what_lies_about_is_counted(store):
         path = store.root / place
         path.write_bytes(b"x")
         os.utime(path, (0, 0))
+    for place in ("work/key/1234", "work/key/1234.aside", "work/key/5678.aside"):
+        (store.root / place).mkdir(parents=True)
+        os.utime(store.root / place, (0, 0))
     (store.root / "tmp" / "young").write_bytes(b"x")
     found = {f.topic: f for f in doctor_store.lying_about(store)}
     assert found["quarantine"].state is State.WARNING
     assert found["leases"].found.startswith("1 ")
     assert found["drafts"].found.startswith("2 ")
+    assert found["work"].found.startswith("1 ")
+    assert "of 2 steps" in found["moved aside"].found
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from artifacts import folders
 from artifacts.digests import hash_file
+from artifacts.keys import KeyPayload
 from artifacts.stamps import Stamp, StampCache
+from paraknow_core.checkpoint.model_folder import model_files
+from tasks.engine.partial import open_partial
 from tasks.engine.source_files import (
     SourceChangedError,
     SourceFiles,
-    model_files,
     unchanged,
-    watched,
 )
+from tasks.steps import STEPS
 
 NAMES = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
 
@@ -218,33 +220,27 @@ def test_a_remembered_digest_that_is_wrong_is_not_believed_and_not_kept(tmp_path
     assert files.differing([weights.name], stamps=stamps) == {weights.name: "has other bytes"}
 
 
-def test_partial_results_are_used_again_only_for_files_that_nobody_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tasks.engine.source_files._refuse_blank", lambda _folder: None)
+def test_partial_results_are_used_again_only_for_files_that_nobody_touched(tmp_path: Path) -> None:
     files = write_folder(tmp_path / "model")
-    stamps = StampCache(tmp_path / "stat", tmp_path, write=False)
-    resume = tmp_path / "work" / "resume"
-    resume.mkdir(parents=True)
-
-    found = []
-
-    def killed() -> None:
-        with watched({"teacher": files}, resume, stamps=stamps, label="sensitivity"):
-            found.append((resume / "sums").exists())
-            (resume / "sums").write_text("partial")
-            raise KeyboardInterrupt  # so that nothing is looked at afterwards
+    payload = KeyPayload(step="sensitivity", version=1, config={}, inputs={})
 
     def run() -> bool:
         """Compute until killed; tells whether there was something to go on from."""
-        with pytest.raises(KeyboardInterrupt):
-            killed()
-        return found[-1]
+        partial = open_partial(
+            STEPS["sensitivity"].compute,
+            payload,
+            tmp_path / "work" / "key" / "mine",
+            sources={"teacher": files},
+            label="sensitivity",
+        )
+        found = partial.newest("run") is not None
+        draft = partial.new_draft()
+        (draft / "sums").write_text("partial")
+        partial.save(draft, 1, "run")
+        return found
 
     assert not run()
     assert run()
     replace_and_put_back(tmp_path / "model" / "model.safetensors")
     assert not run()
     assert run()
-    (tmp_path / "work" / "sources.json").unlink()  # as an older version left them
-    assert not run()

@@ -14,9 +14,10 @@ from paraknow_core.demo.pretrain import PretrainResult, answer_accuracy, pretrai
 from paraknow_core.demo.pretrain_recipe import learning_rate
 from paraknow_core.demo.pretrain_rows import token_rows
 from paraknow_core.errors import ConfigError, NumericsError
-from paraknow_core.finetuning.checkpoints import MARKER
 from paraknow_core.models.describe import Role, describe
 from paraknow_core.models.load import load_model, load_tokenizer
+from paraknow_core.partial_results import PartialResults
+from paraknow_core.seals import MANIFEST
 
 Pretrain = Callable[..., PretrainResult]
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -45,7 +46,8 @@ def run(tmp_path: Path) -> Pretrain:
             "warmup_steps": 2,
             "held_out": 20,
         }
-        return pretrain(**{**given, **changes})
+        given |= changes
+        return pretrain(partial=PartialResults(given.pop("work_folder")), **given)
 
     return with_defaults
 
@@ -120,8 +122,9 @@ def test_no_other_run_and_no_unfinished_checkpoint_is_resumed(
     run: Pretrain, tmp_path: Path
 ) -> None:
     run(checkpoint_steps=4)
-    newest = tmp_path / "work" / "checkpoint-8"
-    (newest / MARKER).unlink()
+    newest = max((tmp_path / "work" / "saved").iterdir())
+    assert int(newest.name) == 8
+    (newest / MANIFEST).unlink()
     assert run(checkpoint_steps=None, checkpoint_seconds=None).resumed_from == 4
     assert run(seed=1).resumed_from is None
 
@@ -224,7 +227,8 @@ def test_bad_settings_are_refused_before_any_work(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         run(**changes)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    assert not list((tmp_path / "work").glob("*/*"))
 
 
 def test_the_config_says_what_was_built(run: Pretrain, tmp_path: Path) -> None:

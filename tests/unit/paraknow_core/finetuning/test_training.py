@@ -15,7 +15,6 @@ from torch.nn import functional
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.finetuning.batches import answer_loss, collate
-from paraknow_core.finetuning.checkpoints import MARKER
 from paraknow_core.finetuning.finetune import LOG, TrainingResult, finetune
 from paraknow_core.finetuning.load_back import probe, prove
 from paraknow_core.lora.adapter import CONFIG, WEIGHTS, read_adapter, write_adapter
@@ -23,6 +22,8 @@ from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.lora.start_point import plain_start
 from paraknow_core.models.describe import MATRIX_ROLES
 from paraknow_core.models.load import load_model
+from paraknow_core.partial_results import PartialResults
+from paraknow_core.seals import MANIFEST
 
 Finetune = Callable[..., TrainingResult]
 GOOD = TokenisedExample((1, 2), (NO_LOSS, 2))
@@ -68,7 +69,8 @@ def run(student: Path, start: Path, tmp_path: Path) -> Finetune:
             "batch_size": 8,
             "epochs": 2,
         }
-        return finetune(**{**given, **changes})
+        given |= changes
+        return finetune(partial=PartialResults(given.pop("work_folder")), **given)
 
     return with_defaults
 
@@ -278,9 +280,9 @@ def test_unfinished_and_foreign_checkpoints_are_not_resumed(run: Finetune, tmp_p
     settings = {"checkpoint_steps": 1, "epochs": 2}
     with pytest.raises(Stopped):
         run(**settings, progress=stop_at(5))
-    work = tmp_path / "work"
-    assert sorted(p.name for p in work.iterdir()) == ["checkpoint-3", "checkpoint-4"]
-    (work / "checkpoint-4" / MARKER).unlink()
+    older, newest = sorted((tmp_path / "work" / "saved").iterdir())
+    assert [int(path.name) for path in (older, newest)] == [3, 4]
+    (newest / MANIFEST).unlink()
     assert run(**settings).resumed_from == 3
     assert run(**settings, learning_rate=1e-3).resumed_from is None
     assert run(**settings, learning_rate=1e-3).resumed_from == 5
@@ -289,9 +291,9 @@ def test_unfinished_and_foreign_checkpoints_are_not_resumed(run: Finetune, tmp_p
 
 def test_checkpoints_by_time(run: Finetune, tmp_path: Path) -> None:
     run(checkpoint_seconds=0.0)
-    assert len(list((tmp_path / "work").glob(f"checkpoint-*/{MARKER}"))) == 2
+    assert len(list((tmp_path / "work").glob(f"saved/*/{MANIFEST}"))) == 2
     run(checkpoint_seconds=None, work_folder=tmp_path / "none")
-    assert not list((tmp_path / "none").glob("checkpoint-*"))
+    assert not list((tmp_path / "none").glob("*/*"))
 
 
 def test_progress_tells_step_and_loss_and_nothing_is_printed(

@@ -24,6 +24,7 @@ from paraknow_core.lora.anchored_model import trainable_model
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import MATRIX_ROLES, Role, describe
 from paraknow_core.models.load import load_model
+from paraknow_core.partial_results import PartialResults
 from paraknow_core.svd.minor import minor_components
 
 RANK, ALPHA = 4, 12.0
@@ -102,7 +103,7 @@ def test_the_delivered_adapter_is_the_trained_model(
         start_folder=tmp_path / "start",
         train=token_examples(16, seed=5),
         out_folder=tmp_path / "out",
-        work_folder=tmp_path / "work",
+        partial=PartialResults(tmp_path / "work"),
         seed=0,
         learning_rate=5e-3,
         batch_size=8,

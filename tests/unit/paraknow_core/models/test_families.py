@@ -22,6 +22,7 @@ from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture, Role, describe
 from paraknow_core.models.load import load_model
 from paraknow_core.models.matrices import read_matrix
+from paraknow_core.partial_results import PartialResults
 from paraknow_core.sensitivity.accumulate import accumulate
 
 
@@ -162,7 +163,8 @@ def test_a_text_longer_than_the_learned_positions_is_refused(tmp_path):
     accumulate(model, [good])
     with pytest.raises(DataError, match=r"Sample 1 has 9 tokens.*8 positions"):
         accumulate(model, [good, long])
-    given = {"student_folder": folder, "out_folder": tmp_path / "o", "work_folder": tmp_path / "w"}
+    partial = PartialResults(tmp_path / "w")
+    given = {"student_folder": folder, "out_folder": tmp_path / "o", "partial": partial}
     transfer_start(folder, tmp_path / "start")
     with pytest.raises(DataError, match=r"Example 0 of the train split has 9 tokens.*8 positions"):
         finetune(start_folder=tmp_path / "start", train=[long], seed=0, **given)

@@ -11,6 +11,8 @@ from support.tiny import tiny_samples as samples
 from paraknow_core.errors import ShapeError
 from paraknow_core.models.describe import describe
 from paraknow_core.models.load import load_model
+from paraknow_core.partial_results import PartialResults
+from paraknow_core.seals import MANIFEST
 from paraknow_core.sensitivity.accumulate import (
     SensitivityCheckpoint,
     accumulate,
@@ -36,11 +38,11 @@ def stop_after(count):
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, tied):
     folder = tiny_model(tmp_path / "model", tied=tied)
     expected = accumulate(load_model(folder), samples())
-    checkpoint = SensitivityCheckpoint(tmp_path / "run", every_seconds=0)
+    checkpoint = SensitivityCheckpoint(PartialResults(tmp_path / "run"), every_seconds=0)
     with pytest.raises(Stop):
         accumulate(load_model(folder), samples(), progress=stop_after(3), checkpoint=checkpoint)
     seen = []
-    again = SensitivityCheckpoint(tmp_path / "run", every_seconds=0)
+    again = SensitivityCheckpoint(PartialResults(tmp_path / "run"), every_seconds=0)
     maps = accumulate(
         load_model(folder), samples(), progress=lambda *a: seen.append(a[0]), checkpoint=again
     )
@@ -58,7 +60,7 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(tmp_path):
             model,
             examples,
             progress=lambda *a: seen.append(a[0]),
-            checkpoint=SensitivityCheckpoint(where, every_seconds=0),
+            checkpoint=SensitivityCheckpoint(PartialResults(where), every_seconds=0),
         )
         return maps, seen[0]
 
@@ -69,13 +71,13 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(tmp_path):
     assert run(load_model(tiny_model(tmp_path / "other", seed=1)), samples(), where)[1] == 0
     run(load_model(folder), samples(), where)
     for damage in ("truncate", "remove", "garble"):
-        path = next(where.glob("sums-*.safetensors"))
+        (path,) = where.glob("saved/*/sums.safetensors")
         if damage == "truncate":
             path.write_bytes(path.read_bytes()[:-8])
         elif damage == "remove":
             path.unlink()
         else:
-            (where / "progress.json").write_text('{"format": 1, "fingerprint"')
+            path.with_name(MANIFEST).write_text('{"body": {"format": 1')
         maps, start = run(load_model(folder), samples(), where)
         assert start == 0
         assert all(torch.equal(maps[n], expected[n]) for n in expected)
@@ -89,7 +91,7 @@ def test_saving_waits_for_its_time_and_for_twenty_times_its_own_cost(tmp_path, m
         return now[0]
 
     monkeypatch.setattr("paraknow_core.sensitivity.resume.time.monotonic", clock)
-    checkpoint = SensitivityCheckpoint(tmp_path / "run", every_seconds=10.0)
+    checkpoint = SensitivityCheckpoint(PartialResults(tmp_path / "run"), every_seconds=10.0)
     save = checkpoint._save
 
     def slow_save(*arguments):
