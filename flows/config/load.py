@@ -1,6 +1,5 @@
 """Experiments as YAML: read, overridden by ``--set``, checked, with an error that helps."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from flows.config.setting_errors import refusal
 from paraknow_core.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
@@ -40,9 +40,7 @@ def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise ConfigError(
-            f"{path}: " + "; ".join(_explain(model, e) for e in error.errors())
-        ) from None
+        raise refusal(model, error, file=str(path)) from None
 
 
 def drift_overrides(*, strict: bool, rebuild: bool) -> list[str]:
@@ -73,25 +71,3 @@ def _set(fields: dict[str, Any], override: str) -> None:
         place[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is no valid YAML: {error}") from error
-
-
-def _explain(model: type[BaseModel], error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(model, error["loc"][:-1])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        return f"unknown setting {place}; {hint}"
-    if error["type"] == "missing":
-        return f"{place} is required"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place or 'the settings'}: {message} (given {error['input']!r})" if place else message
-
-
-def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
-    """Return the names of the settings at a place of the config."""
-    for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(model.model_fields)
