@@ -57,7 +57,7 @@ def _groups(roles: Any) -> Any:
 
 
 def _roles_known(roles: tuple[str, ...]) -> tuple[str, ...]:
-    known = {str(role): role for role in MATRIX_ROLES} | ROLE_GROUPS
+    known = dict.fromkeys([*map(str, MATRIX_ROLES), *ROLE_GROUPS])
     for name in roles:
         choose_setting("role", name, known)
     return roles

@@ -201,7 +201,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def _check_additions(folder: Path, tokenizer: Any) -> None:
     """Refuse a tokenizer that makes megabytes of every text: nothing would come to an end."""
     added = tokenizer.num_special_tokens_to_add(pair=False)
-    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    normalizer: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     letters = map(chr, range(32, 127)) if normalizer is not None else ()
     for letter in letters:  # one by one, so that the first that grows is the last one tried
         added = max(added, len(normalizer.normalize_str(letter)))

@@ -31,7 +31,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import LearningRate, Scale, Seed, WeightDecay
 from tasks.finetune import FinetuneConfig
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 FLOWS: dict[str, Any] = {"transfer": TransferConfig, "compare": CompareConfig}
 
 
