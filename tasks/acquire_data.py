@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -20,11 +21,13 @@ from paraknow_core.data import (
     split_examples,
     write_examples,
 )
+from paraknow_core.data.templates import TEMPLATES
 from paraknow_core.errors import DataError
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import kind_of
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import Count, CountOrNone, OneOf, Place, Seed, Text
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 
@@ -36,33 +39,33 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 class RowsConfig(StepConfig):
     """Where rows come from: one file, or one split of a data set of the Hub."""
 
-    path: str = execution(
+    path: Place = execution(
         "", title="File", description="JSONL or Parquet. Identity is its content, not its name."
     )
-    hub: str = Field("", title="Hub data set", description="Such as openai/gsm8k.")
-    subset: str = Field("", title="Subset", description="The Hub data set's configuration.")
-    split: str = Field("train", title="Split", description="The Hub data set's split.")
-    revision: str = Field("", title="Revision", description="Hub commit; empty: main.")
+    hub: Place = Field("", title="Hub data set", description="Such as openai/gsm8k.")
+    subset: Text = Field("", title="Subset", description="The Hub data set's configuration.")
+    split: Text = Field("train", title="Split", description="The Hub data set's split.")
+    revision: Text = Field("", title="Revision", description="Hub commit; empty: main.")
 
 
 class ColumnsConfig(StepConfig):
     """The names under which the data keeps its fields."""
 
-    prompt: str = "prompt"
-    answer: str = "answer"
-    messages: str = "messages"
-    input_ids: str = "input_ids"
-    labels: str = "labels"
-    id: str = "id"
+    prompt: Text = "prompt"
+    answer: Text = "answer"
+    messages: Text = "messages"
+    input_ids: Text = "input_ids"
+    labels: Text = "labels"
+    id: Text = "id"
 
 
 class SizesConfig(StepConfig):
     """Rows of each split."""
 
-    seeds: int = Field(32, ge=1, title="Seeds", description="Rows for the teacher's sensitivity.")
-    train: int = Field(1000, ge=1, title="Training rows")
-    validation: int = Field(200, ge=0, title="Validation rows")
-    test: int = Field(500, ge=1, title="Test rows")
+    seeds: Count = Field(32, title="Seeds", description="Rows for the teacher's sensitivity.")
+    train: Count = Field(1000, title="Training rows")
+    validation: CountOrNone = Field(200, title="Validation rows")
+    test: Count = Field(500, title="Test rows")
 
 
 class DataConfig(StepConfig):
@@ -79,13 +82,11 @@ class DataConfig(StepConfig):
         description="A data set's own test split, where it has one.",
     )
     columns: ColumnsConfig = Field(ColumnsConfig(), title="Columns")
-    template: str = Field(
+    template: Annotated[str, OneOf("template", TEMPLATES)] = Field(
         "tulu", title="Template", description="How a conversation becomes text: tulu, or none."
     )
     sizes: SizesConfig = Field(SizesConfig(), title="Sizes")
-    seed: int = Field(
-        0, ge=0, title="Seed", description="Another seed deals the rows out otherwise."
-    )
+    seed: Seed = Field(0, title="Seed", description="Another seed deals the rows out otherwise.")
 
 
 def _given(rows: RowsConfig) -> bool:

@@ -11,16 +11,22 @@ from artifacts.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.records import folder_digest
 from paraknow_core.checkpoint.model_folder import MODEL_FILES, model_files
+from paraknow_core.demo.language import vocabulary
+from paraknow_core.demo.pretrain_recipe import model_fields
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
-from paraknow_core.models.describe import Architecture, describe
+from paraknow_core.models.describe import Architecture, describe, foreseen
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import Place, Text
 from tasks.engine.source_files import MANIFEST, Source, SourceFiles
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
 from tasks.pretrain import PretrainConfig
+
+FORESEEN_TOKENS = "foreseen-tokens.json"
+"""Of a model that is still to be trained: token → row. No artifact has it."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -28,13 +34,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 class ModelConfig(StepConfig):
     """Which model: a folder, a Hub id with its revision, or a recipe to train one from scratch."""
 
-    model: str = execution(
+    model: Place = execution(
         "",
         title="Model",
         description="A local folder with safetensors weights, or a Hub id such as "
         "meta-llama/Llama-3.2-1B. Identity is the content of its files, not this name.",
     )
-    revision: str = execution(
+    revision: Text = execution(
         "main", title="Revision", description="Hub branch, tag or commit; resolved to a commit."
     )
     pretrain: PretrainConfig | None = execution(
@@ -74,7 +80,7 @@ def find_model(model: str, revision: str, *, download: bool) -> Path:
 
 def _from_hub(model: str, revision: str, *, download: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(
@@ -88,6 +94,8 @@ def _from_hub(model: str, revision: str, *, download: bool) -> Path:
             f"Model {model!r} is no local folder, and revision {revision!r} of it is not in the "
             "Hub's local cache and cannot be downloaded now. Check the spelling and the connection."
         ) from error
+    except HFValidationError as error:
+        raise ModelFolderError(f"Model {model!r} is no Hub id: {error}") from error
     except HfHubHTTPError as error:
         raise ModelFolderError(
             f"The Hub does not give out {model!r} at revision {revision!r}: {error}. Check the "
@@ -145,6 +153,19 @@ def _compute(job: Job[ModelConfig]) -> Facts:
     }
 
 
+def _foresee(config: ModelConfig, out: Path) -> bool:
+    """Write what a recipe says of a model that is still to be trained, for a plan to look at."""
+    if config.pretrain is None:
+        return False
+    tokens = {word: row for row, word in enumerate(vocabulary())}
+    model = foreseen(model_fields(config.pretrain.model_dump()) | {"model_type": "llama"})
+    write_json(out / "architecture.json", model.to_json())
+    digest = str(digest_bytes(canonical_bytes(tokens)))
+    write_json(out / "tokenizer.json", {"size": len(tokens), "vocabulary": digest})
+    write_json(out / FORESEEN_TOKENS, tokens)
+    return True
+
+
 def load_architecture(folder: Path) -> Architecture:
     """Read the architecture from an acquired model's artifact."""
     return Architecture.from_json(read_json(folder / "architecture.json"))
@@ -155,6 +176,7 @@ acquire_model = Step(
     version=1,
     compute=_compute,
     source=_source,
+    foresee=_foresee,
     preview=True,
     retries=2,
 )

@@ -1,42 +1,33 @@
 """Pair each student layer with a teacher layer (SeeKing, arXiv 2310.11451, §3)."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, check_layers, choose_layers
-from paraknow_core.errors import ConfigError
 from tasks.acquire_model import load_architecture
 from tasks.engine.identity import StepConfig, later
 from tasks.engine.json_files import read_json, write_json
+from tasks.engine.setting_types import EachOnce, Layer, OneOf, Seed
 from tasks.engine.step import Facts, Job, Step
 
 
 class AlignConfig(StepConfig):
     """Which teacher layers are used."""
 
-    strategy: str = Field(
+    strategy: Annotated[str, OneOf("layer strategy", LAYER_STRATEGIES)] = Field(
         "sensitivity",
         title="Layer choice",
         description="sensitivity (the most sensitive, in their order), first, last, random, or "
         "uniform (evenly spaced, both ends included).",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Of the random choice.")
-    layers: tuple[int, ...] | None = later(
+    seed: Seed = Field(0, title="Seed", description="Of the random choice.")
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1), EachOnce] | None = later(
         None,
         title="Layers",
         description="In place of a strategy: the teacher's layer for each of the student's layers, "
         "such as [0, 3, 5]; in any order, each at most once.",
     )
-
-    @field_validator("strategy")
-    @classmethod
-    def _known(cls, strategy: str) -> str:
-        try:
-            LAYER_STRATEGIES.choose(strategy)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return strategy
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

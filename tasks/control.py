@@ -9,6 +9,7 @@ from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
+from tasks.engine.setting_types import Seed
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -18,7 +19,7 @@ class ControlConfig(StepConfig):
     name: Literal["same-spectrum", "shuffled-teacher", "shuffled-vocabulary"] = Field(
         title="Control", description="What is taken away: the vectors, the places, or the tokens."
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Of the draw.")
+    seed: Seed = Field(0, title="Seed", description="Of the draw.")
 
 
 def _compute(job: Job[ControlConfig]) -> Facts:

@@ -14,6 +14,7 @@ from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import Rank
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import read_cuts, read_indices
 
@@ -23,9 +24,8 @@ _FACTORS, _CERTIFICATE = "factors.safetensors", "certificate.json"
 class DecomposeConfig(StepConfig):
     """How the windows are decomposed."""
 
-    max_rank: int = Field(
+    max_rank: Rank = Field(
         32,
-        ge=1,
         title="Maximum rank",
         description="Any LoRA rank up to this re-uses the decomposition.",
     )

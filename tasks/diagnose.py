@@ -16,6 +16,7 @@ from tasks.engine.estimates import Estimate, Foreseen, bytes_each, tokens_of
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import BatchSize, Count, Tokens
 from tasks.engine.step import Facts, Job, Step
 
 DIAGNOSTICS = "diagnostics.json"
@@ -30,12 +31,12 @@ class DiagnoseConfig(StepConfig):
 class LikenessConfig(StepConfig):
     """On what the layers of teacher and student are compared."""
 
-    texts: int = Field(
+    texts: Count = Field(
         256, ge=4, title="Texts", description="Of the validation split, or of the seeds without it."
     )
-    cutoff: int = Field(512, ge=8, title="Cut-off", description="Tokens kept of each text.")
+    cutoff: Tokens = Field(512, title="Cut-off", description="Tokens kept of each text.")
     compute_dtype: Literal["float32", "bfloat16"] = Field("float32", title="Compute dtype")
-    batch_size: int = execution(8, ge=1, title="Batch size", description="Texts at once.")
+    batch_size: BatchSize = execution(8, title="Batch size", description="Texts at once.")
 
 
 def _compute(job: Job[DiagnoseConfig]) -> Facts:

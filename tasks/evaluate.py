@@ -1,29 +1,31 @@
 """Measure a model on the test split: answer NLL, perplexity, exact match, each item kept."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from paraknow_core.data import read_split
 from paraknow_core.errors import NumericsError
+from paraknow_core.evaluation.match import MATCHES
 from paraknow_core.inspection.cost import logits_bytes
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import finite, write_json
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import BatchSize, Count, OneOf
 from tasks.engine.step import Facts, Job, Step
 
 
 class EvaluateConfig(StepConfig):
     """How the test split is measured, through lm-evaluation-harness."""
 
-    match: str = Field(
+    match: Annotated[str, OneOf("match", MATCHES)] = Field(
         "exact", title="Match", description="What counts as correct: exact, or last_number (GSM8K)."
     )
-    max_new_tokens: int = Field(256, ge=1, title="Longest answer", description="Tokens generated.")
+    max_new_tokens: Count = Field(256, title="Longest answer", description="Tokens generated.")
     compute_dtype: Literal["float32", "bfloat16"] = Field("float32", title="Compute dtype")
-    batch_size: int = execution(16, ge=1, title="Batch size", description="Rows a forward pass.")
+    batch_size: BatchSize = execution(16, title="Batch size", description="Rows a forward pass.")
 
 
 def _compute(job: Job[EvaluateConfig]) -> Facts:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from artifacts.names import Digest
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES, check_sizes, match_matrices
 from paraknow_core.alignment.tokens import check_share
-from paraknow_core.errors import ConfigError, NumericsError
+from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.cuts import Cut, choose_cuts
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.models.describe import MATRIX_ROLES, Role
@@ -19,6 +19,7 @@ from tasks.engine.identity import StepConfig, execution, later
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import OneOf, Seed, Share, choose_setting
 from tasks.engine.source_files import Source
 from tasks.engine.step import Facts, Job, Step
 from tasks.vocabulary import match_vocabularies
@@ -50,46 +51,50 @@ def expand_roles(names: Iterable[str]) -> tuple[str, ...]:
     return (*known, *sorted(wanted - set(known)))
 
 
+def _groups(roles: Any) -> Any:
+    if isinstance(roles, str):
+        roles = (roles,)
+    is_names = isinstance(roles, list | tuple) and all(isinstance(r, str) for r in roles)
+    return expand_roles(roles) if is_names else roles
+
+
+def _roles_known(roles: tuple[str, ...]) -> tuple[str, ...]:
+    known = dict.fromkeys([*map(str, MATRIX_ROLES), *ROLE_GROUPS])
+    for name in roles:
+        choose_setting("role", name, known)
+    return roles
+
+
+_RoleNames = tuple[Annotated[str, Field(max_length=32)], ...]
+Roles = Annotated[
+    _RoleNames,
+    Field(min_length=1),
+    BeforeValidator(_groups, json_schema_input_type=_RoleNames),
+    AfterValidator(_roles_known),
+]
+"""Kinds of matrix, groups of them written out."""
+
+
 class ExtractConfig(StepConfig):
     """What is cut out of the teacher."""
 
-    structure: str = Field(
+    structure: Annotated[str, OneOf("structure", STRUCTURES)] = Field(
         "submatrix",
         title="Structure",
         description=f"{', '.join(STRUCTURES)}; see docs/strategies.md.",
     )
-    roles: tuple[str, ...] = Field(
+    roles: Roles = Field(
         tuple(str(role) for role in MATRIX_ROLES),
-        min_length=1,
         title="Roles",
         description="Kinds of matrix transferred: embed, q, k, v, o, gate, up, down, head; or "
         "groups of them: embedding, attention, ffn, all.",
     )
-    seed: int = later(0, ge=0, title="Seed", description="Of the random structures.")
-    min_vocabulary_share: float = execution(
+    seed: Seed = later(0, title="Seed", description="Of the random structures.")
+    min_vocabulary_share: Share = execution(
         0.5,
-        ge=0,
-        le=1,
         title="Least vocabulary share",
         description="With two tokenizers: how many of the student's tokens the teacher must have.",
     )
-
-    @field_validator("roles", mode="before")
-    @classmethod
-    def _groups(cls, roles: Any) -> Any:
-        if isinstance(roles, str):
-            roles = (roles,)
-        is_names = isinstance(roles, list | tuple) and all(isinstance(r, str) for r in roles)
-        return expand_roles(roles) if is_names else roles
-
-    @field_validator("structure")
-    @classmethod
-    def _known(cls, structure: str) -> str:
-        try:
-            STRUCTURES.choose(structure)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return structure
 
 
 def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:

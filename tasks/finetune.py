@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paraknow_core.data import read_split, tokenise_all
-from paraknow_core.errors import DivergedError
+from paraknow_core.errors import ConfigError, DivergedError
+from paraknow_core.finetuning.recipe import check_micro_batch
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
 from tasks.divergence import DIVERGED
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
@@ -17,34 +18,43 @@ from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import logger
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import (
+    BatchSize,
+    CountOrNone,
+    Epochs,
+    LearningRate,
+    Limit,
+    Seconds,
+    Share,
+    Tokens,
+    TrainingSeed,
+    WeightDecay,
+)
 from tasks.engine.step import Facts, Job, Step
 
 
 class FinetuneConfig(StepConfig):
     """How the adapter is trained; the defaults are SeeKing's (arXiv 2310.11451, §4)."""
 
-    learning_rate: float = Field(3e-4, gt=0, title="Learning rate", description="AdamW's peak.")
-    epochs: int = Field(3, ge=1, title="Epochs")
-    batch_size: int = Field(64, ge=1, title="Batch size", description="Examples an optimizer step.")
-    warmup_ratio: float = Field(
-        0.03, ge=0, le=1, title="Warm-up ratio", description="Share of steps with a rising rate."
+    learning_rate: LearningRate = Field(3e-4, title="Learning rate", description="AdamW's peak.")
+    epochs: Epochs = Field(3, title="Epochs")
+    batch_size: BatchSize = Field(64, title="Batch size", description="Examples an optimizer step.")
+    warmup_ratio: Share = Field(
+        0.03, title="Warm-up ratio", description="Share of steps with a rising rate."
     )
     lr_schedule: Literal["linear", "cosine", "constant"] = Field("linear", title="Schedule")
-    dropout: float = Field(
-        0.05, ge=0, lt=1, title="Dropout", description="On the adapter's inputs."
-    )
-    weight_decay: float = Field(0.0, ge=0, title="Weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, title="Gradient clipping")
-    cutoff: int = Field(2048, ge=8, title="Cut-off", description="Tokens kept of each example.")
-    seed: int = Field(0, ge=0, title="Seed", description="Of data order and dropout.")
+    dropout: Share = Field(0.05, lt=1, title="Dropout", description="On the adapter's inputs.")
+    weight_decay: WeightDecay = Field(0.0, title="Weight decay")
+    max_grad_norm: Limit = Field(1.0, title="Gradient clipping")
+    cutoff: Tokens = Field(2048, title="Cut-off", description="Tokens kept of each example.")
+    seed: TrainingSeed = Field(0, title="Seed", description="Of data order and dropout.")
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
         title="Compute dtype",
         description="The student's; the adapter is float32 always.",
     )
-    micro_batch_size: int = execution(
+    micro_batch_size: CountOrNone = execution(
         0,
-        ge=0,
         title="Micro-batch",
         description="Examples at once on the device; 0: the whole batch.",
     )
@@ -53,12 +63,20 @@ class FinetuneConfig(StepConfig):
         title="Gradient checkpointing",
         description="Saves memory, costs a second forward pass.",
     )
-    checkpoint_seconds: float = execution(
+    checkpoint_seconds: Seconds = execution(
         120.0,
         gt=0,
         title="Checkpoint every",
         description="Seconds; a killed run goes on from there.",
     )
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        try:
+            check_micro_batch(self.batch_size, self.micro_batch_size or self.batch_size)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 def _compute(job: Job[FinetuneConfig]) -> Facts:

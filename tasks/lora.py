@@ -8,8 +8,9 @@ from paraknow_core.models.describe import Role
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes
 from tasks.engine.identity import StepConfig
+from tasks.engine.setting_types import Rank, Scale, Seed
 from tasks.engine.step import Facts, Job, Step
-from tasks.extract import ExtractConfig
+from tasks.extract import ExtractConfig, Roles
 
 _ALL_ROLES = ExtractConfig().roles
 
@@ -17,10 +18,10 @@ _ALL_ROLES = ExtractConfig().roles
 class LoraConfig(StepConfig):
     """Size of the adapter and how singular values are shared between its two factors."""
 
-    rank: int = Field(
-        16, ge=1, title="Rank", description="Of the trained factors; delivered is twice that."
+    rank: Rank = Field(
+        16, title="Rank", description="Of the trained factors; delivered is twice that."
     )
-    alpha: float = Field(16.0, gt=0, title="Alpha", description="PEFT scales B·A by alpha / rank.")
+    alpha: Scale = Field(16.0, title="Alpha", description="PEFT scales B·A by alpha / rank.")
     split: Literal["output", "sqrt"] = Field(
         "output",
         title="Split",
@@ -31,10 +32,10 @@ class LoraConfig(StepConfig):
 class PlainLoraConfig(StepConfig):
     """Plain LoRA's start point: PEFT's own draw, so that the transfer has something to beat."""
 
-    rank: int = Field(16, ge=1, title="Rank")
-    alpha: float = Field(16.0, gt=0, title="Alpha")
-    roles: tuple[str, ...] = Field(_ALL_ROLES, min_length=1, title="Roles")
-    seed: int = Field(0, ge=0, title="Seed", description="Of the draw.")
+    rank: Rank = Field(16, title="Rank")
+    alpha: Scale = Field(16.0, title="Alpha")
+    roles: Roles = Field(_ALL_ROLES, min_length=1, title="Roles")
+    seed: Seed = Field(0, title="Seed", description="Of the draw.")
 
 
 def _compute(job: Job[LoraConfig]) -> Facts:

@@ -1,14 +1,18 @@
 """What can be known to fail before anything expensive runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from paraknow_core.alignment.layers import check_layers
 from paraknow_core.alignment.matrices import check_sizes, match_matrices
 from paraknow_core.alignment.tokens import check_share
-from paraknow_core.errors import RankError, ShapeError
+from paraknow_core.data import read_split
+from paraknow_core.demo.pretrain_recipe import MAX_POSITIONS
+from paraknow_core.errors import ConfigError, RankError, ShapeError
 from paraknow_core.extraction.structures import STRUCTURES
-from tasks.acquire_model import load_architecture
+from paraknow_core.methods import METHODS
+from paraknow_core.models.describe import Architecture
+from tasks.acquire_model import ModelConfig, load_architecture
 from tasks.align import AlignConfig
 from tasks.extract import ExtractConfig
 from tasks.vocabulary import match_vocabularies
@@ -26,6 +30,7 @@ def check_pair(
     extract: ExtractConfig,
     rank: int,
     max_rank: int,
+    methods: Sequence[str] = (),
 ) -> None:
     """Refuse a pair that cannot be cut as asked, or a rank too high.
 
@@ -36,6 +41,7 @@ def check_pair(
         extract: what of them is taken.
         rank: of the adapter.
         max_rank: of the decomposition.
+        methods: what will be trained, by the names of ``METHODS``.
 
     Raises:
         ShapeError: if the student is deeper or wider than the teacher, or does not fit the
@@ -72,3 +78,48 @@ def check_pair(
                 f"{list(narrow.student.shape)} allows 1..{min(narrow.student.shape)}. Lower it, or "
                 f"leave {narrow.role} out of extract.roles."
             )
+    for method in methods:
+        if METHODS[method].kind == "student-start":
+            _check_start(student, extract.roles, rank, method)
+
+
+def _check_start(student: Architecture, roles: Sequence[str], rank: int, method: str) -> None:
+    """LoRA-GA takes 2R directions of each gradient, so no matrix may have fewer."""
+    each = 2 if method == "lora-ga" else 1
+    for module, (matrix, *_) in student.modules(roles).items():
+        most = min(matrix.whole) // each
+        if rank > most:
+            taken = ", and lora-ga takes twice as many directions" if each == 2 else ""
+            raise RankError(
+                f"lora.rank is {rank}{taken}, but for {method} {module} of shape "
+                f"{list(matrix.whole)} allows 1..{most}. Lower it, or leave {method} out."
+            )
+
+
+def check_answers(
+    known: Mapping[str, Path],
+    _locations: Mapping[str, Path],
+    *,
+    student: ModelConfig,
+    most: int,
+) -> None:
+    """Refuse answers that a student trained from scratch has no room for.
+
+    Args:
+        known: folder of the ``data``; nothing is checked without it.
+        student: where the student comes from; of any other the positions are checked as it runs.
+        most: tokens of an answer that are generated.
+
+    Raises:
+        ConfigError: states how many tokens there is room for.
+    """
+    if student.pretrain is None or "data" not in known:
+        return
+    rows = read_split(known["data"] / "test.parquet")
+    prompt = max(1 + len(row.prompt.split()) for row in rows)  # <s>, then a token for each word
+    if prompt + most > MAX_POSITIONS:
+        raise ConfigError(
+            f"evaluate.max_new_tokens is {most}, and the longest prompt of the test rows has "
+            f"{prompt} tokens, but a student that is trained from scratch takes {MAX_POSITIONS} in "
+            f"all. Allowed is 1..{max(MAX_POSITIONS - prompt, 0)}."
+        )

@@ -1,13 +1,20 @@
 """Train a small model from scratch on word problems and generic text: the demo's pair."""
 
 from collections.abc import Mapping
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from paraknow_core.demo.pretrain_recipe import check_recipe
+from paraknow_core.errors import ConfigError
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
 from tasks.engine.step import Facts, Job, Step
+
+MAX_ROWS = 10_000_000
+"""Of a training: they take 4 GB, and about twenty minutes to make."""
 
 
 class PretrainConfig(StepConfig):
@@ -18,16 +25,36 @@ class PretrainConfig(StepConfig):
     ffn: int = Field(256, ge=8, le=16384, title="FFN size")
     heads: int = Field(4, ge=1, le=128, title="Attention heads")
     kv_heads: int = Field(4, ge=1, le=128, title="Key/value heads")
-    general_steps: int = Field(0, ge=0, title="Steps on generic text")
-    general_lr: float = Field(3e-3, gt=0, title="Learning rate on generic text")
-    task_steps: int = Field(1400, ge=0, title="Steps on the mixture")
-    task_lr: float = Field(3e-3, gt=0, title="Learning rate on the mixture")
-    task_share: float = Field(0.7, ge=0, le=1, title="Share of word problems in the mixture")
-    batch_size: int = Field(16, ge=1, title="Rows a step")
+    general_steps: CountOrNone = Field(0, title="Steps on generic text")
+    general_lr: LearningRate = Field(3e-3, title="Learning rate on generic text")
+    task_steps: CountOrNone = Field(1400, title="Steps on the mixture")
+    task_lr: LearningRate = Field(3e-3, title="Learning rate on the mixture")
+    task_share: Share = Field(0.7, title="Share of word problems in the mixture")
+    batch_size: BatchSize = Field(16, title="Rows a step")
     sequence_length: int = Field(48, ge=32, le=128, title="Tokens a row")
-    warmup_steps: int = Field(50, ge=0, title="Warm-up steps")
-    initializer_range: float = Field(0.05, gt=0, title="Spread of the initial weights")
-    seed: int = Field(0, ge=0, title="Seed")
+    warmup_steps: CountOrNone = Field(50, title="Warm-up steps")
+    initializer_range: float = Field(
+        0.05, gt=0, le=1, allow_inf_nan=False, title="Spread of the initial weights"
+    )
+    seed: TrainingSeed = Field(0, title="Seed")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        try:
+            check_recipe(
+                self.model_dump() | {"device": "cpu"}, held_out=1, threads=1, checkpoint_steps=None
+            )
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        rows = (self.general_steps + self.task_steps) * self.batch_size
+        if rows > MAX_ROWS:
+            msg = (
+                f"general_steps {self.general_steps} and task_steps {self.task_steps} of "
+                f"batch_size {self.batch_size} take {rows:,} rows, which are all made beforehand; "
+                f"allowed are {MAX_ROWS:,}"
+            )
+            raise ValueError(msg)
+        return self
 
 
 def _compute(job: Job[PretrainConfig]) -> Facts:

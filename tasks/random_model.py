@@ -5,13 +5,14 @@ from pydantic import Field
 from paraknow_core.models.describe import describe
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
+from tasks.engine.setting_types import Seed
 from tasks.engine.step import Facts, Job, Step
 
 
 class RandomModelConfig(StepConfig):
     """Which draw of the weights."""
 
-    seed: int = Field(0, ge=0, title="Seed", description="Another seed, other weights.")
+    seed: Seed = Field(0, title="Seed", description="Another seed, other weights.")
 
 
 def _compute(job: Job[RandomModelConfig]) -> Facts:

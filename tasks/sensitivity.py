@@ -11,6 +11,7 @@ from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import Seconds, Tokens
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -22,10 +23,9 @@ class SensitivityConfig(StepConfig):
         title="Compute dtype",
         description="bfloat16 halves weights and time, layer sums within 1e-3. Sums are float32.",
     )
-    cutoff: int = Field(2048, ge=8, title="Cut-off", description="Tokens kept of each sample.")
-    checkpoint_seconds: float = execution(
+    cutoff: Tokens = Field(2048, title="Cut-off", description="Tokens kept of each sample.")
+    checkpoint_seconds: Seconds = execution(
         30.0,
-        ge=0,
         title="Checkpoint every",
         description="Seconds between checkpoints; 0: each sample.",
     )

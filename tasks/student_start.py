@@ -1,9 +1,9 @@
 """A start point of LoRA that needs no teacher: PiSSA, MiLoRA, OLoRA, EVA, CorDA or LoRA-GA."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.methods import METHODS, STUDENT_STARTS
@@ -11,8 +11,9 @@ from paraknow_core.models.describe import Role
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import OneOf, Rank, Scale, Seed, Tokens
 from tasks.engine.step import Facts, Job, Step
-from tasks.extract import ExtractConfig
+from tasks.extract import ExtractConfig, Roles
 
 _ALL_ROLES = ExtractConfig().roles
 
@@ -28,29 +29,23 @@ class StartOptionsConfig(StepConfig):
     eva_answers_only: bool = Field(
         True, title="EVA: answers only", description="Look at the inputs of answer tokens only."
     )
-    lora_ga_gamma: float = Field(
-        16.0, gt=0, title="LoRA-GA: γ", description="The larger, the smaller the start product."
+    lora_ga_gamma: Scale = Field(
+        16.0, title="LoRA-GA: γ", description="The larger, the smaller the start product."
     )
-    cutoff: int = Field(2048, ge=8, title="Cut-off", description="Tokens kept of each seed sample.")
+    cutoff: Tokens = Field(2048, title="Cut-off", description="Tokens kept of each seed sample.")
 
 
 class StudentStartConfig(StepConfig):
     """Which start point, and how large."""
 
-    method: str = Field(title="Method", description=f"One of {', '.join(STUDENT_STARTS)}.")
-    rank: int = Field(16, ge=1, title="Rank")
-    alpha: float = Field(16.0, gt=0, title="Alpha", description="PEFT scales B·A by alpha / rank.")
-    roles: tuple[str, ...] = Field(_ALL_ROLES, min_length=1, title="Roles")
+    method: Annotated[str, OneOf("start point", dict.fromkeys(STUDENT_STARTS))] = Field(
+        title="Method"
+    )
+    rank: Rank = Field(16, title="Rank")
+    alpha: Scale = Field(16.0, title="Alpha", description="PEFT scales B·A by alpha / rank.")
+    roles: Roles = Field(_ALL_ROLES, min_length=1, title="Roles")
     options: StartOptionsConfig = Field(StartOptionsConfig(), title="The methods' own settings")
-    seed: int = Field(0, ge=0, title="Seed", description="Of what the method draws.")
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, method: str) -> str:
-        if method not in STUDENT_STARTS:
-            msg = f"there is no start point {method!r}; there are {', '.join(STUDENT_STARTS)}"
-            raise ValueError(msg)
-        return method
+    seed: Seed = Field(0, title="Seed", description="Of what the method draws.")
 
 
 def _compute(job: Job[StudentStartConfig]) -> Facts:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES
 from paraknow_core.alignment.tokens import TokenMatch, match_tokens
-from tasks.acquire_model import load_architecture
+from tasks.acquire_model import FORESEEN_TOKENS, load_architecture
 from tasks.engine.json_files import read_json
 
 
@@ -31,12 +31,21 @@ def match_vocabularies(
     """
     if not differ(known, roles=roles):
         return None
-    from paraknow_core.models.load import load_tokenizer
-
-    found = {who: load_tokenizer(locations[who]).get_vocab() for who in ("teacher", "student")}
     return match_tokens(
-        found["teacher"],
-        found["student"],
+        _tokens(known, locations, "teacher"),
+        _tokens(known, locations, "student"),
         teacher_rows=load_architecture(known["teacher"]).vocab_size,
         student_rows=load_architecture(known["student"]).vocab_size,
     )
+
+
+def _tokens(
+    known: Mapping[str, Path], locations: Mapping[str, Path], who: str
+) -> Mapping[str, int]:
+    """Token → number, from where the model lies, or from the plan of one that does not yet."""
+    if who not in locations:
+        tokens: dict[str, int] = read_json(known[who] / FORESEEN_TOKENS)
+        return tokens
+    from paraknow_core.models.load import load_tokenizer
+
+    return load_tokenizer(locations[who]).get_vocab()

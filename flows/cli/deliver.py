@@ -19,7 +19,8 @@ def deliver_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     *,
     compress: Annotated[
-        int, typer.Option(min=0, metavar="R", help="Reduce to rank R; 0: exact, rank 2r.")
+        int,
+        typer.Option(min=0, max=2**17, metavar="R", help="Reduce to rank R; 0: exact, rank 2r."),
     ] = 0,
     serving: Annotated[
         bool, typer.Option("--serving", help="Leave embedding and head out, for servers.")

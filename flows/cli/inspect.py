@@ -20,10 +20,14 @@ def inspect_command(
     roles: Annotated[
         str, typer.Option(help="Kinds of matrix, such as q,k,v,o or embed; all if not given.")
     ] = "",
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter; delivered is twice that.")] = 16,
-    samples: Annotated[int, typer.Option(min=1, help="Seed samples of the sensitivity.")] = 32,
+    rank: Annotated[
+        int, typer.Option(min=1, max=2**17, help="Of the adapter; delivered is twice that.")
+    ] = 16,
+    samples: Annotated[
+        int, typer.Option(min=1, max=10**9, help="Seed samples of the sensitivity.")
+    ] = 32,
     tokens: Annotated[
-        int, typer.Option(min=8, help="Tokens of a row, for the estimates of time.")
+        int, typer.Option(min=8, max=10**9, help="Tokens of a row, for the estimates of time.")
     ] = 256,
     structure: Annotated[
         str, typer.Option(help="How matrices are cut; the default if not given.")

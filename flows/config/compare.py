@@ -1,21 +1,30 @@
 """The parameters of the flow ``compare``: which pairs, methods, controls, tasks and seeds."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from flows.config.setting_errors import explain, first_causes, place_of
 from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
-from paraknow_core.learning_rates import check_rates
+from paraknow_core.methods import METHODS
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import (
+    CountOrNone,
+    EachOnce,
+    LearningRate,
+    TrainingSeed,
+    choose_setting,
+)
 from tasks.evaluate import EvaluateConfig
 from tasks.word_problems import WordProblemsConfig
 
 _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
+_GPU = r"^[A-Za-z0-9][\w/.-]{0,127}$"
 _SHARED = (
     *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
     *("starts", "random_teacher"),
@@ -23,6 +32,11 @@ _SHARED = (
 
 MIN_SEEDS = 5
 """The exact sign-flip test of five pairs cannot go below p = .0625; fewer show nothing at all."""
+
+Rates = Annotated[tuple[LearningRate, ...], EachOnce]
+Seeds = Annotated[tuple[TrainingSeed, ...], Field(max_length=10_000), EachOnce]
+Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+"""Of a budget."""
 
 
 class PairConfig(StepConfig):
@@ -56,25 +70,27 @@ class ArmConfig(StepConfig):
     """One method or control, with what it does differently from the shared settings."""
 
     name: str = Field(pattern=_NAME, title="Name", description="How it is shown.")
-    method: str = Field("", title="Method", description="Registered name; empty: the name is it.")
+    method: str = Field(
+        "", max_length=64, title="Method", description="Registered name; empty: the name is it."
+    )
     set: dict[str, dict[str, Any]] = Field(
         {},
         title="Settings",
         description="Settings of steps that differ, such as {extract: {structure: row-column}}.",
     )
-    learning_rates: tuple[float, ...] = Field(
+    learning_rates: Rates = Field(
         (), title="Learning rates", description="Its own grid; as many as every other has."
     )
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _rates(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        return _checked(rates)
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, given: Any) -> Any:
         return {"name": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _registered(self) -> "ArmConfig":
+        choose_setting("method", self.start, METHODS)
+        return self
 
     @property
     def start(self) -> str:
@@ -85,32 +101,30 @@ class ArmConfig(StepConfig):
 class TuningConfig(StepConfig):
     """How each method gets its learning rate: the least validation loss, same trials for all."""
 
-    learning_rates: tuple[float, ...] = Field(
-        (1e-4, 3e-4, 1e-3), min_length=1, title="Learning rates"
-    )
-    seeds: tuple[int, ...] = Field(
+    learning_rates: Rates = Field((1e-4, 3e-4, 1e-3), min_length=1, title="Learning rates")
+    seeds: Seeds = Field(
         (1000,), min_length=1, title="Seeds", description="Of the trials; none of the test's."
     )
 
     @field_validator("learning_rates")
     @classmethod
     def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(_checked(rates)))
+        return tuple(sorted(rates))
 
 
 class BudgetConfig(StepConfig):
     """What a plan may cost; a plan beyond it is refused before anything runs. 0: no limit."""
 
-    hours: float = Field(0, ge=0, title="Hours", description="Of steps whose time is known.")
-    disk_gb: float = Field(0, ge=0, title="Disk", description="Gigabytes (10⁹ bytes).")
-    steps: int = Field(0, ge=0, title="Steps", description="To compute.")
+    hours: Amount = Field(0, title="Hours", description="Of steps whose time is known.")
+    disk_gb: Amount = Field(0, title="Disk", description="Gigabytes (10⁹ bytes).")
+    steps: CountOrNone = Field(0, title="Steps", description="To compute.")
 
 
 class SlotsConfig(StepConfig):
     """How many steps compute at the same time."""
 
     cpu: int = Field(1, ge=1, le=256, title="CPU slots")
-    gpus: tuple[str, ...] = Field(
+    gpus: tuple[Annotated[str, Field(pattern=_GPU)], ...] = Field(
         (),
         title="GPU slots",
         description="One for each: its number or id, as CUDA_VISIBLE_DEVICES takes it.",
@@ -134,7 +148,7 @@ class CompareConfig(StepConfig):
         "finetune, evaluate, as in the flow transfer.",
     )
     tuning: TuningConfig = Field(TuningConfig(), title="Tuning")
-    seeds: tuple[int, ...] = Field(
+    seeds: Seeds = Field(
         tuple(range(8)),
         min_length=MIN_SEEDS,
         title="Seeds",
@@ -160,18 +174,12 @@ class CompareConfig(StepConfig):
         Raises:
             ConfigError: names the method and the setting that is not allowed.
         """
-        unknown = sorted((self.settings.keys() | arm.set.keys()) - set(_SHARED))
-        if unknown:
-            raise ConfigError(
-                f"settings of {', '.join(unknown)} are not known here; known are "
-                f"{', '.join(_SHARED)}"
-            )
-        settings = _merged(self.settings, arm.set)
+        settings: dict[str, Any] = _merged(self.settings, arm.set)
         if task.evaluate is not None:
             settings["evaluate"] = task.evaluate
         try:
-            return TransferConfig(
-                name=f"{pair.name}.{task.name}.{arm.name}",
+            config = TransferConfig(
+                name=f"{pair.name}.{task.name}.{arm.name}"[:128],
                 teacher=pair.teacher,
                 student=pair.student,
                 data=task.data,
@@ -181,10 +189,41 @@ class CompareConfig(StepConfig):
                 run=self.run,
                 **settings,
             )
+            config.check_arm(arm.start)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"method {arm.name}: {place}: {first['msg']}") from None
+            first = first_causes(error)[0]
+            told = explain(TransferConfig, first, place=self._written_at(arm, first["loc"]))
+            raise ConfigError(f"method {arm.name}: {told}") from None
+        except ValueError as error:
+            raise ConfigError(f"method {arm.name} on task {task.name}: {error}") from None
+        return config
+
+    def _written_at(self, arm: ArmConfig, path: tuple[int | str, ...]) -> str:
+        """Where the user wrote what a method's settings have at a place."""
+        step, *inner = path or ("",)
+        own = arm.set.get(str(step), {})
+        if step in arm.set and (not inner or inner[0] in own or step not in self.settings):
+            return place_of((*self._place_of(arm), "set", *path))
+        return place_of(("settings", *path)) if step in self.settings else place_of(path)
+
+    def _place_of(self, arm: ArmConfig) -> tuple[str | int, ...]:
+        for name, arms in (("methods", self.methods), ("controls", self.controls)):
+            if arm in arms:
+                return name, arms.index(arm)
+        return (arm.name,)
+
+    @model_validator(mode="after")
+    def _steps_known(self) -> "CompareConfig":
+        for place, given in (
+            (("settings",), self.settings),
+            *(((*self._place_of(arm), "set"), arm.set) for arm in self.arms),
+        ):
+            for step in given:
+                try:
+                    choose_setting("step", step, dict.fromkeys(_SHARED))
+                except ValueError as error:
+                    raise ValueError(f"{place_of(place)}: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _checked(self) -> "CompareConfig":
@@ -192,7 +231,6 @@ class CompareConfig(StepConfig):
             ("pairs", [p.name for p in self.pairs]),
             ("tasks", [t.name for t in self.tasks]),
             ("methods and controls", [a.name for a in self.arms]),
-            ("seeds", self.seeds),
         ):
             _refuse_doubles(what, names)
         shared = sorted(set(self.seeds) & set(self.tuning.seeds))
@@ -205,6 +243,18 @@ class CompareConfig(StepConfig):
         if len(set(budgets.values())) > 1:
             msg = f"every method needs the same number of learning rates (given {budgets})"
             raise ValueError(msg)
+        for number, task in enumerate(self.tasks):
+            if not (task.problems or task.data).sizes.validation:
+                source = "problems" if task.problems else "data"
+                msg = (
+                    f"tasks[{number}].{source}.sizes.validation is 0, but each method's learning "
+                    "rate is chosen on that split; give it at least 1 row"
+                )
+                raise ValueError(msg)
+        try:
+            self.check()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
 
     def check(self) -> None:
@@ -216,15 +266,6 @@ class CompareConfig(StepConfig):
     def cells(self) -> Iterator[tuple[PairConfig, TaskConfig]]:
         """Every pair with every task."""
         return ((pair, task) for pair in self.pairs for task in self.tasks)
-
-
-def _checked(rates: tuple[float, ...]) -> tuple[float, ...]:
-    """Return a grid of learning rates; pydantic wants a ValueError of one that cannot be tried."""
-    try:
-        check_rates(rates)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-    return rates
 
 
 def _refuse_doubles(what: str, names: Sequence[Any]) -> None:

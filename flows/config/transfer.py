@@ -1,9 +1,10 @@
 """The parameters of the flows, composed of the steps' own configs."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from paraknow_core.alignment.matrices import VOCABULARY_ROLES
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
@@ -11,6 +12,7 @@ from tasks.align import AlignConfig
 from tasks.decompose import DecomposeConfig
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.setting_types import EachOnce, LearningRate, OneOf
 from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig
 from tasks.finetune import FinetuneConfig
@@ -20,14 +22,15 @@ from tasks.sensitivity import SensitivityConfig
 from tasks.student_start import StartOptionsConfig
 from tasks.word_problems import WordProblemsConfig
 
+MethodName = Annotated[str, OneOf("method", METHODS)]
+
 
 class BaselineConfig(StepConfig):
     """Plain LoRA on the same data: without it a transfer's result says nothing."""
 
     enabled: bool = Field(True, title="Train plain LoRA too")
-    learning_rate: float = Field(
+    learning_rate: LearningRate = Field(
         3e-4,
-        gt=0,
         title="Learning rate",
         description="Its own: inits that start from singular vectors want about half of it.",
     )
@@ -57,12 +60,12 @@ class TransferConfig(StepConfig):
     baseline: BaselineConfig = Field(BaselineConfig(), title="Plain LoRA")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")
     run: RunConfig = Field(RunConfig(), title="Run")
-    arms: tuple[str, ...] = Field(
+    arms: Annotated[tuple[MethodName, ...], EachOnce] = Field(
         (PLAIN, TRANSFER),
         title="Arms",
         description=f"What is trained side by side, of {', '.join(METHODS)}.",
     )
-    learning_rates: dict[str, float] = Field(
+    learning_rates: dict[MethodName, LearningRate] = Field(
         {},
         title="Learning rates",
         description="Of single arms; others have baseline's (plain) or finetune's.",
@@ -92,22 +95,32 @@ class TransferConfig(StepConfig):
         return self.learning_rates.get(arm, usual)
 
     @model_validator(mode="after")
-    def _arms_known(self) -> Self:
-        for setting, given in (("arms", self.arms), ("learning_rates", self.learning_rates)):
-            unknown = [name for name in given if name not in METHODS]
-            if unknown:
-                msg = f"{setting} names {unknown[0]!r}; known are {', '.join(METHODS)}"
-                raise ValueError(msg)
-        if len(set(self.arms)) < len(self.arms) or TRANSFER not in self.arms:
-            msg = f"arms are {', '.join(self.arms)}; name each once, and {TRANSFER} among them"
+    def _arms_possible(self) -> Self:
+        if TRANSFER not in self.arms:
+            msg = f"arms are {', '.join(self.arms) or 'none'}; {TRANSFER} must be among them"
             raise ValueError(msg)
-        if "other-seeds" in self.arms and not (self.other_data or self.other_problems):
-            msg = "the arm other-seeds needs data of another task: set other_data or other_problems"
-            raise ValueError(msg)
-        if any(rate <= 0 for rate in self.learning_rates.values()):
-            msg = f"learning_rates are {self.learning_rates}; every rate is above 0"
-            raise ValueError(msg)
+        for arm in self.arms:
+            self.check_arm(arm)
         return self
+
+    def check_arm(self, method: str) -> None:
+        """Refuse a method that these settings leave nothing to do.
+
+        Args:
+            method: a key of ``METHODS``.
+
+        Raises:
+            ValueError: says what it lacks.
+        """
+        if method == "other-seeds" and not (self.other_data or self.other_problems):
+            msg = f"{method} needs data of another task: set other_data or other_problems"
+            raise ValueError(msg)
+        if method == "shuffled-vocabulary" and not set(VOCABULARY_ROLES) & set(self.extract.roles):
+            msg = (
+                f"{method} permutes rows of embedding and head, but extract.roles are "
+                f"{', '.join(self.extract.roles)}; add embed or head, or leave {method} out"
+            )
+            raise ValueError(msg)
 
     @model_validator(mode="after")
     def _rank_within_maximum(self) -> Self:

@@ -23,7 +23,7 @@ from flows.delivery.provenance import Origin, find_adapter, origin_of
 from paraknow_core.errors import ConfigError, ModelFolderError
 from paraknow_core.lora.adapter import Adapter, read_adapter, write_adapter
 from paraknow_core.lora.compress import compress, without_modules
-from paraknow_core.lora.merge import write_merged
+from paraknow_core.lora.merge import check_shard_size, write_merged
 from paraknow_core.models.describe import Architecture, describe
 from paraknow_core.report.model_card import Card, render
 from tasks.engine.source_files import unchanged
@@ -88,6 +88,8 @@ def deliver(store: Store, prefix: str, wish: Wish) -> Delivery:
             "--merged gives full weights, which have no rank and no serving profile: leave "
             "--compress and --serving out."
         )
+    if wish.merged:
+        check_shard_size(wish.max_shard_size)
     refuse_used(wish.out)
     lineage = Lineage.of(store)
     origin = origin_of(lineage, find_adapter(store, lineage, prefix))

@@ -9,6 +9,7 @@ from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import Pair, acquire_pair
 from flows.graph.transfer_steps import measure
+from paraknow_core.methods import TRANSFER
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
 from tasks.diagnose import LikenessConfig, likeness
 from tasks.divergence import check_measured
@@ -69,8 +70,10 @@ class Cell:
             attempt(run, partial(do.check, check_measured, **known))
 
     def _share(self, do: TrialRunner, outcome: CellOutcome) -> None:
-        settings = self.config.transfer(self.pair, self.task, ArmConfig(name="shared"))
-        outcome.shared = acquire_pair(settings, do)
+        settings = self.config.transfer(
+            self.pair, self.task, ArmConfig(name="shared", method=TRANSFER)
+        )
+        outcome.shared = acquire_pair(settings, do, methods=())
         pair = outcome.shared
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)

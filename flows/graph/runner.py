@@ -41,8 +41,14 @@ class Runner(Protocol):
     def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Run a step to its end: each wants the whole machine."""
 
-    def check(self, check: Check, **inputs: Handle) -> None:
-        """Check the folders of finished steps before anything expensive runs."""
+    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+        """Check the folders of finished steps before anything expensive runs.
+
+        Args:
+            check: what is to be checked.
+            before: the step that it is made for; a run that ends earlier goes without it.
+            inputs: the steps whose outputs it looks at.
+        """
 
 
 class TrialRunner(Runner, Protocol):
@@ -82,8 +88,10 @@ class PrefectRunner:
         _ = handle.ref
         return handle
 
-    def check(self, check: Check, **inputs: Handle) -> None:
+    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
         """Run the check on the inputs' folders."""
+        if before is not None and not is_within(before.name, self.until):
+            return
         check(known_folders(self.run, inputs), known_locations(inputs))
 
     def facts(self, handle: Handle) -> Mapping[str, Any]:

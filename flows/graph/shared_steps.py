@@ -34,9 +34,9 @@ class Once:
             self._made[key] = self._do(step, config, label=label, **inputs), inputs
         return self._made[key][0]
 
-    def check(self, check: Check, **inputs: Handle) -> None:
+    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
         """Check the folders of finished steps before anything expensive runs."""
-        self._do.check(check, **inputs)
+        self._do.check(check, before=before, **inputs)
 
     @staticmethod
     def _key(step: Step[C], config: C, inputs: dict[str, Handle]) -> Any:

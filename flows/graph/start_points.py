@@ -1,5 +1,6 @@
 """What each method's start point is made of: the steps of every arm, shared ones started once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,9 +14,10 @@ from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.align import AlignConfig, align
 from tasks.control import ControlConfig, control
 from tasks.decompose import decompose
+from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.lora import PlainLoraConfig, lora, plain_lora
-from tasks.preflight import check_pair
+from tasks.preflight import check_answers, check_pair
 from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.sensitivity import sensitivity
@@ -44,8 +46,16 @@ class Cuts:
     factors: Handle
 
 
-def acquire_pair(config: TransferConfig, runner: Runner) -> Pair:
-    """Acquire both models and the data, and check that they can work together."""
+def acquire_pair(
+    config: TransferConfig, runner: Runner, *, methods: Sequence[str] | None = None
+) -> Pair:
+    """Acquire both models and the data, and check that they can work together.
+
+    Args:
+        config: of the pair.
+        runner: that carries the steps out.
+        methods: what will be trained, if not the config's arms.
+    """
     do = Once(runner)
     built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
     teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
@@ -57,8 +67,11 @@ def acquire_pair(config: TransferConfig, runner: Runner) -> Pair:
         extract=config.extract,
         rank=config.lora.rank,
         max_rank=config.decompose.max_rank,
+        methods=config.chosen_arms() if methods is None else methods,
     )
     do.check(check, teacher=teacher, student=student)
+    fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)
+    do.check(fits, before=evaluate, data=data)
     return Pair(config, do, teacher, student, data)
 
 

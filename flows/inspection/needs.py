@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from artifacts.digests import digest_bytes
+from flows.config.setting_errors import explain, first_causes
 from paraknow_core.alignment.matrices import Match
 from paraknow_core.errors import ConfigError
 from paraknow_core.inspection.cost import Amounts, Work, step_work
@@ -107,9 +108,7 @@ def settings_of(*, roles: Sequence[str], rank: int, structure: str, dtype: str) 
             EvaluateConfig(**compute),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}.") from None
+        raise ConfigError(explain(ExtractConfig, first_causes(error)[0])) from None
 
 
 def measured(dtype: str) -> "Machine":

@@ -209,7 +209,8 @@ class ComparePlan:
 def _plan_arm(arm: Arm, planner: ComparePlanner) -> ArmOutcome:
     """Plan one method; its own settings are checked as if it were the only one."""
     try:
-        return run_arm(arm, acquire_pair(arm.settings, planner), planner)
+        pair = acquire_pair(arm.settings, planner, methods=(arm.config.start,))
+        return run_arm(arm, pair, planner)
     except (ParaknowError, StoreError) as error:
         return ArmOutcome(arm.config.name, arm.config.start, reason=str(error))
 
@@ -245,6 +246,9 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
             ]
         if all(outcome.reason for outcome in outcomes):
             raise ParaknowError("No pair can be compared. " + " ".join(failures))
+        arms = [arm for outcome in outcomes for arm in outcome.arms]
+        if arms and all(arm.reason for arm in arms):
+            raise ParaknowError("No method can be trained. " + " ".join(failures))
         history = History(store)
         waiting = [step for step in planner.steps if step.status != "cached"]
         likely = {id(s): history.seconds(s.step, planner.inputs[id(s)]) for s in waiting}

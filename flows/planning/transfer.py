@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,8 @@ class PlannedStep(Handle):
     """How the stored result's code or libraries differ from the present ones."""
     estimate: Estimate = field(default_factory=Estimate)
     folder: Path | None = None
-    """Where the output lies: in the store, or aside for a step that the plan computed itself."""
+    """Where the output lies: in the store, or aside for a step that the plan computed itself, or
+    for what the settings alone say of it."""
 
     @property
     def size(self) -> int:
@@ -87,6 +88,8 @@ class Planner:
             self._resolve(planned, step, config, known, folders)
         else:
             planned.status = "unknown"
+        if planned.folder is None and step.foresee:
+            self._foresee(planned, step.foresee, config)
         if planned.status != "cached" and step.estimate and folders.keys() >= set(step.sized_by):
             sizes = {r: g.size for r, g in inputs.items() if isinstance(g, PlannedStep)}
             planned.estimate = step.estimate(config, Foreseen(folders, sizes))
@@ -96,8 +99,10 @@ class Planner:
         """Plan one step."""
         return self.start(step, config, label=label, **inputs)
 
-    def check(self, check: Check, **inputs: Handle) -> None:
+    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
         """Run the check on what is known."""
+        if before is not None and not is_within(before.name, self._until):
+            return
         planned = {role: given for role, given in inputs.items() if isinstance(given, PlannedStep)}
         folders = {role: given.folder for role, given in planned.items() if given.folder}
         check(folders, known_locations(inputs))
@@ -133,6 +138,13 @@ class Planner:
             planned.status = "rebuild"
         else:
             planned.status, planned.known = "cached", stored
+
+    def _foresee(self, planned: PlannedStep, foresee: Callable[[C, Path], bool], config: C) -> None:
+        """Let checks and estimates see what the settings say of an output that is not there yet."""
+        folder = self._aside / f"{len(self.steps)}-foreseen"
+        folder.mkdir()
+        if foresee(config, folder):
+            planned.folder = folder
 
     def _preview(self, planned: PlannedStep, need: Need[Any], folders: dict[str, Path]) -> None:
         """Compute a cheap step aside and see through it; its real run publishes the same bytes."""

@@ -10,6 +10,10 @@ from paraknow_core.errors import DataError, TokenizerError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_ADDED, _A_CHARACTER = 1024, 32
+"""Tokens of a text at most: special ones, and of each character, which has up to 4 bytes and may be
+spelled out as up to 18 others."""
+
 
 @dataclass(frozen=True)
 class TokenisedSplit:
@@ -36,9 +40,15 @@ def encode_pair(
 
     Raises:
         TokenizerError: if the tokenizer ends every text with EOS, which would stand between
-            prompt and answer.
+            prompt and answer, or makes very many tokens of few characters.
     """
     prefix = list(tokenizer(prompt)["input_ids"])
+    most = _ADDED + _A_CHARACTER * len(prompt)
+    if len(prefix) > most:
+        raise TokenizerError(
+            f"the tokenizer makes {len(prefix):,} tokens of a text of {len(prompt):,} characters; "
+            f"allowed are {most:,}, since whole data sets of such texts would never come to an end"
+        )
     whole = list(tokenizer(prompt + answer)["input_ids"])
     eos = tokenizer.eos_token
     ends = bool(prefix and whole) and prefix[-1] == whole[-1] == tokenizer.eos_token_id

@@ -14,7 +14,7 @@ import torch
 
 from paraknow_core.data.examples import Example
 from paraknow_core.demo.language import SPECIAL, generate_problems, vocabulary, write_tokenizer
-from paraknow_core.demo.pretrain_recipe import MAX_POSITIONS, check_recipe
+from paraknow_core.demo.pretrain_recipe import check_recipe, model_fields
 from paraknow_core.demo.pretrain_rows import token_rows
 from paraknow_core.finetuning.checkpoints import run_digest
 from paraknow_core.partial_results import PartialResults, Saved
@@ -173,15 +173,7 @@ def _new_model(recipe: Mapping[str, Any]) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=len(vocabulary()),
-        hidden_size=recipe["hidden_size"],
-        num_hidden_layers=recipe["layers"],
-        intermediate_size=recipe["ffn"],
-        num_attention_heads=recipe["heads"],
-        num_key_value_heads=recipe["kv_heads"],
-        max_position_embeddings=MAX_POSITIONS,
-        initializer_range=recipe["initializer_range"],
-        tie_word_embeddings=False,
+        **model_fields(recipe),
         use_cache=False,
         pad_token_id=0,
         bos_token_id=_BOS,

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paraknow_core.demo.language import vocabulary
 from paraknow_core.errors import ConfigError
 
 MAX_POSITIONS = 128
+"""Tokens of a text, prompt and answer together, that such a model takes."""
 LOGGING_STEPS = 10
 
 
@@ -64,6 +66,25 @@ def _check_widths(hidden: int, heads: int, kv_heads: int) -> None:
             f"hidden_size {hidden}, heads {heads} and kv_heads {kv_heads} do not go together: a "
             "head must have an even width (hidden_size / heads), and kv_heads must divide heads."
         )
+
+
+def model_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the model's config.json: a Llama with untied embeddings.
+
+    Args:
+        recipe: as ``check_recipe`` accepts it.
+    """
+    return {
+        "vocab_size": len(vocabulary()),
+        "hidden_size": recipe["hidden_size"],
+        "num_hidden_layers": recipe["layers"],
+        "intermediate_size": recipe["ffn"],
+        "num_attention_heads": recipe["heads"],
+        "num_key_value_heads": recipe["kv_heads"],
+        "max_position_embeddings": MAX_POSITIONS,
+        "initializer_range": recipe["initializer_range"],
+        "tie_word_embeddings": False,
+    }
 
 
 def learning_rate(step: int, recipe: Mapping[str, Any]) -> float:

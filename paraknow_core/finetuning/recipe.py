@@ -45,14 +45,27 @@ def check_recipe(recipe: Mapping[str, Any], micro: int, checkpoint_steps: int | 
     for name, holds, allowed in rules:
         if not holds:
             raise ConfigError(f"{name} is {recipe[name]!r}; allowed is {allowed}.")
+    check_micro_batch(batch_size, micro)
+    if checkpoint_steps is not None and checkpoint_steps < 1:
+        raise ConfigError(
+            f"checkpoint_steps is {checkpoint_steps}; allowed is at least 1, or None."
+        )
+
+
+def check_micro_batch(batch_size: int, micro: int) -> None:
+    """Refuse micro-batches that do not make up a batch. Needs no torch.
+
+    Args:
+        batch_size: examples an optimizer step.
+        micro: examples at once on the device.
+
+    Raises:
+        ConfigError: states both.
+    """
     if micro < 1 or batch_size % micro:
         raise ConfigError(
             f"micro_batch_size is {micro}; it must divide the batch size, {batch_size}, so that "
             "every step has the batch that was asked for."
-        )
-    if checkpoint_steps is not None and checkpoint_steps < 1:
-        raise ConfigError(
-            f"checkpoint_steps is {checkpoint_steps}; allowed is at least 1, or None."
         )
 
 

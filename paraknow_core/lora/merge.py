@@ -1,5 +1,6 @@
 """Student and adapter as one ordinary checkpoint, for programs that know no adapters."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,29 @@ def write_merged(
         if (student_folder / name).is_file():
             shutil.copyfile(student_folder / name, folder / name)
     return dtypes_of(student)
+
+
+def check_shard_size(size: str) -> None:
+    """Refuse what is no size, before a model is loaded.
+
+    Args:
+        size: largest file of weights, such as ``5GB`` or ``500MB``.
+
+    Raises:
+        ConfigError: says what is allowed.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    try:
+        split_torch_state_dict_into_shards({}, max_shard_size=size)
+        above_zero = re.match(r"\s*[0.]*[1-9]", size) is not None
+    except (ValueError, OverflowError):
+        above_zero = False
+    if not above_zero:
+        raise ConfigError(
+            f"max shard size {size[:80]!r}: allowed is a number above 0 with a unit, such as 5GB "
+            "or 500MB."
+        )
 
 
 def dtypes_of(model: Architecture) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paraknow_core.checkpoint.model_folder import Headers, read_headers, same_bytes, weight_files
+from paraknow_core.checkpoint.safetensors_header import TensorHeader
 from paraknow_core.errors import CheckpointError
 from paraknow_core.models.architecture import Architecture, Matrix, TensorFacts
 from paraknow_core.models.config import read_config
@@ -52,6 +53,32 @@ def describe(folder: Path) -> Architecture:
     wanted = _wanted(config, family, sizes, tied=tied)
     tensors = tuple(_facts(want, found, family, folder) for want in wanted)
     _refuse_extra({t.name for t in tensors}, found, config, folder, tied=tied)
+    return _architecture(config, sizes, tensors, tied=tied)
+
+
+def foreseen(config: Mapping[str, Any]) -> Architecture:
+    """What ``describe`` will find in the folder of a model that is still to be trained.
+
+    Args:
+        config: the fields of its config.json, with ``model_type``; its weights will be float32
+            under the model's own names, in one file.
+    """
+    family = FAMILIES[config["model_type"]]
+    sizes = _sizes(config, family)
+    tied = config.get("tie_word_embeddings", family.tied)
+    wanted = _wanted(config, family, sizes, tied=tied)
+    found = {want.name: (TensorHeader("F32", want.shape, (0, 0)), "") for want in wanted}
+    tensors = tuple(_facts(want, found, family, Path()) for want in wanted)
+    return _architecture(config, sizes, tensors, tied=tied)
+
+
+def _architecture(
+    config: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    tensors: tuple[TensorFacts, ...],
+    *,
+    tied: bool,
+) -> Architecture:
     return Architecture(
         model_type=config["model_type"],
         hidden_size=sizes["hidden"],

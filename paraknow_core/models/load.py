@@ -201,6 +201,10 @@ def _same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: P
         )
 
 
+MOST_ADDED = 1024
+"""By a tokenizer to one text. Usual are one or two special tokens, and one letter in front."""
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Load a model folder's tokenizer and check that every token has a row in the embedding.
 
@@ -209,8 +213,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             than tokens are fine: vocabularies are often padded.
 
     Raises:
-        TokenizerError: if there is no tokenizer that loads without remote code, or it has more
-            tokens than the embedding has rows; states both numbers.
+        TokenizerError: if there is no tokenizer that loads without remote code, it has more
+            tokens than the embedding has rows, or adds a great deal to every text; states both
+            numbers.
         ModelFolderError, ArchitectureError: if config.json is missing or refused.
     """
     from transformers import AutoTokenizer
@@ -237,4 +242,21 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             f"{folder}: the tokenizer has {needed} tokens, but the embedding only {rows} rows "
             "(vocab_size). Use the tokenizer that belongs to this model."
         )
+    _check_additions(folder, tokenizer)
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_additions(folder: Path, tokenizer: Any) -> None:
+    """Refuse a tokenizer that makes megabytes of every text: nothing would come to an end."""
+    added = tokenizer.num_special_tokens_to_add(pair=False)
+    normalizer: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    letters = map(chr, range(32, 127)) if normalizer is not None else ()
+    for letter in letters:  # one by one, so that the first that grows is the last one tried
+        added = max(added, len(normalizer.normalize_str(letter)))
+        if added > MOST_ADDED:
+            break
+    if added > MOST_ADDED:
+        raise TokenizerError(
+            f"{folder}: the tokenizer adds {added:,} tokens or characters to a text; allowed are "
+            f"{MOST_ADDED:,}. Look at normalizer and post_processor in its tokenizer.json."
+        )

@@ -9,6 +9,7 @@ from pydantic import Field
 from artifacts.locations import default_store_root
 from artifacts.store import Store
 from tasks.engine.identity import StepConfig
+from tasks.engine.setting_types import Place
 
 DriftMode = Literal["warn", "strict", "rebuild"]
 
@@ -16,7 +17,7 @@ DriftMode = Literal["warn", "strict", "rebuild"]
 class RunConfig(StepConfig):
     """Execution only: the same settings elsewhere give the same keys and meet the same results."""
 
-    store: str = Field(
+    store: Place = Field(
         "",
         title="Store",
         description="Folder of the artifact store; empty: $PARAKNOW_STORE, else a per-user folder.",

@@ -94,6 +94,9 @@ class Step(Generic[C]):
     """Computes with torch, in as many threads as the run allows."""
     own_process: bool = False
     """Goes on beside other steps, so it computes in a process of its own."""
+    foresee: Callable[[C, Path], bool] | None = None
+    """Writes into a folder what the settings alone say of the output, for a plan's checks and
+    estimates; tells whether they say anything."""
     preview: bool = False
     """Cheap enough for a plan to compute it aside, so that the plan can see further."""
     retries: int = 0

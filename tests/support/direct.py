@@ -29,7 +29,9 @@ class DirectRunner:
 
     start = __call__
 
-    def check(self, check: Check, **inputs: Handle) -> None:
+    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+        if before is not None and not is_within(before.name, self.until):
+            return
         check(known_folders(self.run, inputs), known_locations(inputs))
 
 

@@ -211,7 +211,7 @@ def test_exit_codes_and_text_at_80_columns(models: Path) -> None:
         (["/no/such/folder"], "/no/such/folder"),
         (["organisation/name"], "--download"),
         (["STUDENT", "--roles", "nope"], "nope"),
-        (["STUDENT", "--structure", "nope"], "structure is 'nope'"),
+        (["STUDENT", "--structure", "nope"], "unknown structure 'nope'"),
         (["STUDENT", "--dtype", "int3"], "int3"),
     ],
 )
