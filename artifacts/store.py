@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import Json
-from artifacts.errors import (
-    StoreFullError,
-    StoreReadOnlyError,
-    UnknownKeyError,
-)
+from artifacts.errors import StoreFullError, StoreReadOnlyError, UnknownKeyError
 from artifacts.files import free_bytes, new_file, reading, writing
 from artifacts.keys import KeyPayload
 from artifacts.layout import StoreInfo, open_layout
 from artifacts.ledger import Ledger
+from artifacts.live import between_takes, mark
 from artifacts.locations import user_cache_folder
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
@@ -67,13 +64,14 @@ class Store:
     def lookup(self, key: StepKey) -> Record | None:
         """Return the record of a key if all its objects are there and intact.
 
-        An object's full digest is checked at its first use on this host, later its stat stamp. A
+        Inside ``keeping`` no collection takes it away from now on. An object's full digest is checked at its first use on this host, later its stat stamp. A
         corrupt object or record is moved to quarantine, and the lookup is a miss.
 
         Raises:
             StoreIOError: if something could not be read; that is never taken for corruption.
             StoreFormatError: if the record was written by a newer version.
         """
+        self._mark(key)
         record = self.lookup_record(key)
         if record is None or not has_objects(self.objects, record):
             return None
@@ -96,7 +94,7 @@ class Store:
                 yield record
 
     def find(self, prefix: str) -> Record:
-        """Return the one record whose key starts with ``prefix``.
+        """Return the one record whose key starts with ``prefix``; inside ``keeping`` it stays.
 
         Raises:
             UnknownKeyError: if there is none, or more than one.
@@ -107,6 +105,8 @@ class Store:
             raise UnknownKeyError(
                 f"{prefix!r} begins {len(keys)} keys ({shown} …); give more digits"
             )
+        for key in keys:
+            self._mark(key)
         record = self.lookup_record(keys[0]) if keys else None
         if record is None:
             raise UnknownKeyError(
@@ -231,8 +231,20 @@ class Store:
             provenance=dict(provenance or {}),
         )
         draft.encode()  # refuses odd facts before a byte is written
+        self._mark(draft.key)
         with writing(self.root):
-            return publish(self.objects, self.ledger, draft, sources, replaces)
+            record = publish(self.objects, self.ledger, draft, sources, replaces)
+            with between_takes(self.root) as kept:
+                if kept:
+                    # A collection that could not see our record yet may have moved an object
+                    # that was there already: here it is taken back for good.
+                    has_objects(self.objects, record)
+        return record
+
+    def _mark(self, key: StepKey) -> None:
+        """Note that this process uses a key, so that no collection takes it away."""
+        if not self.read_only:
+            mark(self.root, [key])
 
     # -- work
 

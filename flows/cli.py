@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from artifacts.errors import StoreError
+from artifacts.live import keeping
 from flows.compare_cli import compare_command
 from flows.deliver_cli import deliver_command
 from flows.doctor_cli import doctor_command
@@ -59,8 +60,9 @@ INTERRUPTED = 130
 
 
 @app.callback()
-def _main() -> None:
+def _main(context: typer.Context) -> None:
     """Commands of paraknow."""
+    context.with_resource(keeping())  # until the command ends
     for name, value in QUIET.items():  # before Prefect is imported
         os.environ.setdefault(name, value)
 

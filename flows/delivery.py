@@ -6,6 +6,7 @@ from pathlib import Path
 
 from artifacts.errors import StoreFullError, UnknownKeyError
 from artifacts.files import free_bytes
+from artifacts.live import keeping
 from artifacts.lineage import Lineage
 from artifacts.names import StepKey
 from artifacts.records import Record
@@ -67,6 +68,7 @@ class Delivery:
     losses: list[str] = field(default_factory=list)
 
 
+@keeping()
 def deliver(store: Store, prefix: str, wish: Wish) -> Delivery:
     """Deliver a fine-tuned adapter as files of its own.
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from artifacts.errors import StoreError
 from artifacts.folders import digest_folder
 from artifacts.keys import Absent, diff
+from artifacts.live import keeping
 from artifacts.names import StepKey
-from artifacts.pins import in_use
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.differences import FileComparison, compare_folders
@@ -64,6 +64,7 @@ class Reproduction:
         return all(file.equal for file in self.files)
 
 
+@keeping()
 def reproduce(
     store: Store, record: Record, *, work: Path, locations: Mapping[str, Path] | None = None
 ) -> Reproduction:
@@ -79,17 +80,21 @@ def reproduce(
         CannotReproduceError: if the record does not say enough, an input is gone, or what lies at
             a place is not what it was.
     """
+    if store.lookup(record.key) is None:
+        raise CannotReproduceError(
+            f"The files of {_name(record)} are damaged or gone, so there is nothing to compare "
+            "with. Run the transfer that made it again."
+        )
     need = _need(store, record, dict(locations or {}))
     folders = {role: folder_of(store, ref) for role, ref in need.inputs.items()}
     began = time.monotonic()
     job = need.job(folders, work)
-    with in_use(store, [record.key, *(ref.key for ref in need.inputs.values())]):
-        try:
-            need.compute(job)
-        except Exception as error:
-            raise CannotReproduceError(
-                f"Computing {_name(record)} again failed: {type(error).__name__}: {error}"
-            ) from error
+    try:
+        need.compute(job)
+    except Exception as error:
+        raise CannotReproduceError(
+            f"Computing {_name(record)} again failed: {type(error).__name__}: {error}"
+        ) from error
     new = {path.relative_to(job.out).as_posix(): path for path in job.out.rglob("*")}
     files = compare_folders(
         {name: store.file_path(record, name) for name in record.files},

@@ -14,8 +14,8 @@ from prefect.states import Completed
 
 from artifacts.errors import UnknownKeyError
 from artifacts.keys import KeyPayload
+from artifacts.live import keeping
 from artifacts.names import Digest, StepKey
-from artifacts.pins import in_use
 from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
@@ -151,6 +151,7 @@ def payload_of(
     )
 
 
+@keeping()
 def run_step(
     step: Step[C], *, label: str, config: C, inputs: Mapping[str, Ref], run: RunConfig
 ) -> Ref:
@@ -261,8 +262,7 @@ def _compute(
     key = payload.key()
     logger.info("%s: computing, key %s", need.label, key[:12])
     work = store.workdir(key, adopt=adopt)
-    with in_use(store, (ref.key for ref in need.inputs.values())):
-        record = _compute_in(work, need, store, payload, replaces)
+    record = _compute_in(work, need, store, payload, replaces)
     if replaces is not None:
         tell_rebuilt(need.label, replaces, record)
     return record

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from support.results import payload, published
 
-from artifacts import gc
+from artifacts import gc, take
 from artifacts.errors import NameRefusedError, StoreBusyError, StoreReadOnlyError, UnknownKeyError
 from artifacts.gc import Policy, collect, plan
 from artifacts.keys import KeyPayload
@@ -277,7 +277,7 @@ def test_a_publish_whose_dedupe_hit_is_collected_stores_the_object_again(store, 
 
 
 def test_two_collections_at_once_are_refused(store):
-    with gc._only_one(store), pytest.raises(StoreBusyError, match="another collection"):
+    with take.only_one(store), pytest.raises(StoreBusyError, match="another collection"):
         collect(store, NOW)
 
 
