@@ -64,8 +64,9 @@ class Store:
     def lookup(self, key: StepKey) -> Record | None:
         """Return the record of a key if all its objects are there and intact.
 
-        Inside ``keeping`` no collection takes it away from now on. An object's full digest is checked at its first use on this host, later its stat stamp. A
-        corrupt object or record is moved to quarantine, and the lookup is a miss.
+        Inside ``keeping`` no collection takes it away from now on. An object's full digest is
+        checked at its first use on this host, later its stat stamp. A corrupt object or record is
+        moved to quarantine, and the lookup is a miss.
 
         Raises:
             StoreIOError: if something could not be read; that is never taken for corruption.

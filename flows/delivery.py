@@ -6,8 +6,8 @@ from pathlib import Path
 
 from artifacts.errors import StoreFullError, UnknownKeyError
 from artifacts.files import free_bytes
-from artifacts.live import keeping
 from artifacts.lineage import Lineage
+from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
