@@ -231,7 +231,7 @@ class Store:
             facts=dict(facts or {}),
             provenance=dict(provenance or {}),
         )
-        draft.encode()  # refuses odd facts before a byte is written
+        draft.check()
         self._mark(draft.key)
         with writing(self.root):
             record = publish(self.objects, self.ledger, draft, sources, replaces)

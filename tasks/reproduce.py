@@ -31,6 +31,9 @@ from tasks.steps import STEPS
 NEEDED = ("config", "device", "threads", "label", "location", "inputs")
 """What a record's provenance must hold."""
 
+IN_INPUT = ("step", "key", "digest", "location")
+"""What it must hold of each input."""
+
 OWN_PLACES: Mapping[str, Mapping[str, str]] = {
     "acquire-model": {"self": "model"},
     "acquire-data": {"rows": "rows.path", "test": "test.path"},
@@ -149,6 +152,8 @@ def _step_of(record: Record) -> Step[Any]:
 def _provenance(record: Record) -> dict[str, Any]:
     said: dict[str, Any] = dict(record.provenance)
     missing = [name for name in NEEDED if name not in said]
+    for role, given in said.get("inputs", {}).items():
+        missing += [f"inputs.{role}.{name}" for name in IN_INPUT if name not in given]
     if missing:
         raise CannotReproduceError(
             f"The record of {_name(record)} does not hold what computing it again takes (missing: "
