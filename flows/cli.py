@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from artifacts.errors import StoreError
 from artifacts.live import keeping
@@ -20,6 +19,7 @@ from flows.reproduce_cli import reproduce_command
 from flows.results_cli import results_command
 from flows.stages import Stage
 from flows.store_cli import store_app
+from flows.terminal import Terminal, say
 from paraknow_core.errors import ParaknowError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def transfer_command(
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
     settings = load_config(TransferConfig, config, overrides)
-    console = Console(stderr=json_)
+    console = Terminal(stderr=json_)
     planned = make_plan(settings, until)
     if plan or explain:
         _print_plan(console, planned, as_json=json_, explain=explain)
@@ -123,7 +123,7 @@ def transfer_command(
 
 
 def _execute(
-    console: Console, settings: "TransferConfig", until: Stage, planned: "Plan"
+    console: Terminal, settings: "TransferConfig", until: Stage, planned: "Plan"
 ) -> "TransferResult":
     from prefect.settings import PREFECT_API_URL
 
@@ -140,25 +140,25 @@ def _execute(
         return transfer(settings, until)
 
 
-def _print_plan(console: Console, planned: "Plan", *, as_json: bool, explain: bool) -> None:
+def _print_plan(console: Terminal, planned: "Plan", *, as_json: bool, explain: bool) -> None:
     from flows.console import show_plan
     from flows.misses import why_missed
 
     misses = why_missed(planned) if explain else {}
     if as_json:
         why: dict[str, Json] = {label: miss.as_json() for label, miss in misses.items()}
-        typer.echo(planned.to_json(why if explain else None))
+        say(planned.to_json(why if explain else None))
         return
     show_plan(console, planned)
     for label, miss in misses.items():
-        typer.echo("\n".join([label, *miss.lines()]))
+        say("\n".join([label, *miss.lines()]))
 
 
-def _print_result(console: Console, result: "TransferResult", *, as_json: bool) -> None:
+def _print_result(console: Terminal, result: "TransferResult", *, as_json: bool) -> None:
     from flows.console import show_result
 
     if as_json:
-        typer.echo(result.model_dump_json(indent=1))
+        say(result.model_dump_json(indent=1))
     else:
         show_result(console, result)
 
@@ -168,10 +168,10 @@ def main() -> None:
     try:
         app()
     except (ParaknowError, StoreError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        Terminal(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
-            console = Console(stderr=True)
+            console = Terminal(stderr=True)
             console.print("interrupted: run the same command again to go on", style="yellow")
         raise

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 from flows.load import drift_overrides, load_config
 from flows.options import Rebuild, Strict
+from flows.terminal import Terminal, markdown, say
 
 if TYPE_CHECKING:
     from flows.compare_plan import ComparePlan
@@ -50,24 +49,24 @@ def compare_command(
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
     settings = load_config(CompareConfig, config, overrides)
-    console = Console(stderr=json_)
+    console = Terminal(stderr=json_)
     planned = make_compare_plan(settings)
     if plan:
-        typer.echo(planned.to_json()) if json_ else show_plan(console, planned)
+        say(planned.to_json()) if json_ else show_plan(console, planned)
         planned.check_drift()
         return
     planned.check(settings.budget)
     with embedded_server(), watching(console):
         result = finished(compare(settings, return_state=True))
     if json_:
-        typer.echo(result.model_dump_json(indent=1))
+        say(result.model_dump_json(indent=1))
     else:
         show_result(console, result)
     if result.failed:
         raise typer.Exit(1)
 
 
-def show_plan(console: Console, plan: "ComparePlan") -> None:
+def show_plan(console: Terminal, plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
     table = Table(
         "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
@@ -90,9 +89,9 @@ def show_plan(console: Console, plan: "ComparePlan") -> None:
         soft_wrap=True,
     )
     for label, drift in plan.drifted.items():
-        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True, markup=False)
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     for failure in plan.failures:
-        console.print(f"cannot run: {failure}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"cannot run: {failure}", style="yellow", soft_wrap=True)
 
 
 def _time(row: "Mapping[str, Any]") -> str:
@@ -104,14 +103,13 @@ def _time(row: "Mapping[str, Any]") -> str:
     return f"{row['seconds']:.0f} s{more}"
 
 
-def show_result(console: Console, result: "CompareResult") -> None:
+def show_result(console: Terminal, result: "CompareResult") -> None:
     """Print the verdicts and tables, what failed, and where everything is."""
-    console.print(Markdown(Path(result.summary).read_text(encoding="utf-8")))
+    console.print(markdown(Path(result.summary).read_text(encoding="utf-8")))
     console.print(
         f"{result.results - result.failed} of {result.results} results; {result.computed} steps "
         f"computed, {result.reused} reused.\nRows: {result.rows}\nPage: {result.page}",
         soft_wrap=True,
-        markup=False,
     )
     for reason in result.reasons:
-        console.print(f"failed: {reason}", style="red", markup=False, soft_wrap=True)
+        console.print(f"failed: {reason}", style="red", soft_wrap=True)

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.store_format import JsonOption, StoreOption, human_size
+from flows.terminal import Terminal, say
 
 if TYPE_CHECKING:
     from flows.inspection import Inspection
@@ -61,18 +61,18 @@ def inspect_command(
     )
     found = inspect_pair(question)
     if as_json:
-        typer.echo(found.to_json())
+        say(found.to_json())
     else:
-        show(Console(highlight=False), found)
+        show(Terminal(highlight=False), found)
     if not found.can_run:
         raise typer.Exit(1)
 
 
-def show(console: Console, found: "Inspection") -> None:
+def show(console: Terminal, found: "Inspection") -> None:
     """Print a report, readable at 80 columns."""
     console.print(_models(found))
-    console.print(f"\n{_vocabulary(found)}", markup=False)
-    console.print(f"\nCuts (structure: {found.structure})", markup=False)
+    console.print(f"\n{_vocabulary(found)}")
+    console.print(f"\nCuts (structure: {found.structure})")
     console.print(_roles(found))
     console.print("\nEstimates on this machine, one run of each step")
     console.print(_steps(found))
@@ -140,7 +140,7 @@ def _steps(found: "Inspection") -> Table:
     return table
 
 
-def _show_machine(console: Console, found: "Inspection") -> None:
+def _show_machine(console: Terminal, found: "Inspection") -> None:
     machine, question = found.machine, found.question
     console.print(
         f"\nTimes are estimates from rates measured just now ({machine.device}, "
@@ -148,26 +148,23 @@ def _show_machine(console: Console, found: "Inspection") -> None:
         f"{machine.bandwidth / 1e9:,.0f} GB/s), for {question.samples} samples, 1,000 training "
         f"rows × 3 epochs and 500 test rows of {question.tokens} tokens. Expect a factor of 2. "
         "Memory is that of tensors; a CPU's allocator may keep as much again (see README).",
-        markup=False,
     )
     console.print(
         f"Memory {human_size(machine.memory_bytes)}, free {human_size(machine.free_bytes)}. "
         f"Disk: {human_size(found.disk_bytes)} needed, {human_size(found.disk_free_bytes)} free.",
-        markup=False,
     )
     limit = f"; the limit is {found.pair.max_rank}, by {found.pair.narrowest}"
     console.print(
         f"Rank {question.rank}, delivered as {2 * question.rank}"
         f"{limit if found.pair.max_rank else ''}.\n",
-        markup=False,
     )
 
 
-def _show_verdict(console: Console, found: "Inspection") -> None:
+def _show_verdict(console: Terminal, found: "Inspection") -> None:
     for note in found.notes:
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}")
     for problem in found.problems:
-        console.print(f"Problem ({problem.kind}): {problem.message}", markup=False, style="red")
+        console.print(f"Problem ({problem.kind}): {problem.message}", style="red")
     if found.can_run:
         console.print("Verdict: can run.", style="green")
     else:

@@ -27,6 +27,7 @@ from flows.store_format import (
     print_json,
     print_table,
 )
+from flows.terminal import say
 
 care_app = typer.Typer()
 
@@ -42,20 +43,20 @@ def verify_store(
     opened = open_store(store)
     problems = verify(opened)
     for problem in problems:
-        typer.echo(f"{problem.kind} {problem.name}: {problem.detail}\n  -> {problem.advice}")
+        say(f"{problem.kind} {problem.name}: {problem.detail}\n  -> {problem.advice}")
     if problems:
-        typer.echo(f"{len(problems)} problems in {opened.root}")
+        say(f"{len(problems)} problems in {opened.root}")
         problems = _repair(opened, problems) if repair_ else problems
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{opened.root}: every object and record is intact")
+    say(f"{opened.root}: every object and record is intact")
 
 
 def _repair(store: Store, problems: list[Problem]) -> list[Problem]:
     for line in repair(store, problems):
-        typer.echo(line)
+        say(line)
     left = verify(store)
-    typer.echo(f"{len(problems) - len(left)} repaired, {len(left)} left")
+    say(f"{len(problems) - len(left)} repaired, {len(left)} left")
     return left
 
 
@@ -116,13 +117,13 @@ def collect_garbage(
         return
     _print_plan(made)
     if done is None:
-        typer.echo(f"{human_size(made.bytes)} would be freed; nothing was removed without --apply")
+        say(f"{human_size(made.bytes)} would be freed; nothing was removed without --apply")
         return
-    typer.echo(
+    say(
         f"removed {done.records} results and {done.objects} objects, freed {human_size(done.bytes)}"
     )
     if done.restored:
-        typer.echo(f"{done.restored} were needed again meanwhile and put back")
+        say(f"{done.restored} were needed again meanwhile and put back")
 
 
 def _print_plan(made: Plan) -> None:
@@ -132,15 +133,13 @@ def _print_plan(made: Plan) -> None:
     ]
     if rows:
         print_table(("key", "step", "unused for", "because of"), rows)
-    typer.echo(
-        f"{len(made.records)} results go, {made.kept} stay with {human_size(made.kept_bytes)}"
-    )
-    typer.echo(f"{len(made.objects)} objects: {human_size(sum(made.objects.values()))}")
+    say(f"{len(made.records)} results go, {made.kept} stay with {human_size(made.kept_bytes)}")
+    say(f"{len(made.objects)} objects: {human_size(sum(made.objects.values()))}")
     for kind in sorted({item.kind for item in made.leftovers}):
         sizes = [item.bytes for item in made.leftovers if item.kind == kind]
-        typer.echo(f"{len(sizes)} in {kind}/: {human_size(sum(sizes))}")
+        say(f"{len(sizes)} in {kind}/: {human_size(sum(sizes))}")
     if made.excess:
-        typer.echo(
+        say(
             f"still {human_size(made.excess)} too much: the rest is pinned, kept, in use, or "
             "within the grace period"
         )
@@ -179,12 +178,12 @@ def set_pin(
     opened = open_store(store)
     if key is None:
         for known, pinned in sorted(pins(opened).items()):
-            typer.echo(f"{known}  {name_of(opened.lookup_record(pinned))}  {pinned}")
+            say(f"{known}  {name_of(opened.lookup_record(pinned))}  {pinned}")
         return
     record = opened.find(key)
     name = name or record.key[:SHOWN]
     pin(opened, name, record.key)
-    typer.echo(f"{name_of(record)} is pinned as {name}")
+    say(f"{name_of(record)} is pinned as {name}")
 
 
 @care_app.command("unpin")
@@ -193,7 +192,7 @@ def remove_pin(
 ) -> None:
     """Take a pin away; the result stays until a collection finds it unwanted."""
     key = unpin(open_store(store), name)
-    typer.echo(f"{key[:SHOWN]} is no longer pinned as {name}")
+    say(f"{key[:SHOWN]} is no longer pinned as {name}")
 
 
 @care_app.command("export")
@@ -206,7 +205,7 @@ def export_result(
     opened = open_store(store)
     record = opened.find(key)
     export(opened, record, folder)
-    typer.echo(f"{name_of(record)}: {len(record.files)} files in {folder}")
+    say(f"{name_of(record)}: {len(record.files)} files in {folder}")
 
 
 @care_app.command("import")
@@ -226,4 +225,4 @@ def import_folder(
         keys = [other.find(prefix).key for prefix in key]
     for taken in import_results(target, source, keys=keys):
         said = {"present": "is here already", "kept": "is here with other content, which stays"}
-        typer.echo(f"{name_of(taken.record)} {said.get(taken.how, 'is new')}")
+        say(f"{name_of(taken.record)} {said.get(taken.how, 'is new')}")

@@ -16,6 +16,7 @@ from artifacts.keys import Absent
 from artifacts.locations import STORE_VARIABLE, default_store_root
 from artifacts.records import Record
 from artifacts.store import Store
+from flows.terminal import one_line, say
 
 SHOWN: Final = 12  # digits of a key in a table; any unique prefix is accepted back
 _SECONDS: Final = {"min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
@@ -111,26 +112,26 @@ def value_text(value: Json | Absent) -> str:
 
 def print_json(value: Json | list[dict[str, Json]]) -> None:
     """Print a value for a program to read."""
-    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    say(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Print a table, its columns as wide as they need to be; rich takes 1 ms for a row."""
-    lines = [list(columns), *(list(row) for row in rows)]
+    lines = [list(columns), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def print_fields(title: str, fields: dict[str, Json]) -> None:
     """Print a titled list of fields, if there are any."""
     if not fields:
         return
-    typer.echo(title)
+    say(title)
     for name, value in sorted(fields.items()):
-        typer.echo(f"  {name}: {value_text(value)}")
-    typer.echo("")
+        say(f"  {one_line(name)}: {value_text(value)}")
+    say("")
 
 
 def explanation_lines(
@@ -140,7 +141,7 @@ def explanation_lines(
     first, second = names
     for item in found:
         field, a, b = item.difference
-        yield f"{indent}{field}: {value_text(a)} {first}, {value_text(b)} {second}"
+        yield f"{indent}{one_line(field)}: {value_text(a)} {first}, {value_text(b)} {second}"
         if item.a is not None or item.b is not None:
             made = f"{name_of(item.a)} {first}, by {name_of(item.b)} {second}"
             yield f"{indent}  made by {made}"
