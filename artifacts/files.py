@@ -167,9 +167,9 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def seal(descriptor: int) -> None:
-    """Make a file read-only for everybody and its bytes durable."""
-    os.fchmod(descriptor, 0o444)
+def seal(descriptor: int, mode: int = 0o444) -> None:
+    """Make a file read-only, for everybody if no other mode is given, and its bytes durable."""
+    os.fchmod(descriptor, mode)
     os.fsync(descriptor)
 
 
@@ -218,11 +218,11 @@ def write_new(path: Path, data: bytes, temporary: Path) -> bool:
     return True
 
 
-def replace_file(path: Path, data: bytes, temporary: Path) -> None:
+def replace_file(path: Path, data: bytes, temporary: Path, *, mode: int = 0o444) -> None:
     """Put ``data`` under ``path`` in one step, durable, whatever was there."""
     with new_file(temporary) as (descriptor, draft):
         write_all(descriptor, data)
-        seal(descriptor)
+        seal(descriptor, mode)
         draft.rename(path)
     sync_folder(path.parent)
 

@@ -56,6 +56,7 @@ class _LivePin:
             # Locked before it has its name, so that no collection can see it without its lock.
             with contextlib.suppress(OSError):
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(self._file, 0o644)  # in a shared store others collect, whatever our umask
             write_all(self._file, canonical_bytes({"format": 2, "kernel": kernel()}))
             self._path = folder / draft.name
             draft.rename(self._path)
@@ -179,6 +180,8 @@ def _locked(root: Path, how: int) -> Iterator[bool]:
     try:
         flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
         file = os.open(root / "leases" / "taking.lock", flags, 0o666)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(file, 0o666)  # one that a user with a narrow umask made is of use to all
     except OSError as error:
         _log.warning("no lock in %s (%s); carrying on without", root / "leases", error)
         yield True

@@ -49,15 +49,18 @@ class Store:
         self.ledger = Ledger(root, read_only=read_only)
 
     @classmethod
-    def open(cls, root: Path, *, read_only: bool = False) -> "Store":
+    def open(cls, root: Path, *, read_only: bool = False, shared: bool = False) -> "Store":
         """Open the store at ``root``; unless ``read_only``, create it in a new or empty folder.
+
+        A new one is private to its user, or if ``shared`` open to the group of its folder.
 
         Raises:
             StoreFormatError: if the folder is no store or of a newer format.
             StoreIOError: if it cannot be read or created.
         """
         root = root.expanduser().resolve()
-        return cls(root, open_layout(root, read_only=read_only), read_only=read_only)
+        info = open_layout(root, read_only=read_only, shared=shared)
+        return cls(root, info, read_only=read_only)
 
     # -- reading
 
@@ -115,10 +118,6 @@ class Store:
                 "`paraknow store ls` lists them"
             )
         return record
-
-    def find_by_tree(self, tree: Digest) -> list[Record]:
-        """Return the records whose output has this digest: the steps that made an input."""
-        return [record for record in self.records() if record.tree == tree]
 
     def file_path(self, record: Record, name: str) -> Path:
         """Return the object that holds one file of a record, read-only; its name is the digest.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from artifacts.canonical import Json
+from artifacts.errors import StoreFormatError
 from artifacts.gc import GRACE_SECONDS, Collected, Plan, Policy, collect, plan
 from artifacts.locations import default_store_root
 from artifacts.pins import pin, pins, unpin
@@ -30,6 +31,26 @@ from flows.store_format import (
 from flows.terminal import say
 
 care_app = typer.Typer()
+
+
+@care_app.command("create")
+def create_store(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    *,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="For all users of the folder's group; they must be trusted."),
+    ] = False,
+) -> None:
+    """Make a store, which is otherwise made at first use, private to you.
+
+    In a shared one every member of the group can put wrong results into it: docs/store.md says
+    what is checked, and what is not.
+    """
+    if (folder / "store.json").exists():
+        raise StoreFormatError(f"there is a store at {folder} already; choose a new folder")
+    made = Store.open(folder, shared=shared)
+    say(f"{made.root}: {'for its group' if shared else 'for you alone'}")
 
 
 @care_app.command("verify")

@@ -13,7 +13,7 @@ from support.results import in_quarantine, payload
 from support.store_command import run
 
 from artifacts.canonical import canonical_bytes
-from artifacts.errors import CanonicalError, StoreError
+from artifacts.errors import CanonicalError, CorruptRecordError, StoreError
 from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import decode_record
