@@ -21,6 +21,7 @@ from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
 from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of
 from artifacts.records import FileEntry, Record
+from artifacts.sizes import unequal
 from artifacts.stamps import StampCache
 from artifacts.views import ensure_view
 from artifacts.work import discard, held_lease, work_folder
@@ -179,8 +180,9 @@ class Store:
             os.write(descriptor, b"?")
         free = self.free_bytes()
         if free < need_bytes:
+            need, there = unequal(need_bytes, free)
             raise StoreFullError(
-                f"the store {self.root} has {free:,} bytes free, and {need_bytes:,} are needed. "
+                f"the store {self.root} has {there} free, and {need} are needed. "
                 "Make room, or choose another store with PARAKNOW_STORE"
             )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from artifacts.errors import StoreError
+from artifacts.files import full_error
 from artifacts.live import keeping
 from flows.compare_cli import compare_command
 from flows.deliver_cli import deliver_command
@@ -20,7 +21,7 @@ from flows.results_cli import results_command
 from flows.stages import Stage
 from flows.store_cli import store_app
 from flows.terminal import Terminal, say
-from paraknow_core.errors import ParaknowError
+from paraknow_core.errors import ConfigError, ParaknowError
 
 if TYPE_CHECKING:
     from artifacts.canonical import Json
@@ -62,9 +63,21 @@ INTERRUPTED = 130
 @app.callback()
 def _main(context: typer.Context) -> None:
     """Commands of paraknow."""
+    _check_working_folder()
     context.with_resource(keeping())  # until the command ends
     for name, value in QUIET.items():  # before Prefect is imported
         os.environ.setdefault(name, value)
+
+
+def _check_working_folder() -> None:
+    """Libraries that are asked for a relative path, or for none, otherwise end the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            "the working directory is gone, or may not be read: change to a folder that is there "
+            "(`cd`), then run the command again"
+        ) from error
 
 
 @app.command("transfer")
@@ -169,6 +182,12 @@ def main() -> None:
         app()
     except (ParaknowError, StoreError) as error:
         Terminal(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        full = full_error(error, Path.cwd())
+        if full is None:
+            raise
+        Terminal(stderr=True).print(f"error: {full}", style="red", soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C

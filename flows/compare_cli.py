@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from artifacts.sizes import size_text
 from flows.load import drift_overrides, load_config
 from flows.options import Rebuild, Strict
 from flows.terminal import Terminal, markdown, say
@@ -76,7 +77,7 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
             row["step"],
             *(str(row[name]) for name in ("asked", "distinct", "hits", "run")),
             _time(row),
-            f"{row['disk_bytes'] / 1e6:.1f} MB" if row["run"] else "",
+            size_text(row["disk_bytes"]) if row["run"] else "",
         )
     console.print(table)
     hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
@@ -84,8 +85,8 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
         hours += f", and {plan.untimed} steps the like of which never ran here"
     console.print(
         f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
-        f"{sum(plan.uses.values())} times; {hours}; disk about {plan.disk_bytes / 1e9:.2f} GB of "
-        f"{plan.free_bytes / 1e9:.1f} GB free in {plan.store}",
+        f"{sum(plan.uses.values())} times; {hours}; disk about {size_text(plan.disk_bytes)} "
+        f"of {size_text(plan.free_bytes)} free in {plan.store}",
         soft_wrap=True,
     )
     for label, drift in plan.drifted.items():

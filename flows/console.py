@@ -10,6 +10,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from artifacts.sizes import size_text
 from flows.plan import Plan, PlannedStep
 from flows.terminal import Terminal, markdown, shown
 from flows.transfer import StepResult, TransferResult
@@ -114,11 +115,7 @@ def warn_of_drift(plan: Plan) -> None:
 
 
 def _bytes(count: int | None) -> str:
-    if count is None:
-        return ""
-    if count < 1e6:
-        return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+    return "" if count is None else size_text(count)
 
 
 def show_result(console: Terminal, result: TransferResult) -> None:

@@ -10,6 +10,7 @@ from artifacts.lineage import Lineage
 from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.records import Record
+from artifacts.sizes import unequal
 from artifacts.store import Store
 from flows.delivered_models import (
     Asked,
@@ -215,9 +216,10 @@ def _check_room(out: Path, architecture: Architecture) -> None:
     parent = next(path for path in out.absolute().parents if path.exists())
     free = free_bytes(parent)
     if architecture.weight_bytes > free:
+        takes, has = unequal(architecture.weight_bytes, free)
         raise StoreFullError(
-            f"the merged checkpoint takes {architecture.weight_bytes / 1e9:.2f} GB, and {parent} "
-            f"has {free / 1e9:.2f} GB free. Make room, or name a folder elsewhere"
+            f"the merged checkpoint takes {takes}, and {parent} has {has} free. Make "
+            "room, or name a folder elsewhere"
         )
 
 

@@ -11,9 +11,10 @@ from artifacts.errors import StoreError
 from artifacts.files import free_bytes
 from artifacts.layout import FOLDERS, open_to_others
 from artifacts.records import Record
+from artifacts.sizes import size_text
 from artifacts.store import Store
 from flows.findings import Finding, State
-from flows.store_format import human_size, name_of
+from flows.store_format import name_of
 
 SAMPLE: Final = 24
 SAMPLE_BYTES: Final = 512_000_000
@@ -43,7 +44,7 @@ def check_store(root: Path) -> Iterator[Finding]:
 def disk(place: Path) -> Finding:
     """Say how much room is left; what a run needs, ``paraknow transfer --plan`` tells."""
     free = free_bytes(place)
-    said = f"{human_size(free)} free at {place}"
+    said = f"{size_text(free)} free at {place}"
     advice = "make room (`paraknow store gc`), or choose another disk with PARAKNOW_STORE"
     if free < NO_ROOM:
         return Finding("disk", State.FAILED, said, advice)
@@ -117,7 +118,7 @@ def sample(store: Store) -> Finding:
     if broken:
         said = f"{len(broken)} of {len(chosen)} are damaged or not whole: {', '.join(broken[:5])}"
         return Finding("store sample", State.FAILED, said, "paraknow store verify --repair")
-    said = f"{len(chosen)} of {len(keys)} results looked at, {human_size(SAMPLE_BYTES - room)} read"
+    said = f"{len(chosen)} of {len(keys)} results looked at, {size_text(SAMPLE_BYTES - room)} read"
     return Finding("store sample", State.OK, said)
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.store_format import JsonOption, StoreOption, human_size
+from artifacts.sizes import size_text
+from flows.store_format import JsonOption, StoreOption
 from flows.terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _models(found: "Inspection") -> Table:
     rows: dict[str, Any] = {
         "family": lambda m: m.model_type,
         "parameters": lambda m: _count(m.num_parameters),
-        "on disk": lambda m: human_size(m.weight_bytes),
+        "on disk": lambda m: size_text(m.weight_bytes),
         "dtype": lambda m: ", ".join(sorted({t.dtype for t in m.tensors})),
         "layers": lambda m: str(m.num_layers),
         "hidden size": lambda m: str(m.hidden_size),
@@ -135,7 +136,7 @@ def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
 def _steps(found: "Inspection") -> Table:
     table = _table("step", "memory", "disk", "time", right=(1, 2, 3))
     for step in found.steps:
-        sizes = [human_size(n) if n else "" for n in (step.memory_bytes, step.disk_bytes)]
+        sizes = [size_text(n) if n else "" for n in (step.memory_bytes, step.disk_bytes)]
         table.add_row(step.step, *sizes, "" if step.seconds is None else _time(step.seconds))
     return table
 
@@ -150,8 +151,8 @@ def _show_machine(console: Terminal, found: "Inspection") -> None:
         "Memory is that of tensors; a CPU's allocator may keep as much again (see README).",
     )
     console.print(
-        f"Memory {human_size(machine.memory_bytes)}, free {human_size(machine.free_bytes)}. "
-        f"Disk: {human_size(found.disk_bytes)} needed, {human_size(found.disk_free_bytes)} free.",
+        f"Memory {size_text(machine.memory_bytes)}, free {size_text(machine.free_bytes)}. "
+        f"Disk: {size_text(found.disk_bytes)} needed, {size_text(found.disk_free_bytes)} free.",
     )
     limit = f"; the limit is {found.pair.max_rank}, by {found.pair.narrowest}"
     console.print(

@@ -11,6 +11,7 @@ from artifacts.errors import StoreFormatError
 from artifacts.gc import GRACE_SECONDS, Collected, Plan, Policy, collect, plan
 from artifacts.locations import default_store_root
 from artifacts.pins import pin, pins, unpin
+from artifacts.sizes import size_text
 from artifacts.store import Store
 from artifacts.transport import export, import_results
 from artifacts.verify import Problem, repair, verify
@@ -20,7 +21,6 @@ from flows.store_format import (
     KeyArgument,
     StoreOption,
     human_age,
-    human_size,
     name_of,
     open_store,
     parse_age,
@@ -138,11 +138,9 @@ def collect_garbage(
         return
     _print_plan(made)
     if done is None:
-        say(f"{human_size(made.bytes)} would be freed; nothing was removed without --apply")
+        say(f"{size_text(made.bytes)} would be freed; nothing was removed without --apply")
         return
-    say(
-        f"removed {done.records} results and {done.objects} objects, freed {human_size(done.bytes)}"
-    )
+    say(f"removed {done.records} results and {done.objects} objects, freed {size_text(done.bytes)}")
     if done.restored:
         say(f"{done.restored} were needed again meanwhile and put back")
 
@@ -154,14 +152,14 @@ def _print_plan(made: Plan) -> None:
     ]
     if rows:
         print_table(("key", "step", "unused for", "because of"), rows)
-    say(f"{len(made.records)} results go, {made.kept} stay with {human_size(made.kept_bytes)}")
-    say(f"{len(made.objects)} objects: {human_size(sum(made.objects.values()))}")
+    say(f"{len(made.records)} results go, {made.kept} stay with {size_text(made.kept_bytes)}")
+    say(f"{len(made.objects)} objects: {size_text(sum(made.objects.values()))}")
     for kind in sorted({item.kind for item in made.leftovers}):
         sizes = [item.bytes for item in made.leftovers if item.kind == kind]
-        say(f"{len(sizes)} in {kind}/: {human_size(sum(sizes))}")
+        say(f"{len(sizes)} in {kind}/: {size_text(sum(sizes))}")
     if made.excess:
         say(
-            f"still {human_size(made.excess)} too much: the rest is pinned, kept, in use, or "
+            f"still {size_text(made.excess)} too much: the rest is pinned, kept, in use, or "
             "within the grace period"
         )
 

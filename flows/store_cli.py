@@ -10,6 +10,7 @@ from artifacts.canonical import Json
 from artifacts.explain import explain
 from artifacts.lineage import Input, Lineage, model_name
 from artifacts.records import Record
+from artifacts.sizes import size_text
 from artifacts.store import Store
 from artifacts.usage import Share, usage
 from flows.store_care import care_app
@@ -21,7 +22,6 @@ from flows.store_format import (
     age_of,
     explanation_lines,
     human_age,
-    human_size,
     name_of,
     open_store,
     parse_age,
@@ -76,9 +76,9 @@ def list_records(
     if as_json:
         print_json([_summary(record) for record in found])
         return
-    rows = [(r.key[:SHOWN], r.step, _age(r), human_size(r.size), _seconds(r)) for r in found]
+    rows = [(r.key[:SHOWN], r.step, _age(r), size_text(r.size), _seconds(r)) for r in found]
     print_table(("key", "step", "age", "size", "seconds"), rows)
-    say(f"{len(rows)} results, {human_size(sum(r.size for r in found))} before sharing")
+    say(f"{len(rows)} results, {size_text(sum(r.size for r in found))} before sharing")
 
 
 def _of_model(store: Store, records: list[Record], wanted: str) -> list[Record]:
@@ -111,7 +111,7 @@ def show(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = Non
     print_fields("provenance", _provenance(record))
     say(f"files in {folder}")
     for name, entry in sorted(record.files.items()):
-        say(f"  {name}  {human_size(entry.size)}  {entry.digest[:SHOWN]}")
+        say(f"  {name}  {size_text(entry.size)}  {entry.digest[:SHOWN]}")
     say("used by " + (", ".join(name_of(user) for user in users) or "no stored result"))
 
 
@@ -158,12 +158,12 @@ def disk_usage(as_json: JsonOption = False, store: StoreOption = None) -> None:
     _print_shares("step", found.by_step)
     say("")
     _print_shares("model", found.by_model)
-    unused = human_size(found.unused_bytes)
-    say(f"\n{human_size(found.object_bytes)} on disk; no result needs {unused} of it")
+    unused = size_text(found.unused_bytes)
+    say(f"\n{size_text(found.object_bytes)} on disk; no result needs {unused} of it")
 
 
 def _print_shares(what: str, shares: Iterable[Share]) -> None:
-    rows = [(s.name, str(s.results), human_size(s.bytes), human_size(s.own_bytes)) for s in shares]
+    rows = [(s.name, str(s.results), size_text(s.bytes), size_text(s.own_bytes)) for s in shares]
     print_table((what, "results", "size", "of its own"), rows)
 
 

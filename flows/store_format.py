@@ -67,16 +67,6 @@ def _amount(text: str, units: dict[str, float] | dict[str, int], wanted: str) ->
     return float(match[1]) * units[match[2].lower()]
 
 
-def human_size(size: int) -> str:
-    """Write a number of bytes in decimal units, as disks are sold."""
-    value, unit = float(size), "B"
-    for following in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, following
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-
-
 def human_age(seconds: float) -> str:
     """Write a span of time in the unit that suits it."""
     minutes = max(0.0, seconds) / 60

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from artifacts.errors import UnknownKeyError
+from artifacts.files import needing_room
 from artifacts.keys import KeyPayload
 from artifacts.live import keeping
 from artifacts.names import Digest, StepKey
@@ -273,7 +274,8 @@ def _compute_in(
 ) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
     clock = Clock()
-    facts, seconds = need.compute(job)
+    with needing_room(work):
+        facts, seconds = need.compute(job)
     provenance = environment() | clock.read(seconds) | need.origin()
     record = store.publish(payload, job.out, facts=facts, provenance=provenance, replaces=replaces)
     store.discard_work(work)
