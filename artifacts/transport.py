@@ -10,9 +10,9 @@ from typing import Final
 from artifacts.digests import hash_file
 from artifacts.errors import StoreIOError, UnknownKeyError
 from artifacts.files import read_small, reading, temporary_path, writing
-from artifacts.lineage import Lineage
 from artifacts.names import StepKey, is_hex_digest
 from artifacts.publishing import Source
+from artifacts.queries.lineage import Lineage
 from artifacts.records import MAX_RECORD_BYTES, Record, decode_record
 from artifacts.store import Store
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from benchmarks import inputs, reference
 from benchmarks.measure import Timing, in_own_process, timed
-from paraknow_core.alignment import choose_layers
-from paraknow_core.lowrank import Svd, truncated_svd
-from paraknow_core.sensitivity import accumulate
-from paraknow_core.submatrix import Window, best_window
+from paraknow_core.alignment.layers import choose_layers
+from paraknow_core.extraction.window import Window, best_window
+from paraknow_core.sensitivity.accumulate import accumulate
+from paraknow_core.svd.truncated import Svd, truncated_svd
 
 PROJECTIONS = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paraknow_core.examples import NO_LOSS, TokenisedExample
+from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 
 VOCABULARY = 2048
 RANK = 16

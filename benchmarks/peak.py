@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchmarks import inputs, reference
 from benchmarks.measure import peak_growth
-from paraknow_core.lowrank import truncated_svd
-from paraknow_core.sensitivity import accumulate
-from paraknow_core.submatrix import best_window
+from paraknow_core.extraction.window import best_window
+from paraknow_core.sensitivity.accumulate import accumulate
+from paraknow_core.svd.truncated import truncated_svd
 
 
 def _sensitivity(pair: inputs.Pair, side: str) -> tuple[Callable[[], object], int]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paraknow_core.examples import TokenisedExample
+from paraknow_core.data.examples import TokenisedExample
 
 
 def sensitivity(model: Any, samples: Sequence[TokenisedExample]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import inputs
 from benchmarks.measure import peak_growth
-from paraknow_core.examples import NO_LOSS, TokenisedExample
+from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 
 SETTING = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304"
 ROWS, TOKENS = 8, 256
@@ -29,10 +29,10 @@ def _train(size: inputs.Size, folder: Path, *, recomputed: bool) -> tuple[int, i
     """Train for two steps; returns estimated and measured bytes."""
     import torch
 
-    from paraknow_core.adapters import plain_start
-    from paraknow_core.architecture import MATRIX_ROLES, describe
-    from paraknow_core.cost import activation_bytes, logits_bytes
-    from paraknow_core.training import finetune
+    from paraknow_core.finetuning.finetune import finetune
+    from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+    from paraknow_core.lora.start_point import plain_start
+    from paraknow_core.models.describe import MATRIX_ROLES, describe
 
     torch.set_num_threads(1)
     student, start, out, work = (folder / name for name in ("student", "start", "out", "work"))

@@ -10,17 +10,17 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from artifacts.live import keeping
-from flows.arms import Pair
-from flows.beside import side_by_side
-from flows.cells import Cell, CellOutcome
-from flows.compare_config import CompareConfig, PairConfig, TaskConfig
-from flows.compare_plan import make_compare_plan
-from flows.compare_report import CompareResult, conclude
-from flows.once import Once
-from flows.runner import PrefectRunner
-from flows.stages import Stage
-from flows.trials import Arm, ArmOutcome, reason_of, run_arm
-from tasks.workers import WorkerPool, worker_pool
+from flows.config.compare import CompareConfig, PairConfig, TaskConfig
+from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
+from flows.graph.cell import Cell, CellOutcome
+from flows.graph.runner import PrefectRunner
+from flows.graph.shared_steps import Once
+from flows.graph.side_by_side import side_by_side
+from flows.graph.stages import Stage
+from flows.graph.start_points import Pair
+from flows.planning.compare import make_compare_plan
+from flows.results.conclude import CompareResult, conclude
+from tasks.engine.workers import WorkerPool, worker_pool
 
 
 @flow(name="compare", flow_run_name="{config.name}", persist_result=False)

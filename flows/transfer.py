@@ -4,15 +4,15 @@ from prefect import flow, get_run_logger
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.live import keeping
-from flows.config import TransferConfig
-from flows.plan import make_plan
-from flows.runner import PrefectRunner
-from flows.stages import Stage
-from flows.wiring import wire
-from tasks.files import read_json
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import folder_of
+from flows.config.transfer import TransferConfig
+from flows.graph.runner import PrefectRunner
+from flows.graph.stages import Stage
+from flows.graph.transfer_steps import wire
+from flows.planning.transfer import make_plan
+from tasks.engine.json_files import read_json
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import folder_of
 
 
 class StepResult(BaseModel):

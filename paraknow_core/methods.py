@@ -3,10 +3,10 @@
 Plain data, for flows, reports, documentation and ``--help``; needs no torch.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
+
+from paraknow_core.registry import Registry
 
 Kind = Literal["plain", "transfer", "student-start"]
 Change = Literal["", "factors", "layers", "teacher", "seeds"]
@@ -74,16 +74,17 @@ def _start(start: str, source: str, *, draws: bool = False, uses_samples: bool =
     )
 
 
-METHODS: Mapping[str, Method] = MappingProxyType(
+METHODS: Registry[Method] = Registry(
+    "method",
     {
-        PLAIN: Method(
+        "plain": Method(
             kind="plain",
             start="A drawn by Kaiming's rule, B = 0",
             tells="If the transfer does not beat it, the start point gains nothing.",
             source="LoRA (arXiv 2106.09685, §4.1)",
             draws=True,
         ),
-        TRANSFER: Method(
+        "transfer": Method(
             kind="transfer",
             start="singular vectors of the teacher's most sensitive parts",
             tells="It is what the other arms are compared with.",
@@ -146,7 +147,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "the task of the seed samples matters",
             draws=False,
         ),
-    }
+    },
 )
 """Every method by name, in the order of reports."""
 

@@ -1,25 +1,98 @@
-"""Choices by name: one way to look one up, one way to say that there is none of that name."""
+"""Choices by name: one way to register, look up and list them, and to say that there is none.
 
+A table of choices is a ``Registry``. Which of its entries a computation looked up is noted, so that
+a result depends on the entries that it used, and adding one to a table makes no result out of date.
+"""
+
+import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import TypeVar
 
-from paraknow_core.errors import ParaknowError
+from paraknow_core.errors import ConfigError, ParaknowError
 
 T = TypeVar("T")
 
+ALL = "*"
+"""Noted in place of a name when a computation went through the whole table."""
 
-def choose(kind: str, name: str, known: Mapping[str, T], error: type[ParaknowError]) -> T:
-    """Return what is registered under a name.
+_NOTES: ContextVar[dict[str, set[str]] | None] = ContextVar("registry_lookups", default=None)
+
+
+@contextlib.contextmanager
+def noted_lookups() -> Iterator[dict[str, set[str]]]:
+    """Note what is looked up in any registry meanwhile, in this thread.
+
+    Yields:
+        Kind of choice → the names looked up; ``ALL`` where a whole table was gone through.
+    """
+    notes: dict[str, set[str]] = {}
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
+
+
+class Registry(Mapping[str, T]):
+    """Name → choice, in the order in which they are to be shown.
 
     Args:
-        kind: what is chosen, for the message.
-        name: as the user gave it.
-        known: name to choice.
-        error: raised where there is none of that name; it names the known ones and the nearest.
+        kind: what is chosen, in words that fit a message ("structure"); one table a kind.
+        entries: the choices; written out as a dict where the table is made, so that each entry's
+            code can be told apart.
+        error: raised by ``choose`` where there is none of a name.
     """
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise error(f"unknown {kind} {name!r}; known are {', '.join(known)}{hint}")
+
+    def __init__(
+        self, kind: str, entries: Mapping[str, T], *, error: type[ParaknowError] = ConfigError
+    ) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+        self._error = error
+
+    def choose(self, name: str) -> T:
+        """Return what is registered under a name that a user gave.
+
+        Raises:
+            ParaknowError: of the registry's class, if there is none; it names the known ones and
+                the nearest.
+        """
+        if name in self._entries:
+            return self[name]
+        near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(self._entries)
+        raise self._error(f"unknown {self.kind} {name!r}; known are {known}{hint}")
+
+    def among(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``names`` that are registered, in this registry's order.
+
+        Unlike going through the registry, this depends on the entries named only.
+        """
+        wanted = set(names)
+        found = tuple(name for name in self._entries if name in wanted)
+        for name in found:
+            self._note(name)
+        return found
+
+    def __getitem__(self, name: str) -> T:
+        found = self._entries[name]
+        self._note(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._note(ALL)
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _note(self, name: str) -> None:
+        notes = _NOTES.get()
+        if notes is not None:
+            notes.setdefault(self.kind, set()).add(name)

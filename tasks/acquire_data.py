@@ -20,10 +20,10 @@ from paraknow_core.data import (
     write_examples,
 )
 from paraknow_core.errors import DataError
-from tasks.identity import StepConfig, execution
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, NotDownloadedError, Source, Step
+from tasks.engine.identity import StepConfig, execution
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, NotDownloadedError, Source, Step
 
 SPLIT_FILES = {name: f"{name}.parquet" for name in ("seeds", "train", "validation", "test")}
 

@@ -10,15 +10,15 @@ from artifacts.canonical import canonical_bytes
 from artifacts.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.records import tree_digest
-from paraknow_core.architecture import Architecture, describe
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig, execution
+from paraknow_core.models.describe import Architecture, describe
+from tasks.engine.identity import StepConfig, execution
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.progress import StepProgress
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, NotDownloadedError, Source, Step, folder_of
 from tasks.pretrain import PretrainConfig
-from tasks.progress import StepProgress
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, NotDownloadedError, Source, Step, folder_of
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """Every kind of file that loading a model or its tokenizer may read."""
@@ -115,7 +115,7 @@ def _names(folder: Path) -> list[str]:
 
 def _compute(job: Job[ModelConfig]) -> Facts:
     """Read a model's sizes from config and headers, and check its tokenizer against them."""
-    from paraknow_core.models import load_tokenizer
+    from paraknow_core.models.load import load_tokenizer
 
     folder = job.locations["self"]
     architecture = describe(folder)

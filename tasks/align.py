@@ -4,13 +4,12 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paraknow_core.alignment import LAYER_STRATEGIES, check_layers, choose_layers
+from paraknow_core.alignment.layers import LAYER_STRATEGIES, check_layers, choose_layers
 from paraknow_core.errors import ConfigError
-from paraknow_core.registry import choose
 from tasks.acquire_model import load_architecture
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig, later
-from tasks.step import Facts, Job, Step
+from tasks.engine.identity import StepConfig, later
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.step import Facts, Job, Step
 
 
 class AlignConfig(StepConfig):
@@ -34,7 +33,7 @@ class AlignConfig(StepConfig):
     @classmethod
     def _known(cls, strategy: str) -> str:
         try:
-            choose("layer strategy", strategy, LAYER_STRATEGIES, ConfigError)
+            LAYER_STRATEGIES.choose(strategy)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return strategy

@@ -7,17 +7,17 @@ from typing import Any
 
 from artifacts.names import StepKey
 from artifacts.records import Record
-from paraknow_core.architecture import Architecture
-from paraknow_core.evaluation import Item, read_items
-from paraknow_core.judging import METRIC, ArmResult, Judgement, about, judge
+from paraknow_core.evaluation.items import Item, read_items
 from paraknow_core.methods import TRANSFER
-from paraknow_core.page import collect
-from paraknow_core.page.data import Failure, Method, Pair
-from paraknow_core.page.diagnosis import ModuleFact
+from paraknow_core.models.describe import Architecture
+from paraknow_core.report.page import collect
+from paraknow_core.report.page.data import Failure, Method, Pair
+from paraknow_core.report.page.diagnosis import ModuleFact
+from paraknow_core.statistics.judge import METRIC, ArmResult, Judgement, about, judge
 from tasks.acquire_model import load_architecture
-from tasks.comparison import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
-from tasks.files import read_json
-from tasks.step import Job
+from tasks.comparison_config import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
+from tasks.engine.json_files import read_json
+from tasks.engine.step import Job
 
 
 def methods_of(config: ComparisonConfig) -> tuple[Method, ...]:
@@ -154,7 +154,7 @@ def _logs(job: Job[ComparisonConfig], number: int, place: int) -> list[list[dict
 
 
 def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]]) -> Any:
-    from paraknow_core.evaluation import EvaluationResult
+    from paraknow_core.evaluation.items import EvaluationResult
 
     metrics = [EvaluationResult(tuple(found)).metrics for found in items.values()]
     return collect.score_of(arm.name, metrics, learning_rate=arm.rate, chosen_from=len(arm.trials))

@@ -8,9 +8,9 @@ from typing import Any
 from paraknow_core.data import read_split
 from paraknow_core.errors import DataError
 from tasks.acquire_data import SPLIT_FILES
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig
-from tasks.step import Facts, Job, Step
+from tasks.engine.identity import StepConfig
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.step import Facts, Job, Step
 
 OVERLAP = "overlap.json"
 
@@ -21,7 +21,7 @@ class ContaminationConfig(StepConfig):
 
 def _compute(job: Job[ContaminationConfig]) -> Facts:
     """Compare every two splits."""
-    from paraknow_core.contamination import contamination as compare
+    from paraknow_core.data.contamination import contamination as compare
 
     splits = {name: read_split(job.inputs["data"] / file) for name, file in SPLIT_FILES.items()}
     table = compare(splits)

@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from paraknow_core.architecture import Role
+from paraknow_core.models.describe import Role
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig
-from tasks.step import Facts, Job, Step
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.identity import StepConfig
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.step import Facts, Job, Step
 
 
 class ControlConfig(StepConfig):
@@ -25,7 +25,7 @@ def _compute(job: Job[ControlConfig]) -> Facts:
     """Replace or permute the factors by seed; the singular values stay as they are."""
     from safetensors.torch import load_file, save_file
 
-    from paraknow_core.controls import Factors, apply_control
+    from paraknow_core.initialisation.controls import Factors, apply_control
 
     stored = load_file(job.inputs["factors"] / "factors.safetensors")
     modules = sorted({name.rpartition(".")[0] for name in stored})

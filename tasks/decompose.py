@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from paraknow_core.architecture import describe
-from paraknow_core.assembly import cuts_by_module, module_weight
+from paraknow_core.extraction.weights import cuts_by_module, module_weight
+from paraknow_core.models.describe import describe
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.identity import StepConfig
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 from tasks.extract import read_cuts, read_indices
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
 
 
 class DecomposeConfig(StepConfig):
@@ -35,7 +35,7 @@ def _compute(job: Job[DecomposeConfig]) -> Facts:
     """Decompose what was cut for each module, reading only its slices of the teacher's files."""
     from safetensors.torch import load_file, save_file
 
-    from paraknow_core.checkpoints import Checkpoint
+    from paraknow_core.checkpoint.reader import Checkpoint
 
     teacher = describe(job.locations["teacher"])
     student = load_architecture(job.inputs["student"])
@@ -67,8 +67,8 @@ def _decompose_one(job: Job[DecomposeConfig], module: str, weight_MN: Any, part:
     """Write one module's factors, durably, and then its certificate beside them."""
     from safetensors.torch import save_file
 
-    from paraknow_core.durable import settle
-    from paraknow_core.lowrank import truncated_svd
+    from paraknow_core.durable_files import settle
+    from paraknow_core.svd.truncated import truncated_svd
 
     found = truncated_svd(weight_MN, rank=job.config.max_rank, driver=job.config.driver)
     draft = part.with_suffix(".part")

@@ -9,14 +9,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from paraknow_core.data import read_split
+from paraknow_core.data.examples import Example
 from paraknow_core.errors import DataError
-from paraknow_core.examples import Example
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen, bytes_each, tokens_of
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig, execution
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
+from tasks.engine.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.engine.identity import StepConfig, execution
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 
 DIAGNOSTICS = "diagnostics.json"
 LIKENESS = "likeness.json"
@@ -40,9 +40,9 @@ class LikenessConfig(StepConfig):
 
 def _compute(job: Job[DiagnoseConfig]) -> Facts:
     """Measure ‖B₀A₀‖/‖W‖ and the cosine of B₀A₀ with W for every module of a start point."""
-    from paraknow_core.adapter_files import read_adapter
-    from paraknow_core.checkpoints import Checkpoint
-    from paraknow_core.diagnostics import start_fact
+    from paraknow_core.checkpoint.reader import Checkpoint
+    from paraknow_core.evaluation.diagnostics import start_fact
+    from paraknow_core.lora.adapter import read_adapter
 
     adapter = read_adapter(job.inputs["start"])
     architecture = load_architecture(job.inputs["student"])
@@ -64,7 +64,7 @@ def _compute(job: Job[DiagnoseConfig]) -> Facts:
 
 def _compare(job: Job[LikenessConfig]) -> Facts:
     """Compare every layer of the student with every layer of the teacher by linear CKA."""
-    from paraknow_core.diagnostics import linear_cka
+    from paraknow_core.evaluation.diagnostics import linear_cka
 
     examples = _examples(job)
     students, teachers = _states(job, "student", examples), _states(job, "teacher", examples)
@@ -96,9 +96,9 @@ def _examples(job: Job[LikenessConfig]) -> Sequence[Example]:
 
 def _states(job: Job[LikenessConfig], who: str, rows: Sequence[Example]) -> list[Any]:
     """Load one model, take the mean states of each text, and let go of it."""
-    from paraknow_core.diagnostics import pooled_states
-    from paraknow_core.models import load_model, load_tokenizer, parse_dtype, pick_device
-    from paraknow_core.tokenisation import tokenise_whole
+    from paraknow_core.data.tokenisation import tokenise_whole
+    from paraknow_core.evaluation.diagnostics import pooled_states
+    from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device
 
     config, folder = job.config, job.locations[who]
     tokenizer = load_tokenizer(folder)

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from paraknow_core.cost import logits_bytes
 from paraknow_core.data import read_split
-from tasks.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
-from tasks.files import write_json
-from tasks.identity import StepConfig, execution
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
+from paraknow_core.inspection.cost import logits_bytes
+from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.identity import StepConfig, execution
+from tasks.engine.json_files import write_json
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 
 
 class EvaluateConfig(StepConfig):
@@ -27,9 +27,9 @@ class EvaluateConfig(StepConfig):
 
 def _compute(job: Job[EvaluateConfig]) -> Facts:
     """Measure answer NLL, perplexity and exact match of greedy answers, item by item."""
-    from paraknow_core.evaluation import evaluate as measure
-    from paraknow_core.evaluation import write_items
-    from paraknow_core.models import load_tokenizer
+    from paraknow_core.evaluation.evaluate import evaluate as measure
+    from paraknow_core.evaluation.items import write_items
+    from paraknow_core.models.load import load_tokenizer
 
     result = measure(
         _model(job),
@@ -46,7 +46,7 @@ def _compute(job: Job[EvaluateConfig]) -> Facts:
 
 
 def _model(job: Job[EvaluateConfig]) -> Any:
-    from paraknow_core.models import load_model, parse_dtype, pick_device
+    from paraknow_core.models.load import load_model, parse_dtype, pick_device
 
     device = pick_device(job.run.device)
     dtype = parse_dtype(job.config.compute_dtype)
@@ -55,7 +55,7 @@ def _model(job: Job[EvaluateConfig]) -> Any:
         return model
     from peft import PeftModel
 
-    from paraknow_core.anchor import quiet_peft
+    from paraknow_core.lora.anchored_model import quiet_peft
 
     with quiet_peft():
         return PeftModel.from_pretrained(model, str(job.inputs["adapter"])).eval()

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from artifacts.names import Digest
-from paraknow_core.architecture import MATRIX_ROLES, Role
+from paraknow_core.alignment.matrices import VOCABULARY_ROLES, check_sizes, match_matrices
+from paraknow_core.alignment.tokens import check_share
 from paraknow_core.errors import ConfigError
-from paraknow_core.extraction import Cut, check_sizes, choose_cuts
-from paraknow_core.pairing import VOCABULARY_ROLES, match_matrices
-from paraknow_core.registry import choose
-from paraknow_core.structures import STRUCTURES
-from paraknow_core.vocabulary import check_share
+from paraknow_core.extraction.cuts import Cut, choose_cuts
+from paraknow_core.extraction.structures import STRUCTURES
+from paraknow_core.models.describe import MATRIX_ROLES, Role
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig, execution, later
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Source, Step
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.identity import StepConfig, execution, later
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Source, Step
 from tasks.vocabulary import match_vocabularies
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class ExtractConfig(StepConfig):
     @classmethod
     def _known(cls, structure: str) -> str:
         try:
-            choose("structure", structure, STRUCTURES, ConfigError)
+            STRUCTURES.choose(structure)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return structure
@@ -105,7 +104,7 @@ def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -
 
 def _compute(job: Job[ExtractConfig]) -> Facts:
     """Choose rows and columns of every matrix; the output is the where."""
-    from paraknow_core.checkpoints import Checkpoint
+    from paraknow_core.checkpoint.reader import Checkpoint
 
     teacher, student = (load_architecture(job.inputs[who]) for who in ("teacher", "student"))
     matches = match_matrices(

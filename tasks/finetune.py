@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from paraknow_core.cost import activation_bytes, logits_bytes
 from paraknow_core.data import read_split, tokenise_all
-from tasks.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
-from tasks.files import write_json
-from tasks.identity import StepConfig, execution
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
+from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.identity import StepConfig, execution
+from tasks.engine.json_files import write_json
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 
 
 class FinetuneConfig(StepConfig):
@@ -58,8 +58,8 @@ class FinetuneConfig(StepConfig):
 
 def _compute(job: Job[FinetuneConfig]) -> Facts:
     """Train from W − B₀A₀ + BA, and prove that the delivered adapter is the trained model."""
-    from paraknow_core.models import load_tokenizer, parse_dtype, pick_device
-    from paraknow_core.training import finetune as train
+    from paraknow_core.finetuning.finetune import finetune as train
+    from paraknow_core.models.load import load_tokenizer, parse_dtype, pick_device
 
     config, student = job.config, job.locations["student"]
     tokenizer = load_tokenizer(student)

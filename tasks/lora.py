@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from paraknow_core.architecture import Role
+from paraknow_core.models.describe import Role
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen, adapter_bytes
+from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes
+from tasks.engine.identity import StepConfig
+from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig
-from tasks.identity import StepConfig
-from tasks.step import Facts, Job, Step
 
 _ALL_ROLES = ExtractConfig().roles
 
@@ -41,7 +41,7 @@ def _compute(job: Job[LoraConfig]) -> Facts:
     """Cut the decomposition to the rank and write it as a PEFT adapter folder, the start point."""
     from safetensors.torch import load_file
 
-    from paraknow_core.adapters import start_factors, write_start
+    from paraknow_core.lora.start_point import start_factors, write_start
 
     config = job.config
     student = load_architecture(job.inputs["student"])
@@ -74,7 +74,7 @@ def _compute(job: Job[LoraConfig]) -> Facts:
 
 def _compute_plain(job: Job[PlainLoraConfig]) -> Facts:
     """Draw plain LoRA's start point with PEFT and write it as the same kind of folder."""
-    from paraknow_core.adapters import plain_start
+    from paraknow_core.lora.start_point import plain_start
 
     config = job.config
     plain_start(

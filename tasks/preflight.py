@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from paraknow_core.alignment import check_layers
+from paraknow_core.alignment.layers import check_layers
+from paraknow_core.alignment.matrices import check_sizes, match_matrices
+from paraknow_core.alignment.tokens import check_share
 from paraknow_core.errors import RankError, ShapeError
-from paraknow_core.extraction import check_sizes
-from paraknow_core.pairing import match_matrices
-from paraknow_core.structures import STRUCTURES
-from paraknow_core.vocabulary import check_share
+from paraknow_core.extraction.structures import STRUCTURES
 from tasks.acquire_model import load_architecture
 from tasks.align import AlignConfig
 from tasks.extract import ExtractConfig

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from tasks.estimates import Estimate, Foreseen
-from tasks.identity import StepConfig
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.identity import StepConfig
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 
 
 class PretrainConfig(StepConfig):
@@ -32,7 +32,7 @@ class PretrainConfig(StepConfig):
 
 def _compute(job: Job[PretrainConfig]) -> Facts:
     """Train the model."""
-    from paraknow_core.pretraining import pretrain as train
+    from paraknow_core.demo.pretrain import pretrain as train
 
     result = train(
         progress=job.progress,

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from paraknow_core.architecture import describe
-from tasks.estimates import Estimate, Foreseen
-from tasks.identity import StepConfig
-from tasks.step import Facts, Job, Step
+from paraknow_core.models.describe import describe
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.identity import StepConfig
+from tasks.engine.step import Facts, Job, Step
 
 
 class RandomModelConfig(StepConfig):
@@ -16,7 +16,7 @@ class RandomModelConfig(StepConfig):
 
 def _compute(job: Job[RandomModelConfig]) -> Facts:
     """Draw new weights as Transformers initialises this architecture, and write a model folder."""
-    from paraknow_core.random_models import write_random_model
+    from paraknow_core.models.random_init import write_random_model
 
     parameters = write_random_model(job.locations["like"], job.out, seed=job.config.seed)
     return {"parameters": parameters, "model_type": describe(job.out).model_type}

@@ -5,11 +5,11 @@ import math
 from pathlib import Path
 
 from paraknow_core.methods import METHODS
-from tasks.files import read_json, write_json
-from tasks.identity import StepConfig
-from tasks.progress import in_task_run
-from tasks.refs import Ref
-from tasks.step import Facts, Job, Step
+from tasks.engine.identity import StepConfig
+from tasks.engine.json_files import read_json, write_json
+from tasks.engine.progress import in_task_run
+from tasks.engine.ref import Ref
+from tasks.engine.step import Facts, Job, Step
 
 ARMS = ("vanilla", *METHODS)
 
@@ -22,9 +22,9 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     """Compare the arms item by item, and draw the teacher's sensitivity."""
     import pandas as pd
 
-    from paraknow_core.comparison import as_markdown, compare_arms
-    from paraknow_core.evaluation import read_items
-    from paraknow_core.figures import sensitivity_heatmap
+    from paraknow_core.evaluation.items import read_items
+    from paraknow_core.report.pictures import sensitivity_heatmap
+    from paraknow_core.report.transfer_summary import as_markdown, compare_arms
 
     found = {name: job.inputs[name] / "items.parquet" for name in ARMS if name in job.inputs}
     arms = {name: read_items(path) for name, path in found.items()}

@@ -16,16 +16,16 @@ from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
-from paraknow_core.differences import FileComparison, compare_folders
 from paraknow_core.errors import ParaknowError
+from paraknow_core.file_differences import FileComparison, compare_folders
 from tasks.acquire_model import MODEL_FILES
-from tasks.drift import Drift, drift_of
-from tasks.files import read_json
-from tasks.identity import StepConfig
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import Need, Step, folder_of, payload_of, ref_of
-from tasks.step import Source as StepSource
+from tasks.engine.drift import Drift, drift_of
+from tasks.engine.identity import StepConfig
+from tasks.engine.json_files import read_json
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Need, Step, folder_of, payload_of, ref_of
+from tasks.engine.step import Source as StepSource
 from tasks.steps import STEPS
 
 NEEDED = ("config", "device", "threads", "label", "location", "inputs")

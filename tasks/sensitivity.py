@@ -5,13 +5,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from paraknow_core.cost import activation_bytes, logits_bytes
 from paraknow_core.data import read_split, tokenise_all
+from paraknow_core.inspection.cost import activation_bytes, logits_bytes
 from tasks.acquire_model import load_architecture
-from tasks.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
-from tasks.identity import StepConfig, execution
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
+from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.identity import StepConfig, execution
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 
 
 class SensitivityConfig(StepConfig):
@@ -33,10 +33,10 @@ class SensitivityConfig(StepConfig):
 
 def _compute(job: Job[SensitivityConfig]) -> Facts:
     """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes at the last whole sample."""
-    from paraknow_core.models import load_model, load_tokenizer, parse_dtype, pick_device
-    from paraknow_core.sensitivity import accumulate
-    from paraknow_core.sensitivity_checkpoint import SensitivityCheckpoint
-    from paraknow_core.sensitivity_maps import score_table, write_maps, write_score_table
+    from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device
+    from paraknow_core.sensitivity.accumulate import accumulate
+    from paraknow_core.sensitivity.maps import score_table, write_maps, write_score_table
+    from paraknow_core.sensitivity.resume import SensitivityCheckpoint
 
     folder = job.locations["teacher"]
     samples = tokenise_all(

@@ -11,6 +11,7 @@ from tasks.contamination import contamination
 from tasks.control import control
 from tasks.decompose import decompose
 from tasks.diagnose import diagnose, likeness
+from tasks.engine.step import Step
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.finetune import finetune
@@ -19,7 +20,6 @@ from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.report import report
 from tasks.sensitivity import sensitivity
-from tasks.step import Step
 from tasks.student_start import student_start
 from tasks.word_problems import word_problems
 

@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from paraknow_core.architecture import Role
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.methods import METHODS, STUDENT_STARTS
-from tasks.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
+from paraknow_core.models.describe import Role
+from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
+from tasks.engine.identity import StepConfig
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig
-from tasks.identity import StepConfig
-from tasks.run import RunConfig
-from tasks.step import Facts, Job, Step
 
 _ALL_ROLES = ExtractConfig().roles
 
@@ -55,8 +55,8 @@ class StudentStartConfig(StepConfig):
 
 def _compute(job: Job[StudentStartConfig]) -> Facts:
     """Make the start point from the student's weights, and the seed samples where it needs them."""
-    from paraknow_core.models import pick_device
-    from paraknow_core.student_starts import StartOptions, student_start
+    from paraknow_core.initialisation.student import StartOptions, student_start
+    from paraknow_core.models.load import pick_device
 
     config = job.config
     options = config.options.model_dump(exclude={"cutoff"})
@@ -86,7 +86,7 @@ def _compute(job: Job[StudentStartConfig]) -> Facts:
 def _samples(job: Job[StudentStartConfig]) -> Sequence[Any]:
     if "data" not in job.inputs:
         return ()
-    from paraknow_core.models import load_tokenizer
+    from paraknow_core.models.load import load_tokenizer
 
     rows = read_split(job.inputs["data"] / "seeds.parquet")
     tokenizer = load_tokenizer(job.locations["student"])

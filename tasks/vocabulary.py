@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paraknow_core.pairing import VOCABULARY_ROLES
-from paraknow_core.vocabulary import TokenMatch, match_tokens
+from paraknow_core.alignment.matrices import VOCABULARY_ROLES
+from paraknow_core.alignment.tokens import TokenMatch, match_tokens
 from tasks.acquire_model import load_architecture
-from tasks.files import read_json
+from tasks.engine.json_files import read_json
 
 
 def differ(known: Mapping[str, Path], *, roles: Sequence[str]) -> bool:
@@ -31,7 +31,7 @@ def match_vocabularies(
     """
     if not differ(known, roles=roles):
         return None
-    from paraknow_core.models import load_tokenizer
+    from paraknow_core.models.load import load_tokenizer
 
     found = {who: load_tokenizer(locations[who]).get_vocab() for who in ("teacher", "student")}
     return match_tokens(

@@ -4,8 +4,8 @@ from pydantic import Field
 
 from paraknow_core.data import SplitSizes, check_overlap, write_examples
 from tasks.acquire_data import SPLIT_FILES, SizesConfig
-from tasks.identity import StepConfig, later
-from tasks.step import Facts, Job, Step
+from tasks.engine.identity import StepConfig, later
+from tasks.engine.step import Facts, Job, Step
 
 
 class WordProblemsConfig(StepConfig):
@@ -22,8 +22,8 @@ class WordProblemsConfig(StepConfig):
 
 def _compute(job: Job[WordProblemsConfig]) -> Facts:
     """Generate seeds, train, validation and test; the test problems are worded afresh."""
-    from paraknow_core.text_splits import text_splits
-    from paraknow_core.word_problems import problem_splits
+    from paraknow_core.demo.language import problem_splits
+    from paraknow_core.demo.sentences import text_splits
 
     sizes = SplitSizes(**job.config.sizes.model_dump())
     deal = text_splits if job.config.text else problem_splits

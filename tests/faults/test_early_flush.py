@@ -7,8 +7,8 @@ from support import publisher
 from support.large_publisher import SIZE
 from support.strace import lay_out, require_strace, run_traced
 
+from artifacts.care.verify import verify
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.figures(faults=1)]
 

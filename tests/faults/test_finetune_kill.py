@@ -8,9 +8,9 @@ from support.forks import ForkServer
 from support.starts import transfer_start
 from support.tiny import tiny_model
 
-from paraknow_core.adapter_files import CONFIG, WEIGHTS
-from paraknow_core.training import LOG
-from paraknow_core.training_checkpoints import MARKER
+from paraknow_core.finetuning.checkpoints import MARKER
+from paraknow_core.finetuning.finetune import LOG
+from paraknow_core.lora.adapter import CONFIG, WEIGHTS
 
 pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1)]
 
@@ -21,7 +21,7 @@ from pathlib import Path
 import accelerate, peft, torch, transformers.trainer
 from support.forks import serve
 from support.starts import token_examples
-from paraknow_core.training import finetune
+from paraknow_core.finetuning.finetune import finetune
 
 torch.set_num_threads(1)
 

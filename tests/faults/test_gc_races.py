@@ -25,11 +25,11 @@ from support.store_children import (
     run_once,
 )
 
+from artifacts.care.gc import collect
+from artifacts.care.pins import keys_in_use, pin
+from artifacts.care.verify import verify
 from artifacts.errors import StoreFullError
-from artifacts.gc import collect
-from artifacts.pins import keys_in_use, pin
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = pytest.mark.faults
 

@@ -17,8 +17,8 @@ from support import publisher, worker
 from support.patience import PATIENCE
 from support.strace import ENVIRONMENT
 
+from artifacts.care.verify import verify
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.figures(faults=1)]
 

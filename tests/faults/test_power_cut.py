@@ -11,8 +11,8 @@ from support import publisher
 from support.disk import LoopDisk
 from support.strace import lay_out, mutant, require_strace, run_traced
 
+from artifacts.care.verify import verify
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = pytest.mark.faults
 

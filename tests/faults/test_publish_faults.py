@@ -15,9 +15,9 @@ from support import publisher
 from support.disk import small_disk
 from support.strace import lay_out, require_strace, run_traced
 
+from artifacts.care.verify import verify
 from artifacts.errors import StoreFullError, StoreReadOnlyError
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = pytest.mark.faults
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from support.patience import PATIENCE
 from support.tiny import tiny_model
 
-from paraknow_core.examples import TokenisedExample
-from paraknow_core.models import load_model
-from paraknow_core.sensitivity import accumulate
+from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.models.load import load_model
+from paraknow_core.sensitivity.accumulate import accumulate
 
 pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1)]
 
@@ -35,9 +35,9 @@ DEATHS = [
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
-from paraknow_core.examples import TokenisedExample
-from paraknow_core.models import load_model
-from paraknow_core.sensitivity import SensitivityCheckpoint, accumulate
+from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.models.load import load_model
+from paraknow_core.sensitivity.accumulate import SensitivityCheckpoint, accumulate
 import safetensors.torch, torch
 
 torch.set_num_threads(1)

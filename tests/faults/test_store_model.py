@@ -8,9 +8,9 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 from support.store_model import StoreModel
 
-import artifacts.gc
+import artifacts.care.gc
+import artifacts.care.verify
 import artifacts.live
-import artifacts.verify
 from artifacts.errors import StoreError
 from artifacts.ledger import Ledger
 from artifacts.objects import Objects
@@ -82,9 +82,9 @@ def finds_nothing(store, key):
             frees_the_name_of_a_damaged_record,
             "damage_a_record lookup verify",
         ),
-        (artifacts.gc, "pins", sees_no_pins, "pin collect"),
+        (artifacts.care.gc, "pins", sees_no_pins, "pin collect"),
         (artifacts.live._LivePin, "add", notes_nothing, "a_run lookup collect"),
-        (artifacts.verify, "_bad_record", finds_nothing, "damage_a_record verify"),
+        (artifacts.care.verify, "_bad_record", finds_nothing, "damage_a_record verify"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -9,8 +9,8 @@ from support.patience import PATIENCE
 from support.results import in_quarantine, payload
 from support.store_children import KEYS, write_all_keys
 
+from artifacts.care.verify import verify
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = pytest.mark.faults
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from support.pair import pair_settings, write_rows
 
-from flows.config import TransferConfig
-from flows.plan import make_plan
-from flows.stages import Stage
+from flows.config.transfer import TransferConfig
+from flows.graph.stages import Stage
+from flows.planning.transfer import make_plan
 from flows.transfer import TransferResult, transfer
-from paraknow_core.comparison import NO_CONTROLS
 from paraknow_core.methods import METHODS
+from paraknow_core.report.transfer_summary import NO_CONTROLS
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 

@@ -15,12 +15,12 @@ from support.tiny import tiny_model
 
 from artifacts.errors import StoreError, StoreFormatError, StoreFullError
 from artifacts.store import Store
-from flows.config import TransferConfig
-from flows.load import load_config
-from flows.plan import Plan, PlannedStep, make_plan
-from flows.stages import Stage
+from flows.config.load import load_config
+from flows.config.transfer import TransferConfig
+from flows.graph.stages import Stage
+from flows.planning.transfer import Plan, PlannedStep, make_plan
 from paraknow_core.errors import ConfigError, ParaknowError
-from tasks.estimates import Estimate
+from tasks.engine.estimates import Estimate
 
 pytestmark = pytest.mark.flow
 

@@ -10,10 +10,10 @@ import pytest
 from support.pair import pair_settings
 
 from flows.compare import compare, finished
-from flows.compare_config import CompareConfig
-from flows.compare_plan import make_compare_plan
-from flows.compare_report import CompareResult
-from flows.results import read, results_folder
+from flows.config.compare import CompareConfig
+from flows.planning.compare import make_compare_plan
+from flows.results.conclude import CompareResult
+from flows.results.dataset import read, results_folder
 from paraknow_core.errors import BudgetError
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]

@@ -14,7 +14,7 @@ from support.pair import pair_settings
 from support.patience import PATIENCE, wait_until
 
 from artifacts.store import Store
-from flows.compare_config import CompareConfig
+from flows.config.compare import CompareConfig
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(2400)]
 

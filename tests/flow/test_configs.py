@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.compare_config import CompareConfig
-from flows.config import TransferConfig
-from flows.load import load_config
+from flows.config.compare import CompareConfig
+from flows.config.load import load_config
+from flows.config.transfer import TransferConfig
 
 pytestmark = pytest.mark.flow
 

@@ -19,16 +19,16 @@ from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.cli import app
-from flows.config import TransferConfig
-from flows.plan import Plan, make_plan
-from flows.stages import Stage
+from flows.cli.main import app
+from flows.config.transfer import TransferConfig
+from flows.graph.stages import Stage
+from flows.planning.transfer import Plan, make_plan
 from paraknow_core.errors import ConfigError
-from tasks import step as step_module
-from tasks.drift import DriftError
-from tasks.identity import StepConfig
-from tasks.run import RunConfig
-from tasks.step import Job, Step, run_step
+from tasks.engine import step as step_module
+from tasks.engine.drift import DriftError
+from tasks.engine.identity import StepConfig
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Job, Step, run_step
 
 pytestmark = pytest.mark.flow
 

@@ -11,9 +11,9 @@ from support.pair import pair_settings, write_rows
 from support.tiny import tiny_model
 from transformers import AutoModelForCausalLM
 
-from flows.config import TransferConfig
+from flows.config.transfer import TransferConfig
 from flows.transfer import transfer
-from paraknow_core.anchor import quiet_peft
+from paraknow_core.lora.anchored_model import quiet_peft
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 

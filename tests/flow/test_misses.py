@@ -11,11 +11,11 @@ from support.pair import pair_settings, write_pair
 from support.results import payload
 from typer.testing import CliRunner
 
-from artifacts.explain import nearest
 from artifacts.keys import KeyPayload
+from artifacts.queries.explain import nearest
 from artifacts.store import Store
-from flows.cli import app
-from flows.stages import Stage
+from flows.cli.main import app
+from flows.graph.stages import Stage
 
 pytestmark = pytest.mark.flow
 

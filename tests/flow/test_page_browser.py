@@ -11,7 +11,7 @@ import pytest
 from support.browser import Tab, browser_tab, find_browser
 from support.fake_comparison import fake_comparison
 
-from paraknow_core.page.render import render_page
+from paraknow_core.report.page.render import render_page
 
 BROWSER = find_browser()
 pytestmark = pytest.mark.skipif(

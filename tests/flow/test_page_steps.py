@@ -8,12 +8,12 @@ import pytest
 from support.pair import pair_settings
 
 from artifacts.names import StepKey
-from flows.config import TransferConfig
-from flows.wiring import wire
-from paraknow_core.evaluation import read_items
-from paraknow_core.page import collect
-from paraknow_core.page.data import Comparison, Method, Pair
-from paraknow_core.page.render import render_page
+from flows.config.transfer import TransferConfig
+from flows.graph.transfer_steps import wire
+from paraknow_core.evaluation.items import read_items
+from paraknow_core.report.page import collect
+from paraknow_core.report.page.data import Comparison, Method, Pair
+from paraknow_core.report.page.render import render_page
 from tasks.acquire_model import load_architecture
 from tasks.diagnose import (
     DIAGNOSTICS,
@@ -23,10 +23,10 @@ from tasks.diagnose import (
     diagnose,
     likeness,
 )
-from tasks.files import read_json
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import folder_of, run_step
+from tasks.engine.json_files import read_json
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import folder_of, run_step
 
 
 class Direct:
@@ -93,8 +93,8 @@ def labels(steps: Direct, step: str) -> list[str]:
 def test_diagnoses_are_those_of_the_stored_start(steps: Direct) -> None:
     import torch
 
-    from paraknow_core.adapter_files import read_adapter
-    from paraknow_core.checkpoints import Checkpoint
+    from paraknow_core.checkpoint.reader import Checkpoint
+    from paraknow_core.lora.adapter import read_adapter
 
     facts = read_json(steps.folder("diagnose") / DIAGNOSTICS)["modules"]
     adapter = read_adapter(steps.folder(labels(steps, "lora")[0]))

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.cli import app, main
+from flows.cli.main import app, main
 from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import ModelConfig, acquire_model
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import run_step
 from tasks.pretrain import PretrainConfig, pretrain
-from tasks.refs import Ref
 from tasks.reproduce import CannotReproduceError, reproduce
-from tasks.run import RunConfig
-from tasks.step import run_step
 from tasks.word_problems import WordProblemsConfig, word_problems
 
 pytestmark = pytest.mark.flow

@@ -14,9 +14,9 @@ from support.pair import pair_settings, write_pair
 from support.patience import PATIENCE, wait_until
 from support.site import PROJECT, Site
 
+from artifacts.care.verify import verify
 from artifacts.names import StepKey
 from artifacts.store import Store
-from artifacts.verify import verify
 
 pytestmark = [
     pytest.mark.flow,
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.timeout(2400),
 ]
 
-MAIN = "from flows.cli import main; main()"
+MAIN = "from flows.cli.main import main; main()"
 
 
 @pytest.fixture

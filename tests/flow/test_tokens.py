@@ -6,7 +6,7 @@ import pytest
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from support.pair import pair_settings
 
-from flows.config import TransferConfig
+from flows.config.transfer import TransferConfig
 from flows.transfer import transfer
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]

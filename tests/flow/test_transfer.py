@@ -11,10 +11,10 @@ from peft import PeftModel
 from support.pair import pair_settings
 from transformers import AutoModelForCausalLM
 
-from flows.config import TransferConfig
-from flows.stages import Stage
+from flows.config.transfer import TransferConfig
+from flows.graph.stages import Stage
 from flows.transfer import StepResult, TransferResult, transfer
-from paraknow_core.anchor import quiet_peft
+from paraknow_core.lora.anchored_model import quiet_peft
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 

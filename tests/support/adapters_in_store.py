@@ -11,9 +11,9 @@ from artifacts.folders import digest_folder
 from artifacts.keys import KeyPayload
 from artifacts.records import Record
 from artifacts.store import Store
-from paraknow_core.adapter_files import Adapter, LoraFactors, write_adapter
-from paraknow_core.adapters import combine
-from paraknow_core.architecture import describe
+from paraknow_core.lora.adapter import Adapter, LoraFactors, write_adapter
+from paraknow_core.lora.combine import combine
+from paraknow_core.models.describe import describe
 
 
 def moved(start: Adapter, seed: int = 1) -> Adapter:

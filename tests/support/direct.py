@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from flows.config import TransferConfig
-from flows.runner import Handle, known_folders, known_locations
-from flows.stages import Stage, is_within
-from flows.wiring import wire
+from flows.config.transfer import TransferConfig
+from flows.graph.runner import Handle, known_folders, known_locations
+from flows.graph.stages import Stage, is_within
+from flows.graph.transfer_steps import wire
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import Step, run_step
 from tasks.preflight import Check
-from tasks.refs import Ref
-from tasks.run import RunConfig
-from tasks.step import Step, run_step
 
 
 class DirectRunner:

@@ -7,9 +7,10 @@ import math
 import random
 from statistics import fmean
 
-from paraknow_core.page.data import Comparison, Cost, Failure, Method, Origin, Pair
-from paraknow_core.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
-from paraknow_core.page.outcome import Answer, Contrast, Curve, Prediction, Score, Trial
+from paraknow_core.report.page.data import Comparison, Cost, Failure, Method, Origin, Pair
+from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
+from paraknow_core.report.page.outcome import Answer, Curve, Prediction, Score, Trial
+from paraknow_core.statistics.contrast import Contrast
 
 METHODS = (
     Method(name="plain LoRA", kind="baseline", about="B = 0, A drawn at random, lr tuned."),

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from paraknow_core.adapter_files import Adapter
-from paraknow_core.adapters import start_factors, write_start
-from paraknow_core.architecture import Role, describe
-from paraknow_core.examples import NO_LOSS, TokenisedExample
+from paraknow_core.data.examples import NO_LOSS, TokenisedExample
+from paraknow_core.lora.adapter import Adapter
+from paraknow_core.lora.start_point import start_factors, write_start
+from paraknow_core.models.describe import Role, describe
 
 
 def transfer_start(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from support.results import payload
 
+from artifacts.care.gc import Policy, collect
+from artifacts.care.pins import in_use
 from artifacts.errors import StoreError
-from artifacts.gc import Policy, collect
 from artifacts.live import keeping
-from artifacts.pins import in_use
 from artifacts.store import Store
 
 # No grace and no lock: nothing but the protocol stands between a collection and a publisher.

@@ -15,15 +15,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.results import payload
 from support.store_harm import crash_at, damage, objects_of
 
+from artifacts.care.gc import Policy, collect
+from artifacts.care.pins import pin, pins, unpin
+from artifacts.care.verify import repair, verify
 from artifacts.errors import UnknownKeyError
-from artifacts.gc import Policy, collect
 from artifacts.live import keeping
 from artifacts.names import Digest
-from artifacts.pins import pin, pins, unpin
 from artifacts.records import Record
 from artifacts.store import Store
 from artifacts.transport import export, import_results
-from artifacts.verify import repair, verify
 
 COUNT = 3
 DAY = 86400.0

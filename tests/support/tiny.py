@@ -138,7 +138,7 @@ def tiny_model(
 
 def tiny_samples(n: int = 5, seed: int = 0, *, vocab: int = 64) -> list[Any]:
     """`n` tokenised examples of random tokens, with a loss on the later part of each."""
-    from paraknow_core.examples import NO_LOSS, TokenisedExample
+    from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 
     generator = torch.Generator().manual_seed(seed)
 

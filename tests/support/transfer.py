@@ -7,18 +7,19 @@ from support.starts import token_examples
 from support.tiny import tiny_samples
 from torch import Tensor
 
-from paraknow_core.adapter_files import Adapter, write_adapter
-from paraknow_core.adapters import combine, start_factors, write_start
-from paraknow_core.anchor import read_trained, trainable_model
-from paraknow_core.architecture import MATRIX_ROLES, Architecture, Role, describe
-from paraknow_core.assembly import cuts_by_module, module_weight
-from paraknow_core.checkpoints import Checkpoint
-from paraknow_core.extraction import choose_cuts
-from paraknow_core.lowrank import truncated_svd
-from paraknow_core.models import load_model
-from paraknow_core.pairing import check_cuts, match_matrices
-from paraknow_core.sensitivity import accumulate, write_maps
-from paraknow_core.training_batches import collate, next_token_logits
+from paraknow_core.alignment.matrices import check_cuts, match_matrices
+from paraknow_core.checkpoint.reader import Checkpoint
+from paraknow_core.extraction.cuts import choose_cuts
+from paraknow_core.extraction.weights import cuts_by_module, module_weight
+from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.lora.adapter import Adapter, write_adapter
+from paraknow_core.lora.anchored_model import read_trained, trainable_model
+from paraknow_core.lora.combine import combine
+from paraknow_core.lora.start_point import start_factors, write_start
+from paraknow_core.models.describe import MATRIX_ROLES, Architecture, Role, describe
+from paraknow_core.models.load import load_model
+from paraknow_core.sensitivity.accumulate import accumulate, write_maps
+from paraknow_core.svd.truncated import truncated_svd
 
 RANK = 3
 

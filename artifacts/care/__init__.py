@@ -1,0 +1,1 @@
+"""Looking after a store: pins, collection, trash, verification."""

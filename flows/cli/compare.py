@@ -1,0 +1,116 @@
+"""``paraknow compare``: many pairs, methods, controls, seeds; one page says what works."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from artifacts.sizes import size_text
+from flows.cli.options import Rebuild, Strict
+from flows.config.load import drift_overrides, load_config
+from flows.terminal import Terminal, markdown, say
+
+if TYPE_CHECKING:
+    from flows.planning.compare import ComparePlan
+    from flows.results.conclude import CompareResult
+
+
+def compare_command(
+    *,
+    config: Annotated[
+        Path, typer.Argument(help="Comparison as YAML, such as configs/compare.yaml.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as slots.cpu=4."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would run, be shared or hit; run nothing.")
+    ] = False,
+    strict: Strict = False,
+    rebuild: Rebuild = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print plan or result as JSON.")] = False,
+) -> None:
+    """Compare methods and controls on many pairs and tasks, each at its own learning rate.
+
+    The rate is chosen on validation alone, with as many trials for each method; then every method
+    runs the same seeds. A killed comparison goes on where it was: just run it again.
+
+    Examples:
+    - `paraknow compare configs/compare.yaml --plan`
+    - `paraknow compare configs/compare.yaml --set slots.cpu=4`
+    """
+    from flows.cli.console import watching
+    from flows.cli.embedded_server import embedded_server
+    from flows.compare import compare, finished
+    from flows.config.compare import CompareConfig
+    from flows.planning.compare import make_compare_plan
+
+    overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
+    settings = load_config(CompareConfig, config, overrides)
+    console = Terminal(stderr=json_)
+    planned = make_compare_plan(settings)
+    if plan:
+        say(planned.to_json()) if json_ else show_plan(console, planned)
+        planned.check_drift()
+        return
+    planned.check(settings.budget)
+    with embedded_server(), watching(console):
+        result = finished(compare(settings, return_state=True))
+    if json_:
+        say(result.model_dump_json(indent=1))
+    else:
+        show_result(console, result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def show_plan(console: Terminal, plan: "ComparePlan") -> None:
+    """Print the distinct steps by kind, and what they need."""
+    table = Table(
+        "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
+    )
+    for row in plan.table():
+        table.add_row(
+            row["step"],
+            *(str(row[name]) for name in ("asked", "distinct", "hits", "run")),
+            _time(row),
+            size_text(row["disk_bytes"]) if row["run"] else "",
+        )
+    console.print(table)
+    hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
+    if plan.untimed:
+        hours += f", and {plan.untimed} steps the like of which never ran here"
+    console.print(
+        f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
+        f"{sum(plan.uses.values())} times; {hours}; disk about {size_text(plan.disk_bytes)} "
+        f"of {size_text(plan.free_bytes)} free in {plan.store}",
+        soft_wrap=True,
+    )
+    for label, drift in plan.drifted.items():
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
+    for failure in plan.failures:
+        console.print(f"cannot run: {failure}", style="yellow", soft_wrap=True)
+
+
+def _time(row: "Mapping[str, Any]") -> str:
+    if not row["run"]:
+        return ""
+    if row["untimed"] == row["run"]:
+        return "unknown"
+    more = f", {row['untimed']} unknown" if row["untimed"] else ""
+    return f"{row['seconds']:.0f} s{more}"
+
+
+def show_result(console: Terminal, result: "CompareResult") -> None:
+    """Print the verdicts and tables, what failed, and where everything is."""
+    console.print(markdown(Path(result.summary).read_text(encoding="utf-8")))
+    console.print(
+        f"{result.results - result.failed} of {result.results} results; {result.computed} steps "
+        f"computed, {result.reused} reused.\nRows: {result.rows}\nPage: {result.page}",
+        soft_wrap=True,
+    )
+    for reason in result.reasons:
+        console.print(f"failed: {reason}", style="red", soft_wrap=True)

@@ -1,0 +1,138 @@
+"""What a person sees in the terminal: steps as they end, a bar for the one under way, the table."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import ConsoleRenderable
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from artifacts.sizes import size_text
+from flows.planning.transfer import Plan, PlannedStep
+from flows.terminal import Terminal, markdown, shown
+from flows.transfer import StepResult, TransferResult
+from tasks.engine.drift import warn
+from tasks.engine.progress import logger, ticks
+
+
+class LogLines(RichHandler):
+    """Prints log lines, which quote names and errors of any origin."""
+
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        """Make a line's text ready."""
+        return super().render_message(record, shown(message))
+
+
+class TickHandler(logging.Handler):
+    """Draws one bar for each step that reports progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Move the step's bar; a finished one is taken away."""
+        tick: Mapping[str, Any] = record.__dict__
+        label = tick["label"]
+        if label not in self._bars:
+            self._bars[label] = self._progress.add_task(shown(label), total=tick["total"], note="")
+        bar = self._bars[label]
+        self._progress.update(
+            bar, completed=tick["done"], total=tick["total"], note=shown(record.getMessage())
+        )
+        if tick["done"] >= tick["total"]:
+            self._progress.remove_task(self._bars.pop(label))
+
+
+@contextmanager
+def watching(console: Terminal) -> Iterator[None]:
+    """Show log lines, and on a terminal bars, while steps run."""
+    lines = LogLines(
+        console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", markup=False
+    )
+    if console.is_terminal:  # the bars show it
+        lines.addFilter(lambda record: not getattr(record, "is_progress", False))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        handler = TickHandler(bars)
+        logger.addHandler(lines)
+        ticks.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(lines)
+            ticks.removeHandler(handler)
+
+
+def show_plan(console: Terminal, plan: Plan) -> None:
+    """Print which steps would hit or run, and what they are estimated to need."""
+    table = Table("step", "would", "key", "memory", "disk", "tokens", title="Plan: nothing is run")
+    for step in plan.steps:
+        need = step.estimate
+        table.add_row(
+            step.label,
+            _would(step),
+            step.key[:12] or "hangs on a step above",
+            _bytes(need.memory_bytes),
+            _bytes(need.disk_bytes),
+            "" if need.tokens is None else f"{need.tokens:,}",
+        )
+    console.print(table)
+    for label, drift in plan.drifted.items():
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
+    console.print(
+        f"Disk: about {_bytes(plan.disk_bytes)} needed, {_bytes(plan.free_bytes)} free "
+        f"in {plan.store}",
+        soft_wrap=True,
+    )
+
+
+def _would(step: PlannedStep) -> str:
+    if step.status == "rebuild":
+        return "be rebuilt"
+    if step.status == "cached":
+        return "be a hit, drifted" if step.drift else "be a hit"
+    return "run"
+
+
+def warn_of_drift(plan: Plan) -> None:
+    """Say what the steps would say, where a run of hits needs no steps."""
+    for step in plan.steps:
+        if step.drift is not None:
+            warn(step.label, step.key, step.drift)
+
+
+def _bytes(count: int | None) -> str:
+    return "" if count is None else size_text(count)
+
+
+def show_result(console: Terminal, result: TransferResult) -> None:
+    """Print every step with its key and artifact, then the report's table and words."""
+    table = Table("step", "", "key", "artifact", "seconds")
+    for step in result.steps:
+        table.add_row(step.name, step.status, step.key[:12], step.artifact[:12], _seconds(step))
+    console.print(table)
+    for step in result.steps:
+        if step.step in ("finetune", "report", "lora"):
+            console.print(f"{step.name}: {step.folder}", soft_wrap=True)
+    if result.summary is not None:
+        from paraknow_core.report.transfer_summary import as_markdown
+
+        console.print()
+        console.print(markdown(as_markdown(result.summary)))
+
+
+def _seconds(step: StepResult) -> str:
+    return f"{step.seconds:.1f}" if step.status == "computed" else f"({step.seconds:.1f} once)"

@@ -1,0 +1,196 @@
+"""The ``paraknow`` command. Imports little at the top, so that ``--help`` comes at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from artifacts.errors import StoreError
+from artifacts.files import full_error
+from artifacts.live import keeping
+from flows.cli.compare import compare_command
+from flows.cli.deliver import deliver_command
+from flows.cli.doctor import doctor_command
+from flows.cli.inspect import inspect_command
+from flows.cli.options import Rebuild, Strict
+from flows.cli.reproduce import reproduce_command
+from flows.cli.results import results_command
+from flows.cli.store import store_app
+from flows.config.load import drift_overrides, load_config
+from flows.graph.stages import Stage
+from flows.terminal import Terminal, say
+from paraknow_core.errors import ConfigError, ParaknowError
+
+if TYPE_CHECKING:
+    from artifacts.canonical import Json
+    from flows.config.transfer import TransferConfig
+    from flows.planning.transfer import Plan
+    from flows.transfer import TransferResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Move knowledge from a large language model to a smaller one through its parameters, and "
+    "find out honestly whether anything moved.",
+)
+app.add_typer(store_app, name="store")
+app.command("compare")(compare_command)
+app.command("reproduce")(reproduce_command)
+app.command("results")(results_command)
+app.command("doctor")(doctor_command)
+app.command("inspect")(inspect_command)
+app.command("deliver")(deliver_command)
+
+QUIET = {
+    # The embedded server's first start migrates its database; 20 s, the default, can be too short.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
+    # A shared machine may stand still for a minute, and a run of hours should outlast that.
+    "PREFECT_API_REQUEST_TIMEOUT": "300",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # Attaches the steps' lines to their task runs in the UI.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "paraknow",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # reproduce computes outside of a flow
+}
+
+INTERRUPTED = 130
+
+
+@app.callback()
+def _main(context: typer.Context) -> None:
+    """Commands of paraknow."""
+    _check_working_folder()
+    context.with_resource(keeping())  # until the command ends
+    for name, value in QUIET.items():  # before Prefect is imported
+        os.environ.setdefault(name, value)
+
+
+def _check_working_folder() -> None:
+    """Libraries that are asked for a relative path, or for none, otherwise end the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            "the working directory is gone, or may not be read: change to a folder that is there "
+            "(`cd`), then run the command again"
+        ) from error
+
+
+@app.command("transfer")
+def transfer_command(
+    *,
+    config: Annotated[Path, typer.Argument(help="Experiment as YAML, such as configs/demo.yaml.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a setting, such as finetune.seed=3."
+        ),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print which steps would hit or run; run nothing.")
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Print the plan, and of each step that would run how it differs from the nearest "
+            "stored result.",
+        ),
+    ] = False,
+    strict: Strict = False,
+    rebuild: Rebuild = False,
+    until: Annotated[Stage, typer.Option(help="Stop after this stage.")] = Stage.REPORT,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print steps, keys, seconds and file paths as JSON.")
+    ] = False,
+) -> None:
+    """Run one teacher/student pair end to end; what is in the store is not computed again.
+
+    The student is measured untouched, after plain LoRA, and after LoRA that starts from the
+    teacher's most sensitive parameters (SeeKing, arXiv 2310.11451). A killed run goes on where it
+    was: just run it again.
+
+    Examples:
+    - `paraknow transfer configs/demo.yaml --plan --explain`
+    - `paraknow transfer configs/demo.yaml --set lora.rank=4 --set finetune.seed=1`
+    - `paraknow transfer configs/demo.yaml --until lora --json`
+    """
+    from flows.config.transfer import TransferConfig
+    from flows.planning.transfer import make_plan
+
+    overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
+    settings = load_config(TransferConfig, config, overrides)
+    console = Terminal(stderr=json_)
+    planned = make_plan(settings, until)
+    if plan or explain:
+        _print_plan(console, planned, as_json=json_, explain=explain)
+        planned.check_drift()
+        return
+    planned.check()
+    result = _execute(console, settings, until, planned)
+    _print_result(console, result, as_json=json_)
+
+
+def _execute(
+    console: Terminal, settings: "TransferConfig", until: Stage, planned: "Plan"
+) -> "TransferResult":
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.cli.console import warn_of_drift, watching
+    from flows.cli.embedded_server import embedded_server
+    from flows.transfer import collect, transfer
+
+    if planned.all_cached and not PREFECT_API_URL.value():
+        # Nothing to run and nobody to watch: an embedded server would only cost its 10 s start.
+        with watching(console):
+            warn_of_drift(planned)
+        return collect(settings.run, planned.refs())
+    with embedded_server(), watching(console):
+        return transfer(settings, until)
+
+
+def _print_plan(console: Terminal, planned: "Plan", *, as_json: bool, explain: bool) -> None:
+    from flows.cli.console import show_plan
+    from flows.planning.explain import why_missed
+
+    misses = why_missed(planned) if explain else {}
+    if as_json:
+        why: dict[str, Json] = {label: miss.as_json() for label, miss in misses.items()}
+        say(planned.to_json(why if explain else None))
+        return
+    show_plan(console, planned)
+    for label, miss in misses.items():
+        say("\n".join([label, *miss.lines()]))
+
+
+def _print_result(console: Terminal, result: "TransferResult", *, as_json: bool) -> None:
+    from flows.cli.console import show_result
+
+    if as_json:
+        say(result.model_dump_json(indent=1))
+    else:
+        show_result(console, result)
+
+
+def main() -> None:
+    """Run the command; an expected error is one clear message and exit code 2."""
+    try:
+        app()
+    except (ParaknowError, StoreError) as error:
+        Terminal(stderr=True).print(f"error: {error}", style="red", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        full = full_error(error, Path.cwd())
+        if full is None:
+            raise
+        Terminal(stderr=True).print(f"error: {full}", style="red", soft_wrap=True)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
+            console = Terminal(stderr=True)
+            console.print("interrupted: run the same command again to go on", style="yellow")
+        raise

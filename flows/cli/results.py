@@ -1,0 +1,121 @@
+"""``paraknow results``: what the comparisons have found so far."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.terminal import Terminal, say
+from paraknow_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".json": "to_json"}
+
+
+def results_command(
+    *,
+    comparison: Annotated[str, typer.Option(help="Only this comparison.")] = "",
+    pair: Annotated[str, typer.Option(help="Only this pair.")] = "",
+    task: Annotated[str, typer.Option(help="Only this task.")] = "",
+    method: Annotated[str, typer.Option(help="Only this method or control.")] = "",
+    since: Annotated[str, typer.Option(help="Only runs since this date, such as 2026-11-01.")] = "",
+    failed: Annotated[bool, typer.Option("--failed", help="Only seeds that failed.")] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Every run, not only each comparison's last.")
+    ] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="Every seed, not means.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write to a .csv, .parquet or .json file instead.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
+) -> None:
+    """Print, filter or export the results of comparisons.
+
+    The same data is one line away in pandas:
+    `pd.read_parquet("<store>/results")`, or in DuckDB:
+    `select * from read_parquet('<store>/results/*/*/*.parquet', hive_partitioning = true)`.
+    """
+    from flows.results.dataset import latest, read, results_folder, summarise
+    from tasks.engine.run import RunConfig
+
+    root = RunConfig(store=str(store or "")).open_store().root
+    frame = read(results_folder(root))
+    wanted = {"comparison": comparison, "pair": pair, "task": task, "method": method}
+    frame = _filtered(frame, wanted, since=since, failed=failed)
+    if not history:
+        frame = latest(frame)
+    table = frame if rows or failed else summarise(frame)
+    if export is not None:
+        _export(table, export)
+        say(str(export))
+    elif as_json:
+        say(table.to_json(orient="records", date_format="iso", indent=1))
+    else:
+        _print(Terminal(), table)
+
+
+def _filtered(
+    frame: "pd.DataFrame", wanted: dict[str, str], *, since: str, failed: bool
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    for column, value in wanted.items():
+        if value:
+            known = sorted(frame[column].unique())
+            frame = frame[frame[column] == value]
+            if frame.empty:
+                raise ConfigError(
+                    f"no results with {column} {value!r}; there are {', '.join(known)}"
+                )
+    if since:
+        try:
+            date = pd.Timestamp(since)
+        except ValueError as error:
+            raise ConfigError(f"--since {since!r} is no date, such as 2026-11-01") from error
+        start = date.tz_localize("UTC") if date.tzinfo is None else date
+        frame = frame[frame["time"] >= start]
+    return frame[frame["status"] == "failed"] if failed else frame
+
+
+def _export(table: "pd.DataFrame", path: Path) -> None:
+    writer = WRITERS.get(path.suffix)
+    if writer is None:
+        raise ConfigError(f"--export {path}: the name must end in {', '.join(WRITERS)}")
+    options: dict[str, Any] = {"orient": "records"} if path.suffix == ".json" else {"index": False}
+    getattr(table, writer)(path, **options)
+
+
+def _print(console: Terminal, table: "pd.DataFrame") -> None:
+    if table.empty:
+        console.print("nothing of that kind")
+        return
+    if "answer_nll_sd" in table:
+        columns = ["comparison", "pair", "task", "method", "seeds", "failed", "learning_rate"]
+        shown = Table(*columns, "answer NLL", "exact match")
+        for row in table.to_dict("records"):
+            nll = f"{row['answer_nll']:.4f} ± {row['answer_nll_sd']:.4f}"
+            match = f"{row['exact_match']:.3f} ± {row['exact_match_sd']:.3f}"
+            shown.add_row(*(_text(row[name]) for name in columns), nll, match)
+    else:
+        columns = [
+            "pair",
+            "task",
+            "method",
+            "seed",
+            "status",
+            "answer_nll",
+            "exact_match",
+            "reason",
+        ]
+        shown = Table(*columns)
+        for row in table.to_dict("records"):
+            shown.add_row(*(_text(row[name]) for name in columns))
+    console.print(shown)
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

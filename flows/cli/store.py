@@ -1,0 +1,206 @@
+"""``paraknow store``: look into the artifact store."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from artifacts.canonical import Json
+from artifacts.queries.explain import explain
+from artifacts.queries.lineage import Input, Lineage, model_name
+from artifacts.queries.usage import Share, usage
+from artifacts.records import Record
+from artifacts.sizes import size_text
+from artifacts.store import Store
+from flows.cli.store_care import care_app
+from flows.cli.store_options import (
+    JsonOption,
+    KeyArgument,
+    StoreOption,
+    open_store,
+    parse_age,
+    parse_size,
+    print_fields,
+    print_json,
+    print_table,
+)
+from flows.terminal import one_line, say
+from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
+
+store_app = typer.Typer(
+    name="store",
+    help="Look into the artifact store and take care of it: list, compare, check, clean up.",
+    no_args_is_help=True,
+)
+store_app.add_typer(care_app)
+
+
+@store_app.command("ls")
+def list_records(
+    *,
+    step: Annotated[str | None, typer.Option(help="Only results of this step.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Only what depends on this model: part of its kind, or key digits."),
+    ] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(parser=parse_age, metavar="AGE", help="Only older ones: 90min, 12h, 30d, 2w."),
+    ] = None,
+    newer_than: Annotated[
+        float | None, typer.Option(parser=parse_age, metavar="AGE", help="Only newer ones.")
+    ] = None,
+    larger_than: Annotated[
+        int | None,
+        typer.Option(parser=parse_size, metavar="SIZE", help="Only larger ones: 500MB, 1.5GB."),
+    ] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List the results in the store, the newest first."""
+    found = [r for r in open_store(store).records() if step is None or r.step == step]
+    if model is not None:
+        found = _of_model(open_store(store), found, model)
+    if older_than is not None or newer_than is not None:
+        low, high = older_than or 0.0, newer_than if newer_than is not None else float("inf")
+        found = [r for r in found if (age := age_of(r)) is not None and low <= age <= high]
+    if larger_than is not None:
+        found = [r for r in found if r.size > larger_than]
+    found.sort(key=lambda record: (text_of(record, "finished"), record.key), reverse=True)
+    if as_json:
+        print_json([_summary(record) for record in found])
+        return
+    rows = [(r.key[:SHOWN], r.step, _age(r), size_text(r.size), _seconds(r)) for r in found]
+    print_table(("key", "step", "age", "size", "seconds"), rows)
+    say(f"{len(rows)} results, {size_text(sum(r.size for r in found))} before sharing")
+
+
+def _of_model(store: Store, records: list[Record], wanted: str) -> list[Record]:
+    lineage = Lineage.of(store)
+
+    def fits(model: Record) -> bool:
+        return model.key.startswith(wanted) or wanted.lower() in model_name(model).lower()
+
+    return [r for r in records if any(fits(model) for model in lineage.models(r))]
+
+
+@store_app.command()
+def show(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
+    """Show one result: what went in, what came out, where its files lie, and who uses it."""
+    opened = open_store(store)
+    record = opened.find(key)
+    folder = opened.tree_path(record)
+    users = Lineage.of(opened).users(record)
+    if as_json:
+        paths: dict[str, Json] = {name: str(folder / name) for name in sorted(record.files)}
+        used_by: list[Json] = [{"key": user.key, "step": user.step} for user in users]
+        print_json({**record.as_json(), "paths": paths, "used_by": used_by})
+        return
+    say(f"{record.step} (version {record.payload.version})\n")
+    print_fields("identity", {"key": record.key, "output": record.tree})
+    print_fields("inputs", dict(record.payload.inputs))
+    print_fields("settings", {**record.payload.config, "seed": record.payload.seed})
+    print_fields("numerics", dict(record.payload.numerics))
+    print_fields("facts", record.facts)
+    print_fields("provenance", _provenance(record))
+    say(f"files in {folder}")
+    for name, entry in sorted(record.files.items()):
+        say(f"  {name}  {size_text(entry.size)}  {entry.digest[:SHOWN]}")
+    say("used by " + (", ".join(name_of(user) for user in users) or "no stored result"))
+
+
+@store_app.command("lineage")
+def show_lineage(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
+    """Show what a result was made from, as a tree up to models and data."""
+    opened = open_store(store)
+    record, lineage = opened.find(key), Lineage.of(opened)
+    if as_json:
+        rows = [{"depth": depth, **_input_json(found)} for depth, found in lineage.walk(record)]
+        print_json({"key": record.key, "step": record.step, "inputs": list(rows)})
+        return
+    say(name_of(record))
+    for depth, found in lineage.walk(record):
+        say("  " * depth + _input_text(found))
+
+
+def _input_json(found: Input) -> dict[str, Json]:
+    return {
+        "role": found.role,
+        "digest": found.digest,
+        "step": found.step or None,
+        "key": found.key,
+        "stored": found.record is not None,
+    }
+
+
+def _input_text(found: Input) -> str:
+    role = one_line(found.role)
+    if found.record is not None:
+        return f"{role}: {name_of(found.record)}"
+    if found.key is not None:
+        return f"{role}: {one_line(found.step)} {found.key[:SHOWN]} (no longer stored)"
+    return f"{role}: content {found.digest[:SHOWN]} (from outside the store)"
+
+
+@store_app.command("du")
+def disk_usage(as_json: JsonOption = False, store: StoreOption = None) -> None:
+    """Say where the store's bytes are, by step and by model."""
+    found = usage(open_store(store))
+    if as_json:
+        print_json(asdict(found))
+        return
+    _print_shares("step", found.by_step)
+    say("")
+    _print_shares("model", found.by_model)
+    unused = size_text(found.unused_bytes)
+    say(f"\n{size_text(found.object_bytes)} on disk; no result needs {unused} of it")
+
+
+def _print_shares(what: str, shares: Iterable[Share]) -> None:
+    rows = [(s.name, str(s.results), size_text(s.bytes), size_text(s.own_bytes)) for s in shares]
+    print_table((what, "results", "size", "of its own"), rows)
+
+
+@store_app.command("explain")
+def explain_keys(a: KeyArgument, b: KeyArgument, store: StoreOption = None) -> None:
+    """Say in which settings or inputs two results differ, and what made those inputs differ."""
+    opened = open_store(store)
+    first, second = opened.find(a), opened.find(b)
+    say(f"A: {name_of(first)}\nB: {name_of(second)}")
+    found = explain(opened, first, second)
+    if not found:
+        say("the two keys are equal")
+    for line in explanation_lines(found, ("in A", "in B")):
+        say(line)
+
+
+def _summary(record: Record) -> dict[str, Json]:
+    return {
+        "key": record.key,
+        "step": record.step,
+        "output": record.tree,
+        "size": record.size,
+        "finished": record.provenance.get("finished"),
+        "seconds": record.provenance.get("seconds"),
+    }
+
+
+def _provenance(record: Record) -> dict[str, Json]:
+    """Leave out what is long and of use to programs only; --json has it."""
+    said = dict(record.provenance)
+    match said.get("code"):
+        case {"function": function, "modules": dict(modules)}:
+            said["code"] = f"{function} and what it reaches in {len(modules)} modules"
+    said.pop("config", None)
+    return said
+
+
+def _age(record: Record) -> str:
+    age = age_of(record)
+    return human_age(age) if age is not None else "-"
+
+
+def _seconds(record: Record) -> str:
+    value = record.provenance.get("seconds")
+    return f"{value:.1f}" if isinstance(value, int | float) else "-"

@@ -1,0 +1,1 @@
+"""The parameters of the flows, and reading them."""

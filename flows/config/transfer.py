@@ -1,0 +1,120 @@
+"""The parameters of the flows, composed of the steps' own configs."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from paraknow_core.methods import METHODS, PLAIN, TRANSFER
+from tasks.acquire_data import DataConfig
+from tasks.acquire_model import ModelConfig
+from tasks.align import AlignConfig
+from tasks.decompose import DecomposeConfig
+from tasks.engine.identity import StepConfig
+from tasks.engine.run import RunConfig
+from tasks.evaluate import EvaluateConfig
+from tasks.extract import ExtractConfig
+from tasks.finetune import FinetuneConfig
+from tasks.lora import LoraConfig
+from tasks.random_model import RandomModelConfig
+from tasks.sensitivity import SensitivityConfig
+from tasks.student_start import StartOptionsConfig
+from tasks.word_problems import WordProblemsConfig
+
+
+class BaselineConfig(StepConfig):
+    """Plain LoRA on the same data: without it a transfer's result says nothing."""
+
+    enabled: bool = Field(True, title="Train plain LoRA too")
+    learning_rate: float = Field(
+        3e-4,
+        gt=0,
+        title="Learning rate",
+        description="Its own: inits that start from singular vectors want about half of it.",
+    )
+
+
+class TransferConfig(StepConfig):
+    """One teacher/student pair, end to end."""
+
+    name: str = Field(
+        "transfer",
+        pattern=r"^[A-Za-z0-9][\w.-]{0,127}$",
+        title="Name",
+        description="How the run is shown; no identity.",
+    )
+    teacher: ModelConfig = Field(title="Teacher")
+    student: ModelConfig = Field(title="Student")
+    data: DataConfig = Field(DataConfig(), title="Data")
+    problems: WordProblemsConfig | None = Field(
+        None, title="Word problems", description="Generated data, in place of Data (the demo's)."
+    )
+    sensitivity: SensitivityConfig = Field(SensitivityConfig(), title="Sensitivity")
+    align: AlignConfig = Field(AlignConfig(), title="Align")
+    extract: ExtractConfig = Field(ExtractConfig(), title="Extract")
+    decompose: DecomposeConfig = Field(DecomposeConfig(), title="Decompose")
+    lora: LoraConfig = Field(LoraConfig(), title="LoRA")
+    finetune: FinetuneConfig = Field(FinetuneConfig(), title="Fine-tune")
+    baseline: BaselineConfig = Field(BaselineConfig(), title="Plain LoRA")
+    evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")
+    run: RunConfig = Field(RunConfig(), title="Run")
+    arms: tuple[str, ...] = Field(
+        (PLAIN, TRANSFER),
+        title="Arms",
+        description=f"What is trained side by side, of {', '.join(METHODS)}.",
+    )
+    learning_rates: dict[str, float] = Field(
+        {},
+        title="Learning rates",
+        description="Of single arms; others have baseline's (plain) or finetune's.",
+    )
+    starts: StartOptionsConfig = Field(StartOptionsConfig(), title="Start points without a teacher")
+    random_teacher: RandomModelConfig = Field(
+        RandomModelConfig(),
+        title="Random teacher",
+        description="Its draw, for that control; not drawn anew for each fine-tuning seed.",
+    )
+    other_data: DataConfig | None = Field(
+        None,
+        title="Data of another task",
+        description="For the control other-seeds; only its seeds are used.",
+    )
+    other_problems: WordProblemsConfig | None = Field(
+        None, title="Generated data of another task", description="In place of other_data."
+    )
+
+    def chosen_arms(self) -> tuple[str, ...]:
+        """The arms to train, without plain LoRA where that is switched off."""
+        return tuple(arm for arm in self.arms if arm != PLAIN or self.baseline.enabled)
+
+    def learning_rate(self, arm: str) -> float:
+        """The learning rate of an arm: its own, else that of its kind."""
+        usual = self.baseline.learning_rate if arm == PLAIN else self.finetune.learning_rate
+        return self.learning_rates.get(arm, usual)
+
+    @model_validator(mode="after")
+    def _arms_known(self) -> Self:
+        for setting, given in (("arms", self.arms), ("learning_rates", self.learning_rates)):
+            unknown = [name for name in given if name not in METHODS]
+            if unknown:
+                msg = f"{setting} names {unknown[0]!r}; known are {', '.join(METHODS)}"
+                raise ValueError(msg)
+        if len(set(self.arms)) < len(self.arms) or TRANSFER not in self.arms:
+            msg = f"arms are {', '.join(self.arms)}; name each once, and {TRANSFER} among them"
+            raise ValueError(msg)
+        if "other-seeds" in self.arms and not (self.other_data or self.other_problems):
+            msg = "the arm other-seeds needs data of another task: set other_data or other_problems"
+            raise ValueError(msg)
+        if any(rate <= 0 for rate in self.learning_rates.values()):
+            msg = f"learning_rates are {self.learning_rates}; every rate is above 0"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _rank_within_maximum(self) -> Self:
+        if self.lora.rank > self.decompose.max_rank:
+            msg = (
+                f"lora.rank is {self.lora.rank}, but decompose.max_rank is "
+                f"{self.decompose.max_rank}; lower the rank or raise the maximum"
+            )
+            raise ValueError(msg)
+        return self

@@ -1,0 +1,1 @@
+"""Taking a result out of the store, with a model card."""

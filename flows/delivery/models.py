@@ -1,0 +1,136 @@
+"""A delivered adapter's teacher and student: where they lie, and what the card says of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifacts.folders import digest_folder
+from artifacts.queries.lineage import Lineage, model_name
+from artifacts.records import Record
+from artifacts.store import Store
+from flows.delivery.provenance import folder_of_built
+from paraknow_core.errors import ModelFolderError
+from paraknow_core.lora.adapter import Adapter
+from paraknow_core.models.describe import Architecture, Role, describe
+from paraknow_core.report.licences import UNKNOWN, stated_licence
+from paraknow_core.report.model_card import ModelNote
+from tasks.acquire_model import find_model, load_architecture
+from tasks.engine.json_files import read_json
+from tasks.engine.step import NotDownloadedError
+
+
+@dataclass(frozen=True)
+class PlacedModel:
+    """What the card says of a model, and its folder on this machine if that is known."""
+
+    note: ModelNote
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model as the store and the user know it.
+
+    Attributes:
+        record: of its acquisition; None if that was collected.
+        said: folder or Hub id that the user gave; "" if none.
+        download: whether it may be downloaded.
+        needed: whether it is named even if nothing is known of it.
+    """
+
+    record: Record | None
+    said: str
+    download: bool = False
+    needed: bool = False
+
+
+def find_models(
+    store: Store, lineage: Lineage, asked: Mapping[str, Asked]
+) -> dict[str, PlacedModel]:
+    """Find each model's folder and licence; a model that the user names must be the recorded one.
+
+    Raises:
+        ModelFolderError: if it is no model, or another one.
+    """
+    return {
+        role: _place(store, role, model, folder_of_built(lineage, store, model.record))
+        for role, model in asked.items()
+        if model.record is not None or model.said or model.needed
+    }
+
+
+def _place(store: Store, role: str, asked: Asked, built: Path | None) -> PlacedModel:
+    folder, said = built, asked.said
+    is_hub = bool(said) and not Path(said).expanduser().exists()
+    if said:
+        try:
+            folder = find_model(said, "main", download=asked.download)
+        except NotDownloadedError:
+            folder = None  # its name will do for the card
+        if folder is not None:
+            check_same(store, asked.record, folder, whole=False)
+    name = said if is_hub or not said else Path(said).expanduser().resolve().name
+    licence = stated_licence(folder) if folder is not None else UNKNOWN
+    key = asked.record.key if asked.record else ""
+    return PlacedModel(
+        ModelNote(role, name or _recorded_name(asked.record), is_hub, key, licence), folder
+    )
+
+
+def _recorded_name(record: Record | None) -> str:
+    if record is None:
+        return "no longer in the store"
+    folder = record.facts.get("folder_name")
+    return f"{folder} ({model_name(record)})" if folder else model_name(record)
+
+
+def check_same(store: Store, record: Record | None, folder: Path, *, whole: bool) -> None:
+    """Refuse a folder that is not the model of a record.
+
+    Args:
+        store: that holds the record's manifest.
+        record: of the model's acquisition; if it is gone, nothing can be checked.
+        folder: to check.
+        whole: compare every file; else config.json alone, which is quick.
+
+    Raises:
+        ModelFolderError: if a file differs; names up to three.
+    """
+    stored = store.lookup(record.key) if record is not None else None
+    if stored is None:
+        return
+    manifest: dict[str, str] = read_json(store.tree_path(stored) / "manifest.json")
+    names = [name for name in manifest if whole or name == "config.json"]
+    absent = [name for name in names if not (folder / name).is_file()]
+    present = digest_folder(folder, set(names) - set(absent), stamps=store.stamps)
+    other = absent + [name for name, entry in present.items() if entry.digest != manifest[name]]
+    if other:
+        raise ModelFolderError(
+            f"{folder} is not the model that this adapter was made with: {', '.join(other[:3])} "
+            f"differ from what was used then (record {stored.key[:16]}). Give that model."
+        )
+
+
+def vocabulary_modules(
+    store: Store, student: Record | None, adapter: Adapter, folder: Path | None
+) -> set[str]:
+    """Name the student's embedding and head, as the adapter calls them.
+
+    Raises:
+        ModelFolderError: if neither the store nor a folder tells what they are.
+    """
+    architecture = _architecture(store, student, folder)
+    heads = {adapter.tied_head} if adapter.tied_head else {architecture.module_of(Role.HEAD)}
+    return {*adapter.embeddings, architecture.module_of(Role.EMBED), *heads}
+
+
+def _architecture(store: Store, record: Record | None, folder: Path | None) -> Architecture:
+    stored = store.lookup(record.key) if record is not None else None
+    if stored is not None:
+        return load_architecture(store.tree_path(stored))
+    if folder is not None:
+        return describe(folder)
+    raise ModelFolderError(
+        "The student's record is no longer in the store, so its embedding and head are not known: "
+        "give --student FOLDER."
+    )

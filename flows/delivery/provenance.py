@@ -1,0 +1,172 @@
+"""Where an adapter comes from, read off the store's records: models, data, steps, scores."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifacts.errors import UnknownKeyError
+from artifacts.queries.lineage import MODEL_STEP, Lineage
+from artifacts.records import Record
+from artifacts.store import Store
+from paraknow_core.report.model_card import StepNote
+
+TRAINED = "finetune"
+WEIGHTS = "adapter_model.safetensors"
+_NAMES = {
+    "lora": "LoRA that starts from the teacher's most sensitive parameters (SeeKing, arXiv "
+    "2310.11451); the start product is taken off again, so step 0 is the untouched student",
+    "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation; no teacher",
+    "student-start": "LoRA that starts from the student's own parameters; no teacher",
+}
+_CONTROLS = ("control", "random-model")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the store knows of an adapter; None where a record was collected meanwhile.
+
+    Attributes:
+        adapter: the fine-tuning's record.
+        student, teacher, data, start: the records that it was made from.
+        steps: every step above it, and itself last.
+        scores: model → metric → value, of evaluations on one test split.
+    """
+
+    adapter: Record
+    student: Record | None
+    teacher: Record | None
+    data: Record | None
+    start: Record | None
+    steps: tuple[StepNote, ...]
+    scores: Mapping[str, Mapping[str, float]]
+
+    @property
+    def method(self) -> str:
+        """How it was made, in one sentence."""
+        step = self.start.step if self.start is not None else ""
+        how = _NAMES.get(step, f"LoRA from a start point of the step {step or 'that is unknown'}")
+        if self.start is not None and "method" in self.start.payload.config:
+            how += f", method {self.start.payload.config['method']}"
+        facts = self.adapter.facts
+        return " ".join(
+            [
+                f"{how[0].upper()}{how[1:]}. Fine-tuned for {facts.get('steps', 'unknown')} "
+                f"optimizer steps; delivered at rank {facts.get('rank', 'unknown')} on the "
+                "unmodified student.",
+                *self._controls(),
+            ]
+        )
+
+    def _controls(self) -> Iterable[str]:
+        """A control must never pass for a transfer."""
+        for note in self.steps:
+            if note.step in _CONTROLS:
+                what = note.settings.get("name", note.step)
+                yield f"THIS IS A CONTROL ({what}), made so that it holds less of the teacher."
+        if self.teacher is not None and self.teacher == self.student:
+            yield "THIS IS A CONTROL: the student is its own teacher."
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Program and libraries at the time of training."""
+        said = self.adapter.provenance
+        libraries = said.get("libraries")
+        found = {"paraknow": said.get("paraknow"), "Python": said.get("python")}
+        if isinstance(libraries, dict):
+            found |= libraries
+        return {name: str(version) for name, version in found.items() if version}
+
+
+def find_adapter(store: Store, lineage: Lineage, prefix: str) -> Record:
+    """Return the fine-tuning whose key starts with ``prefix``.
+
+    Raises:
+        UnknownKeyError: if there is none, or more than one; says what was found instead.
+    """
+    trained = [r for r in lineage.records.values() if r.step == TRAINED]
+    found = [record for record in trained if prefix and record.key.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = ", ".join(record.key[:16] for record in found[:5])
+        raise UnknownKeyError(
+            f"{prefix!r} begins {len(found)} keys of fine-tunings ({shown} …); give more digits"
+        )
+    others = [r.step for key, r in lineage.records.items() if prefix and key.startswith(prefix)]
+    is_other = f"{prefix!r} is the key of {', '.join(sorted(set(others)))}, " if others else ""
+    known = ", ".join(record.key[:16] for record in trained[:5]) or "none"
+    raise UnknownKeyError(
+        f"{is_other}no fine-tuning in {store.root} has a key that starts with {prefix!r}; there "
+        f"are: {known} (`paraknow store ls --step {TRAINED}`)"
+    )
+
+
+def origin_of(lineage: Lineage, adapter: Record) -> Origin:
+    """Follow an adapter's inputs to its models, data and steps, and find its evaluations."""
+    direct = {found.role: found.record for found in lineage.inputs(adapter)}
+    student, data = direct.get("student"), direct.get("data")
+    return Origin(
+        adapter=adapter,
+        student=student,
+        teacher=_teacher(lineage, adapter, student),
+        data=data,
+        start=direct.get("start"),
+        steps=tuple(_steps(lineage, adapter)),
+        scores=_scores(lineage.records.values(), adapter),
+    )
+
+
+def _teacher(lineage: Lineage, adapter: Record, student: Record | None) -> Record | None:
+    for _, found in lineage.walk(adapter):
+        if found.role == "teacher" and found.record is not None and found.step == MODEL_STEP:
+            return found.record
+    models = [m for m in lineage.models(adapter) if student is None or m.key != student.key]
+    return models[0] if len(models) == 1 and student is not None else None
+
+
+def _steps(lineage: Lineage, adapter: Record) -> Iterable[StepNote]:
+    seen = set()
+    for _, found in lineage.walk(adapter):
+        if found.record is not None and found.record.key not in seen:
+            seen.add(found.record.key)
+            yield _note(found.role, found.record)
+    yield _note("the adapter", adapter)
+
+
+def _note(role: str, record: Record) -> StepNote:
+    settings = dict(record.payload.config)
+    if record.payload.seed is not None:
+        settings["seed"] = record.payload.seed
+    return StepNote(role, record.step, record.payload.version, record.key, settings)
+
+
+def _scores(records: Iterable[Record], adapter: Record) -> dict[str, dict[str, float]]:
+    """Evaluations of this very adapter, by its bytes, and of the untouched student beside them."""
+    mine = adapter.files[WEIGHTS].digest
+    tests = [r for r in records if r.step == "evaluate"]
+    of_adapter = [r for r in tests if r.payload.inputs.get(f"adapter.{WEIGHTS}") == mine]
+    found = {}
+    for number, record in enumerate(sorted(of_adapter, key=lambda r: r.key)):
+        suffix = f" ({record.key[:8]})" if number else ""
+        bare = {r: d for r, d in record.payload.inputs.items() if not r.startswith("adapter.")}
+        settings = record.payload.config
+        for other in tests:
+            if other.payload.inputs == bare and other.payload.config == settings:
+                found[f"untouched student{suffix}"] = _numbers(other)
+        found[f"this adapter{suffix}"] = _numbers(record)
+    return found
+
+
+def _numbers(record: Record) -> dict[str, float]:
+    return {name: value for name, value in record.facts.items() if type(value) in (int, float)}  # type: ignore[misc]
+
+
+def folder_of_built(lineage: Lineage, store: Store, model: Record | None) -> Path | None:
+    """Return where the files of a model lie that was trained here, None for one from outside."""
+    if model is None:
+        return None
+    for found in lineage.inputs(model):
+        if found.role == "built" and found.record is not None:
+            record = store.lookup(found.record.key)
+            return store.tree_path(record) if record is not None else None
+    return None

@@ -1,0 +1,172 @@
+"""One method of a comparison on one pair and task: tune its rate, then run every seed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from prefect.exceptions import Abort, CancelledRun
+
+from flows.config.compare import ArmConfig, CompareConfig
+from flows.config.transfer import TransferConfig
+from flows.graph.runner import Handle, TrialRunner
+from flows.graph.start_points import Pair, cuts, start_point
+from flows.graph.transfer_steps import measure
+from paraknow_core.methods import TRANSFER
+from tasks.diagnose import DiagnoseConfig, diagnose
+from tasks.engine.ref import Ref
+from tasks.engine.workers import WorkersClosedError
+from tasks.finetune import FinetuneConfig, finetune
+
+
+@dataclass
+class Trial:
+    """One learning rate tried with one seed; ``nll`` is the loss on validation."""
+
+    rate: float
+    seed: int
+    nll: float | None = None
+    reason: str = ""
+    adapter: Handle | None = None
+
+
+@dataclass
+class SeedRun:
+    """One seed on the test split, or the reason why it has no result."""
+
+    seed: int
+    start: Handle | None = None
+    adapter: Handle | None = None
+    measured: Handle | None = None
+    reason: str = ""
+
+
+@dataclass
+class ArmOutcome:
+    """What came of one method."""
+
+    name: str
+    start: str
+    trials: list[Trial] = field(default_factory=list)
+    rate: float | None = None
+    runs: list[SeedRun] = field(default_factory=list)
+    reason: str = ""
+    looks: dict[str, Handle] = field(default_factory=dict)
+    """What looks at the method without judging it, by the name that the report knows."""
+    look_reason: str = ""
+    refs: list[Ref] = field(default_factory=list)
+    """Every step's output, those that were shared among them."""
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best rate is the least or greatest one tried: a better may lie beyond."""
+        rates = sorted({trial.rate for trial in self.trials})
+        return self.rate is not None and len(rates) > 1 and self.rate in (rates[0], rates[-1])
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method with its settings on one pair and task."""
+
+    config: ArmConfig
+    settings: TransferConfig
+    rates: Sequence[float]
+    tuning_seeds: Sequence[int]
+    seeds: Sequence[int]
+
+    @classmethod
+    def of(cls, config: CompareConfig, arm: ArmConfig, settings: TransferConfig) -> "Arm":
+        """Give a method the comparison's tuning and seeds."""
+        rates = tuple(sorted(arm.learning_rates)) or config.tuning.learning_rates
+        return cls(arm, settings, rates, config.tuning.seeds, config.seeds)
+
+    def training(self, seed: int, rate: float) -> FinetuneConfig:
+        """Return the settings of one training."""
+        return self.settings.finetune.model_copy(update={"seed": seed, "learning_rate": rate})
+
+
+def run_arm(arm: Arm, pair: Pair, do: TrialRunner) -> ArmOutcome:
+    """Tune one method and run its seeds; what fails is told in the outcome, the rest goes on.
+
+    Args:
+        arm: the method.
+        pair: models and data, with this method's settings.
+        do: the runner below ``pair.do``.
+    """
+    outcome = ArmOutcome(arm.config.name, arm.config.start)
+    for rate in arm.rates:
+        for seed in arm.tuning_seeds:
+            trial = Trial(rate, seed)
+            outcome.trials.append(trial)
+            trial.reason = reason_of(partial(_try, arm, pair, do, trial))
+    outcome.rate = best_rate(outcome.trials)
+    if outcome.rate is None and not do.plans:
+        reasons = {trial.reason for trial in outcome.trials if trial.reason}
+        outcome.reason = f"no learning rate could be trained: {'; '.join(sorted(reasons))}"
+        return outcome
+    for seed in arm.seeds:
+        run = SeedRun(seed)
+        outcome.runs.append(run)
+        run.reason = reason_of(partial(_run, arm, pair, do, run, outcome.rate))
+    outcome.look_reason = reason_of(partial(_look, arm, pair, outcome))
+    return outcome
+
+
+def best_rate(trials: Sequence[Trial]) -> float | None:
+    """The rate of least mean validation loss; one of whose trials failed is out of the running.
+
+    Returns None while a trial is neither done nor failed, and where every rate failed.
+    """
+    if any(trial.nll is None and not trial.reason for trial in trials):
+        return None
+    losses: dict[float, list[float]] = {}
+    for trial in trials:
+        losses.setdefault(trial.rate, []).append(math.inf if trial.nll is None else trial.nll)
+    means = {rate: math.fsum(values) / len(values) for rate, values in losses.items()}
+    finite = {rate: mean for rate, mean in means.items() if math.isfinite(mean)}
+    return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
+
+
+def reason_of(work: Callable[[], None]) -> str:
+    """Do the work; return why it failed, or nothing. A cancelled run is not a failed one."""
+    try:
+        work()
+    except (CancelledRun, Abort, WorkersClosedError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other cells go on
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _try(arm: Arm, pair: Pair, do: TrialRunner, trial: Trial) -> None:
+    start = start_point(arm.config.start, pair, seed=trial.seed)
+    label = f"{arm.config.name} lr {trial.rate:g} seed {trial.seed}"
+    trial.adapter = _train(pair, start, arm.training(trial.seed, trial.rate), label)
+    nll = do.facts(trial.adapter).get("validation_nll")
+    trial.nll = None if nll is None else float(nll)
+
+
+def _run(arm: Arm, pair: Pair, do: TrialRunner, run: SeedRun, rate: float | None) -> None:
+    run.start = start_point(arm.config.start, pair, seed=run.seed)
+    label = f"{arm.config.name} seed {run.seed}"
+    with do.undecided(rate is None):  # a plan may not know the rate yet: any stands for it
+        training = arm.training(run.seed, rate or arm.rates[0])
+        run.adapter = _train(pair, run.start, training, label)
+        run.measured = measure(pair, label, adapter=run.adapter)
+
+
+def _look(arm: Arm, pair: Pair, outcome: ArmOutcome) -> None:
+    """Look at the first seed's start point, and at what of a teacher it comes from."""
+    start = next((run.start for run in outcome.runs if run.start is not None), None)
+    if start is None:
+        return
+    if arm.config.start == TRANSFER:
+        outcome.looks |= vars(cuts(TRANSFER, pair, seed=arm.seeds[0]))
+    label = f"diagnose {arm.config.name}"
+    given = {"student": pair.student, "start": start}
+    outcome.looks["diagnose"] = pair.do(diagnose, DiagnoseConfig(), label=label, **given)
+
+
+def _train(pair: Pair, start: Handle, training: FinetuneConfig, label: str) -> Handle:
+    given = {"student": pair.student, "start": start, "data": pair.data}
+    return pair.do(finetune, training, label=f"finetune {label}", **given)

@@ -1,0 +1,73 @@
+"""One pair on one task of a comparison: what its methods share, and then the methods."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
+from flows.graph.arm import Arm, ArmOutcome, reason_of
+from flows.graph.runner import Handle, TrialRunner
+from flows.graph.start_points import Pair, acquire_pair
+from flows.graph.transfer_steps import measure
+from tasks.contamination import ContaminationConfig, check_contamination, contamination
+from tasks.diagnose import LikenessConfig, likeness
+from tasks.engine.ref import Ref
+
+RunArms = Callable[[Sequence[Arm], Pair], list[ArmOutcome]]
+"""Runs methods on what they share; what fails in one is told in its outcome."""
+
+
+@dataclass
+class CellOutcome:
+    """What came of one pair on one task; ``reason`` says why not even the methods began."""
+
+    pair: PairConfig
+    task: TaskConfig
+    shared: Pair | None = None
+    vanilla: Handle | None = None
+    arms: list[ArmOutcome] = field(default_factory=list)
+    reason: str = ""
+    looks: dict[str, Handle] = field(default_factory=dict)
+    """What looks at the pair without judging it, by the name that the report knows."""
+    look_reason: str = ""
+    refs: list[Ref] = field(default_factory=list)
+    """Every shared step's output."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pair on one task, within its comparison."""
+
+    config: CompareConfig
+    pair: PairConfig
+    task: TaskConfig
+
+    def arm(self, arm: ArmConfig) -> Arm:
+        """Return one method of the cell."""
+        settings = self.config.transfer(self.pair, self.task, arm)
+        return Arm.of(self.config, arm, settings)
+
+    def run(self, do: TrialRunner, run_arms: RunArms) -> CellOutcome:
+        """Acquire what the methods share, measure the untouched student, and run the methods."""
+        outcome = CellOutcome(self.pair, self.task)
+        outcome.reason = reason_of(partial(self._share, do, outcome))
+        if outcome.shared is not None and not outcome.reason:
+            outcome.arms = run_arms([self.arm(a) for a in self.config.arms], outcome.shared)
+        return outcome
+
+    def _share(self, do: TrialRunner, outcome: CellOutcome) -> None:
+        settings = self.config.transfer(self.pair, self.task, ArmConfig(name="shared"))
+        outcome.shared = acquire_pair(settings, do)
+        pair = outcome.shared
+        data = {"data": pair.data}
+        overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
+        allowed = partial(check_contamination, allow=self.config.allow_overlap)
+        pair.do.check(allowed, overlap=overlap)
+        outcome.looks["overlap"] = overlap
+        outcome.vanilla = measure(pair, "vanilla")
+        outcome.look_reason = reason_of(partial(self._look, pair, outcome))
+
+    @staticmethod
+    def _look(pair: Pair, outcome: CellOutcome) -> None:
+        given = {"teacher": pair.teacher, "student": pair.student, "data": pair.data}
+        outcome.looks["likeness"] = pair.do(likeness, LikenessConfig(), label="likeness", **given)

@@ -1,0 +1,121 @@
+"""How the wiring's steps are carried out: as Prefect tasks, one after another."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from prefect.futures import PrefectFuture
+
+from artifacts.names import StepKey
+from flows.graph.stages import Stage, is_within
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
+from tasks.engine.step import C, Step, folder_of
+from tasks.preflight import Check
+
+
+@dataclass
+class Handle:
+    """One step's output, known now, later or never (beyond the last stage)."""
+
+    label: str
+    future: "PrefectFuture[Any] | None" = None
+    known: Ref | None = None
+
+    @property
+    def ref(self) -> Ref | None:
+        """The output's reference; waits for a step that is under way, and raises its error."""
+        if self.known is None and self.future is not None:
+            self.known = self.future.result()
+        return self.known
+
+
+class Runner(Protocol):
+    """What the wiring needs: to start a step, to run one, and to check what is known."""
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Start a step that may go on beside others."""
+
+    def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Run a step to its end: each wants the whole machine."""
+
+    def check(self, check: Check, **inputs: Handle) -> None:
+        """Check the folders of finished steps before anything expensive runs."""
+
+
+class TrialRunner(Runner, Protocol):
+    """What a comparison needs beyond that: later steps hang on what earlier ones found."""
+
+    plans: bool
+    """Whether nothing is run, so that what a step found may be unknown."""
+
+    def facts(self, handle: Handle) -> Mapping[str, Any]:
+        """Return what a step told of its output; empty while that is not known."""
+
+    def undecided(self, undecided: bool) -> AbstractContextManager[None]:
+        """Plan the steps inside as ones whose settings hang on results that are not there yet."""
+
+
+@dataclass
+class PrefectRunner:
+    """Runs steps as tasks of this flow run; inputs travel as futures, so the UI draws them."""
+
+    run: RunConfig
+    until: Stage
+    handles: list[Handle] = field(default_factory=list)
+    plans: bool = field(default=False, init=False)
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Submit the step, unless it lies beyond the last stage."""
+        handle = Handle(label)
+        if is_within(step.name, self.until):
+            given = {role: asked.future or asked.known for role, asked in inputs.items()}
+            handle.future = step.task.submit(label=label, config=config, inputs=given, run=self.run)
+            self.handles.append(handle)
+        return handle
+
+    def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Submit the step and wait for it."""
+        handle = self.start(step, config, label=label, **inputs)
+        _ = handle.ref
+        return handle
+
+    def check(self, check: Check, **inputs: Handle) -> None:
+        """Run the check on the inputs' folders."""
+        check(known_folders(self.run, inputs), known_locations(inputs))
+
+    def facts(self, handle: Handle) -> Mapping[str, Any]:
+        """Return what a finished step told of its output."""
+        record = handle.ref and self.run.open_store().lookup(StepKey(handle.ref.key))
+        return dict(record.facts) if record else {}
+
+    def undecided(self, undecided: bool) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Nothing is undecided while it is run."""
+        return nullcontext()
+
+    def refs(self) -> list[Ref]:
+        """Return what ran, in its order."""
+        return [ref for handle in self.handles if (ref := handle.ref) is not None]
+
+    def finished(self) -> list[Ref]:
+        """Return what ran without an error; no handle refers to this flow run any more."""
+        for handle in self.handles:
+            with suppress(Exception):  # whoever needed it has met its error
+                _ = handle.ref
+            handle.future = None
+        return [handle.known for handle in self.handles if handle.known is not None]
+
+
+def known_folders(run: RunConfig, inputs: dict[str, Handle]) -> dict[str, Path]:
+    """Return role → folder of every input whose output is known."""
+    store = run.open_store()
+    refs = {role: handle.ref for role, handle in inputs.items()}
+    return {role: folder_of(store, ref) for role, ref in refs.items() if ref is not None}
+
+
+def known_locations(inputs: Mapping[str, Handle]) -> dict[str, Path]:
+    """Return role → where the model lies, of every input that is known and describes one."""
+    refs = {role: handle.ref for role, handle in inputs.items()}
+    return {role: Path(ref.location) for role, ref in refs.items() if ref and ref.location}

@@ -1,0 +1,44 @@
+"""Steps that several arms share are started once in a run, whoever asks for them first."""
+
+from typing import Any
+
+from flows.graph.runner import Handle, Runner
+from tasks.engine.step import C, Step
+from tasks.preflight import Check
+
+
+class Once:
+    """A runner that gives the same handle for the same step, config and inputs.
+
+    So an arm can name all the steps it needs, and those that an earlier arm needed as well are
+    neither looked up nor shown a second time. The first label stays.
+    """
+
+    def __init__(self, do: Runner) -> None:
+        """Wrap another runner."""
+        self._do = do
+        self._made: dict[Any, tuple[Handle, dict[str, Handle]]] = {}
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Start a step that may go on beside others, if it was not."""
+        key = self._key(step, config, inputs)
+        if key not in self._made:
+            # Inputs are kept, so that no other handle can come to have their identity.
+            self._made[key] = self._do.start(step, config, label=label, **inputs), inputs
+        return self._made[key][0]
+
+    def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Run a step to its end, if it was not."""
+        key = self._key(step, config, inputs)
+        if key not in self._made:
+            self._made[key] = self._do(step, config, label=label, **inputs), inputs
+        return self._made[key][0]
+
+    def check(self, check: Check, **inputs: Handle) -> None:
+        """Check the folders of finished steps before anything expensive runs."""
+        self._do.check(check, **inputs)
+
+    @staticmethod
+    def _key(step: Step[C], config: C, inputs: dict[str, Handle]) -> Any:
+        given = tuple(sorted((role, id(handle)) for role, handle in inputs.items()))
+        return step.name, config.model_dump_json(), given

@@ -1,0 +1,44 @@
+"""The steps of one transfer and what each takes from which; flow and plan both follow it."""
+
+from flows.config.transfer import TransferConfig
+from flows.graph.runner import Handle, Runner
+from flows.graph.start_points import Pair, acquire_pair, cuts, start_point
+from paraknow_core.methods import TRANSFER
+from tasks.evaluate import evaluate
+from tasks.finetune import finetune
+from tasks.report import ReportConfig, report
+
+
+def wire(config: TransferConfig, do: Runner) -> None:
+    """Run one teacher/student pair: the untouched student, and every arm's start point trained."""
+    pair = acquire_pair(config, do)
+    seed = config.finetune.seed
+    start_point(TRANSFER, pair, seed=seed)  # first, so that shared steps come in their usual order
+    results = {"vanilla": measure(pair, "vanilla")}
+    for arm in config.chosen_arms():
+        start = start_point(arm, pair, seed=seed)
+        results[arm] = train(pair, arm, start, learning_rate=config.learning_rate(arm), seed=seed)
+    own = cuts(TRANSFER, pair, seed=seed)
+    pair.do(
+        report,
+        ReportConfig(),
+        label="report",
+        scores=own.scores,
+        layers=own.layers,
+        factors=own.factors,
+        **results,
+    )
+
+
+def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:
+    """Train a start point and measure what came of it."""
+    how = pair.config.finetune.model_copy(update={"learning_rate": learning_rate, "seed": seed})
+    given = {"student": pair.student, "data": pair.data}
+    adapter = pair.do(finetune, how, label=f"finetune {arm}", start=start, **given)
+    return measure(pair, arm, adapter=adapter)
+
+
+def measure(pair: Pair, arm: str, **adapter: Handle) -> Handle:
+    """Measure the student on the test split, with an adapter or as it is."""
+    given = {"student": pair.student, "data": pair.data, **adapter}
+    return pair.do(evaluate, pair.config.evaluate, label=f"evaluate {arm}", **given)

@@ -1,0 +1,279 @@
+"""The compatibility report of a pair, from configs, headers and tokenizers; stores nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.files import free_bytes
+from artifacts.locations import default_store_root
+from artifacts.sizes import size_text, unequal
+from flows.inspection.needs import StepNeed, measured, memory_needs, needs, settings_of
+from paraknow_core.errors import ModelFolderError
+from paraknow_core.inspection.compatibility import (
+    Compatibility,
+    Problem,
+    Vocabularies,
+    compare_models,
+    compare_vocabularies,
+)
+from paraknow_core.models.describe import Architecture, describe
+from tasks.acquire_data import SizesConfig
+from tasks.acquire_model import find_model
+from tasks.decompose import DecomposeConfig
+from tasks.engine.step import NotDownloadedError
+from tasks.lora import LoraConfig
+
+if TYPE_CHECKING:
+    from paraknow_core.inspection.machine import Machine
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the pair, and the settings that matter for what it needs.
+
+    Attributes:
+        teacher, student: folders or Hub ids.
+        roles: kinds of matrix; empty for all.
+        rank: of the adapter.
+        samples: seed samples of the sensitivity.
+        tokens: of a row, which estimates assume.
+        structure: how matrices are cut; "" for the default.
+        dtype: that models are computed in.
+        download: whether a Hub id may be downloaded.
+        store: where results would go; None for the default place.
+    """
+
+    teacher: str
+    student: str
+    roles: tuple[str, ...] = ()
+    rank: int = LoraConfig().rank
+    samples: int = SizesConfig().seeds
+    tokens: int = 256
+    structure: str = ""
+    dtype: str = "float32"
+    download: bool = False
+    store: Path | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The whole report."""
+
+    question: Question
+    teacher: Architecture
+    student: Architecture
+    vocabularies: Vocabularies
+    pair: Compatibility
+    structure: str
+    machine: "Machine"
+    steps: tuple[StepNeed, ...]
+    disk_bytes: int
+    disk_free_bytes: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def can_run(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not self.problems
+
+    def to_json(self) -> str:
+        """Return the report as JSON text with stable names."""
+        return json.dumps(_as_json(self), indent=1)
+
+
+def inspect_pair(question: Question) -> Inspection:
+    """Find out whether a pair can run here, what would be cut how, and what it would need.
+
+    Raises:
+        ParaknowError: if a model cannot be read, or a setting is not allowed.
+    """
+    settings = settings_of(
+        roles=question.roles,
+        rank=question.rank,
+        structure=question.structure,
+        dtype=question.dtype,
+    )
+    folders = [_folder(name, question) for name in (question.teacher, question.student)]
+    teacher, student = (describe(folder) for folder in folders)
+    words = compare_vocabularies(
+        *(_vocabulary(folder) for folder in folders),
+        teacher_rows=teacher.vocab_size,
+        student_rows=student.vocab_size,
+    )
+    pair = compare_models(
+        teacher,
+        student,
+        words,
+        roles=settings.extract.roles,
+        rank=question.rank,
+        structure=settings.extract.structure,
+        min_share=settings.extract.min_vocabulary_share,
+    )
+    machine = measured(question.dtype)
+    steps = needs(
+        teacher,
+        student,
+        pair.matches,
+        settings=settings,
+        machine=machine,
+        samples=question.samples,
+        tokens=question.tokens,
+    )
+    place = (question.store or default_store_root()).expanduser().absolute()
+    free = free_bytes(next(p for p in (place, *place.parents) if p.is_dir()))
+    disk = sum(step.disk_bytes or 0 for step in steps)
+    least = settings.one_row_at_once()
+    least_memory, in_half = (
+        memory_needs(teacher, student, chosen, tokens=question.tokens)
+        for chosen in (least, least.in_bfloat16())
+    )
+    limits = [
+        *_memory_problems(least_memory, machine, question, max(in_half.values())),
+        *_disk_problems(disk, free, place),
+    ]
+    return Inspection(
+        question=question,
+        teacher=teacher,
+        student=student,
+        vocabularies=words,
+        pair=pair,
+        structure=settings.extract.structure,
+        machine=machine,
+        steps=tuple(steps),
+        disk_bytes=disk,
+        disk_free_bytes=free,
+        problems=(*pair.problems, *limits),
+        notes=(*_notes(pair, words), *_memory_notes(steps, least_memory, machine)),
+    )
+
+
+def _folder(name: str, question: Question) -> Path:
+    try:
+        return find_model(name, "main", download=question.download)
+    except NotDownloadedError:
+        raise ModelFolderError(
+            f"{name!r} is no folder here, and as a Hub id it is not on this machine. Add "
+            "--download to fetch it (all of its weights), or check the spelling."
+        ) from None
+
+
+def _vocabulary(folder: Path) -> Mapping[str, int]:
+    from paraknow_core.models.load import load_tokenizer
+
+    return load_tokenizer(folder).get_vocab()
+
+
+def _memory_problems(
+    least: Mapping[str, int], machine: "Machine", question: Question, in_half: int
+) -> list[Problem]:
+    """Refuse what does not fit even row by row; ``in_half`` is the peak then in bfloat16."""
+    most, have = max(least, key=lambda step: least[step]), machine.memory_bytes
+    need = least[most]
+    if need <= have:
+        return []
+    wanted, there = unequal(need, have)
+    smaller = " or --dtype bfloat16" if in_half <= have and question.dtype == "float32" else ""
+    return [
+        Problem(
+            "machine",
+            f"The step {most} needs about {wanted} of memory, and this machine "
+            f"({machine.device}) has {there}. Take a larger machine{smaller}.",
+        )
+    ]
+
+
+def _memory_notes(
+    steps: Sequence[StepNeed], least: Mapping[str, int], machine: "Machine"
+) -> list[str]:
+    """Say how steps that would not fit as they are set by default can be made to."""
+    ways = {
+        "finetune": "Lower finetune.micro_batch_size, or set finetune.gradient_checkpointing",
+        "evaluate": "Lower evaluate.batch_size",
+    }
+    found = []
+    for step in steps:
+        need, fewest = step.memory_bytes or 0, least.get(step.step, 0)
+        if step.step in ways and need > machine.memory_bytes >= fewest:
+            found.append(
+                f"By default {step.step} needs about {size_text(need)} of memory, more than "
+                f"there is. {ways[step.step]}: row by row it is {size_text(fewest)}."
+            )
+    return found
+
+
+def _disk_problems(need: int, free: int, place: Path) -> list[Problem]:
+    if need <= free:
+        return []
+    wanted, there = unequal(need, free)
+    return [
+        Problem(
+            "machine",
+            f"The steps need about {wanted} of disk, and {place} has {there} free. Make "
+            "room, or name another store.",
+        )
+    ]
+
+
+def _notes(pair: Compatibility, words: Vocabularies) -> list[str]:
+    notes = []
+    default = DecomposeConfig().max_rank
+    if 0 < pair.max_rank < default:
+        notes.append(
+            f"Set decompose.max_rank to at most {pair.max_rank}; its default is {default}."
+        )
+    if not words.equal:
+        notes.append(
+            "Rows of embedding and head are matched by token; those without a partner keep the "
+            "student's own. extract.min_vocabulary_share says how many must have one."
+        )
+    return notes
+
+
+def _as_json(found: Inspection) -> dict[str, Any]:
+    question = asdict(found.question)
+    question["roles"] = list(found.question.roles)
+    question["store"] = str(found.question.store) if found.question.store else None
+    question["structure"] = found.structure
+    return {
+        "can_run": found.can_run,
+        "problems": [asdict(problem) for problem in found.problems],
+        "notes": list(found.notes),
+        "settings": question,
+        "teacher": _model_json(found.teacher),
+        "student": _model_json(found.student),
+        "vocabulary": {
+            name: getattr(found.vocabularies, name)
+            for name in ("equal", "teacher_tokens", "student_tokens", "shared", "same_row")
+        },
+        "roles": [asdict(report) for report in found.pair.roles],
+        "rank": {
+            "asked": found.question.rank,
+            "max": found.pair.max_rank,
+            "limited_by": found.pair.narrowest,
+            "delivered": 2 * found.question.rank,
+        },
+        "machine": asdict(found.machine),
+        "steps": [asdict(step) for step in found.steps],
+        "disk": {"needed_bytes": found.disk_bytes, "free_bytes": found.disk_free_bytes},
+    }
+
+
+def _model_json(model: Architecture) -> dict[str, Any]:
+    return {
+        "model_type": model.model_type,
+        "parameters": model.num_parameters,
+        "weight_bytes": model.weight_bytes,
+        "dtypes": sorted({tensor.dtype for tensor in model.tensors}),
+        "layers": model.num_layers,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "heads": model.num_heads,
+        "kv_heads": model.num_kv_heads,
+        "head_dim": model.head_dim,
+        "vocab_size": model.vocab_size,
+        "tied": model.tied,
+        "roles": [str(role) for role in model.roles],
+    }

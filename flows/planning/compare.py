@@ -1,0 +1,262 @@
+"""What a comparison would do: steps to run, steps shared, hits, hours, disk. Runs nothing."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import StoreError
+from artifacts.names import StepKey
+from artifacts.sizes import unequal
+from flows.config.compare import BudgetConfig, CompareConfig
+from flows.graph.arm import Arm, ArmOutcome, run_arm
+from flows.graph.cell import Cell
+from flows.graph.runner import Handle
+from flows.graph.stages import Stage
+from flows.graph.start_points import Pair, acquire_pair
+from flows.planning.durations import History
+from flows.planning.transfer import PlannedStep, Planner
+from flows.results.report_inputs import inputs_of, report_of
+from paraknow_core.errors import BudgetError, ParaknowError
+from tasks.comparison import comparison
+from tasks.engine.drift import Drift, refusal
+from tasks.engine.run import DriftMode, RunConfig
+from tasks.engine.step import C, Step
+
+
+class ComparePlanner(Planner):
+    """A planner that counts a step once, however many methods and pairs ask for it."""
+
+    plans = True
+
+    def __init__(self, run: RunConfig, aside: Path) -> None:
+        super().__init__(run, Stage.REPORT, aside)
+        self.uses: Counter[int] = Counter()
+        self.inputs: dict[int, frozenset[str]] = {}
+        self._open = False
+        self._seen: dict[str, PlannedStep] = {}
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Plan one step, or find it planned."""
+        asked = {role: id(given) for role, given in sorted(inputs.items())}
+        question = json.dumps([step.name, config.model_dump_json(), asked, self._open and label])
+        planned = self._seen.get(question)
+        if planned is None:
+            planned = self._plan(step, config, label, inputs)
+            self._seen[question] = planned
+        self.uses[id(planned)] += 1
+        return planned
+
+    def _plan(
+        self, step: Step[C], config: C, label: str, inputs: Mapping[str, Handle]
+    ) -> PlannedStep:
+        before = len(self.steps)
+        try:
+            planned = super().start(step, config, label=label, **inputs)
+        except BaseException:
+            del self.steps[before:]  # a step that cannot run is told as a failure
+            raise
+        assert isinstance(planned, PlannedStep)  # noqa: S101 - for the type checker
+        known = (given.known for given in inputs.values())
+        self.inputs[id(planned)] = frozenset(str(ref.tree) for ref in known if ref is not None)
+        if self._open:
+            planned.status, planned.key = "unknown", ""
+            planned.known = planned.folder = None
+        same = self._seen.get(planned.key) if planned.key else None
+        if same is not None:  # the same key by other settings that mean the same
+            self.steps.pop()
+            return same
+        if planned.key:
+            self._seen[planned.key] = planned
+        return planned
+
+    def facts(self, handle: Handle) -> Mapping[str, Any]:
+        """Return what a step told when it was computed, if it was."""
+        if not isinstance(handle, PlannedStep) or handle.status != "cached":
+            return {}
+        record = self._store.lookup(StepKey(handle.key))
+        return dict(record.facts) if record else {}
+
+    @contextmanager
+    def undecided(self, undecided: bool) -> Iterator[None]:
+        """Plan the steps inside as ones whose settings hang on results that are not there yet."""
+        self._open = undecided
+        try:
+            yield
+        finally:
+            self._open = False
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """The distinct steps of a comparison, and what they need."""
+
+    steps: list[PlannedStep]
+    uses: Mapping[int, int]
+    seconds: Mapping[int, float]
+    """Estimated seconds of steps to run, by ``id``; a step never run before is missing."""
+    failures: list[str]
+    slots: int
+    store: Path
+    free_bytes: int
+    drift_mode: DriftMode = "warn"
+
+    @property
+    def drifted(self) -> dict[str, Drift]:
+        """Step → how its stored result drifted; of several with one label and reason, one."""
+        return {step.label: step.drift for step in self.steps if step.drift is not None}
+
+    @property
+    def to_run(self) -> list[PlannedStep]:
+        """Steps that are not in the store."""
+        return [step for step in self.steps if step.status != "cached"]
+
+    @property
+    def hours(self) -> float:
+        """Estimated hours of the steps whose time is known, the slots all busy."""
+        return sum(self.seconds.values()) / self.slots / 3600
+
+    @property
+    def untimed(self) -> int:
+        """Steps to run whose like has never been run here."""
+        return sum(id(step) not in self.seconds for step in self.to_run)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes that the steps to run are known to need."""
+        return sum(step.estimate.disk_bytes or 0 for step in self.to_run)
+
+    @property
+    def all_cached(self) -> bool:
+        """Whether nothing is left to compute."""
+        return not self.to_run and not self.failures
+
+    def check(self, budget: BudgetConfig) -> None:
+        """Refuse a plan beyond its budget or the disk, and if the run is strict, drifted results.
+
+        Raises:
+            BudgetError: names each limit and what the plan would take.
+            DriftError: as `check_drift`.
+        """
+        self.check_drift()
+        beyond = [
+            f"{what}: about {need:.4g}, allowed {limit:g}"
+            for what, need, limit in (
+                ("hours", self.hours, budget.hours),
+                ("disk_gb", self.disk_bytes / 1e9, budget.disk_gb),
+                ("steps", len(self.to_run), budget.steps),
+            )
+            if limit and need > limit
+        ]
+        if self.disk_bytes > self.free_bytes:
+            need, free = unequal(self.disk_bytes, self.free_bytes)
+            beyond.append(f"disk: about {need}, free in {self.store} {free}")
+        if beyond:
+            raise BudgetError(
+                f"The plan is beyond its budget ({'; '.join(beyond)}). Nothing was run. Take fewer "
+                "pairs, methods, learning rates or seeds, or raise the budget."
+            )
+
+    def check_drift(self) -> None:
+        """Refuse stored results that drifted, if the run is strict.
+
+        Raises:
+            DriftError: names every such step.
+        """
+        if self.drifted and self.drift_mode == "strict":
+            raise refusal(self.drifted)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a kind of step: how often asked for, how many distinct, hits, to run."""
+        rows: dict[str, dict[str, Any]] = {}
+        for step in self.steps:
+            row = rows.setdefault(
+                step.step,
+                {"step": step.step, "asked": 0, "distinct": 0, "hits": 0, "run": 0}
+                | {"seconds": 0.0, "untimed": 0, "disk_bytes": 0},
+            )
+            row["asked"] += self.uses[id(step)]
+            row["distinct"] += 1
+            row["hits"] += step.status == "cached"
+            if step.status != "cached":
+                row["run"] += 1
+                row["seconds"] += self.seconds.get(id(step), 0.0)
+                row["untimed"] += id(step) not in self.seconds
+                row["disk_bytes"] += step.estimate.disk_bytes or 0
+        return list(rows.values())
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        whole = {
+            "steps": self.table(),
+            "to_run": len(self.to_run),
+            "hits": len(self.steps) - len(self.to_run),
+            "shared": sum(self.uses[id(step)] - 1 for step in self.steps),
+            "hours": self.hours,
+            "untimed": self.untimed,
+            "disk_bytes": self.disk_bytes,
+            "free_bytes": self.free_bytes,
+            "drifted": {label: drift.text() for label, drift in self.drifted.items()},
+            "failures": self.failures,
+            "store": str(self.store),
+        }
+        return json.dumps(whole, indent=1)
+
+
+def _plan_arm(arm: Arm, planner: ComparePlanner) -> ArmOutcome:
+    """Plan one method; its own settings are checked as if it were the only one."""
+    try:
+        return run_arm(arm, acquire_pair(arm.settings, planner), planner)
+    except (ParaknowError, StoreError) as error:
+        return ArmOutcome(arm.config.name, arm.config.start, reason=str(error))
+
+
+def make_compare_plan(config: CompareConfig) -> ComparePlan:
+    """Plan a comparison; raises what of its settings cannot work.
+
+    Where the rates are not tuned yet, the steps of the test seeds are counted, but not looked up.
+
+    Raises:
+        ParaknowError: if no pair can be compared at all.
+    """
+    config.check()
+    store = config.run.open_store()
+    slots = config.slots.cpu + len(config.slots.gpus)
+    with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
+        planner = ComparePlanner(config.run, Path(aside))
+
+        def run_arms(arms: Sequence[Arm], _acquired: Pair) -> list[ArmOutcome]:
+            return [_plan_arm(arm, planner) for arm in arms]
+
+        outcomes = [
+            Cell(config, pair, task).run(planner, run_arms) for pair, task in config.cells()
+        ]
+        with planner.undecided(any(step.status != "cached" for step in planner.steps)):
+            planner(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes))
+        failures = [f"{o.pair.name} on {o.task.name}: {o.reason}" for o in outcomes if o.reason]
+        for outcome in outcomes:
+            failures += [
+                f"{outcome.pair.name} on {outcome.task.name}, {arm.name}: {reason}"
+                for arm in outcome.arms
+                for reason in sorted({arm.reason, *(t.reason for t in arm.trials)} - {""})
+            ]
+        if all(outcome.reason for outcome in outcomes):
+            raise ParaknowError("No pair can be compared. " + " ".join(failures))
+        history = History(store)
+        waiting = [step for step in planner.steps if step.status != "cached"]
+        likely = {id(s): history.seconds(s.step, planner.inputs[id(s)]) for s in waiting}
+        seconds = {step: value for step, value in likely.items() if value is not None}
+    return ComparePlan(
+        planner.steps,
+        planner.uses,
+        seconds,
+        failures,
+        slots,
+        store.root,
+        store.free_bytes(),
+        config.run.drift,
+    )

@@ -1,0 +1,1 @@
+"""The results of comparisons as one data set."""

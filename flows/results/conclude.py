@@ -1,0 +1,129 @@
+"""What a comparison ends with: its rows in the data set of results, and its report."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.names import StepKey
+from artifacts.store import Store
+from flows.config.compare import CompareConfig
+from flows.graph.arm import ArmOutcome, SeedRun
+from flows.graph.cell import CellOutcome
+from flows.graph.runner import Handle, PrefectRunner
+from flows.results.dataset import append, new_run, put_page, results_folder
+from flows.results.report_inputs import inputs_of, report_of
+from tasks.comparison import PAGE, SUMMARY, comparison
+from tasks.engine.ref import Ref
+from tasks.engine.step import folder_of
+
+
+class CompareResult(BaseModel):
+    """What a comparison gave."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    run: str
+    results: int
+    """Seeds of methods, on all pairs and tasks."""
+    failed: int
+    reasons: list[str]
+    computed: int
+    """Distinct steps that this run computed."""
+    reused: int
+    """Distinct steps that were in the store."""
+    verdicts: dict[str, str]
+    """Pair and task → the sentence that the numbers allow."""
+    rows: str
+    """The run's file in the data set of results."""
+    page: str
+    """The page, an ordinary file beside the rows."""
+    summary: str
+    """The same as Markdown: verdicts and tables."""
+
+
+def conclude(
+    config: CompareConfig, outcomes: Sequence[CellOutcome], do: PrefectRunner
+) -> CompareResult:
+    """Draw the page, add the run's rows to the results, and say what came of it."""
+    store = config.run.open_store()
+    drawn = do(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes)).ref
+    assert drawn is not None  # noqa: S101 - it has run
+    run, now = new_run(), datetime.now(UTC)
+    rows = [row | {"time": now} for cell in outcomes for row in _rows(config, cell, store)]
+    file = append(results_folder(store.root), config.name, run, rows)
+    refs = [drawn, *(ref for cell in outcomes for ref in _refs(cell))]
+    facts = store.lookup(StepKey(drawn.key))
+    pages, drawn_in = results_folder(store.root), folder_of(store, drawn)
+    page, text = (put_page(pages, config.name, run, drawn_in / name) for name in (PAGE, SUMMARY))
+    computed = {ref.key for ref in refs if not ref.cached}
+    reasons = sorted({str(row["reason"]) for row in rows if row["status"] == "failed"})
+    return CompareResult(
+        name=config.name,
+        run=run,
+        results=len(rows),
+        failed=sum(row["status"] == "failed" for row in rows),
+        reasons=reasons,
+        computed=len(computed),
+        reused=len({ref.key for ref in refs} - computed),
+        verdicts={name: str(text) for name, text in facts.facts.items()} if facts else {},
+        rows=str(file),
+        page=str(page),
+        summary=str(text),
+    )
+
+
+def _refs(cell: CellOutcome) -> Iterator[Ref]:
+    yield from cell.refs
+    for arm in cell.arms:
+        yield from arm.refs
+
+
+def _rows(config: CompareConfig, cell: CellOutcome, store: Store) -> Iterator[dict[str, Any]]:
+    controls = {arm.name for arm in config.controls}
+    shared = {
+        "pair": cell.pair.name,
+        "task": cell.task.name,
+        "teacher": cell.pair.teacher.model or "trained from scratch",
+        "student": cell.pair.student.model or "trained from scratch",
+    }
+    known = {arm.name: arm for arm in cell.arms}
+    for wanted in config.arms:
+        arm = known.get(wanted.name) or ArmOutcome(wanted.name, wanted.start, reason=cell.reason)
+        for seed in config.seeds:
+            run = next((run for run in arm.runs if run.seed == seed), None)
+            run = run or SeedRun(seed, reason=arm.reason)
+            yield {
+                **shared,
+                "method": arm.name,
+                "start": arm.start,
+                "control": arm.name in controls,
+                "seed": seed,
+                "learning_rate": arm.rate,
+                "status": "failed" if run.reason else "ok",
+                "reason": run.reason,
+                **_measured(run, store),
+            }
+
+
+def _measured(run: SeedRun, store: Store) -> dict[str, Any]:
+    trained, measured = _record(run.adapter, store), _record(run.measured, store)
+    metrics: Mapping[str, Any] = measured.facts if measured else {}
+    seconds = [float(str(r.provenance.get("seconds", 0))) for r in (trained, measured) if r]
+    return {
+        "validation_nll": trained.facts.get("validation_nll") if trained else None,
+        "answer_nll": metrics.get("answer_nll"),
+        "perplexity": metrics.get("perplexity"),
+        "exact_match": metrics.get("exact_match"),
+        "items": metrics.get("items"),
+        "adapter_key": trained.key if trained else "",
+        "evaluation_key": measured.key if measured else "",
+        "seconds": sum(seconds),
+    }
+
+
+def _record(handle: Handle | None, store: Store) -> Any:
+    ref = handle.known if handle else None
+    return store.lookup(StepKey(ref.key)) if ref else None

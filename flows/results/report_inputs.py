@@ -1,0 +1,83 @@
+"""What the report of a comparison reads: each result under the name of its place."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from flows.config.compare import CompareConfig
+from flows.graph.arm import ArmOutcome
+from flows.graph.cell import CellOutcome
+from flows.graph.runner import Handle
+from tasks.comparison_config import ArmReport, CellReport, ComparisonConfig, arm_role, cell_role
+
+
+def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> ComparisonConfig:
+    """Say what every cell did; the numbers are in the report's inputs."""
+    return ComparisonConfig(
+        name=config.name,
+        cells=tuple(_cell(outcome) for outcome in outcomes),
+        wanted_seeds=config.seeds,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def inputs_of(outcomes: Sequence[CellOutcome]) -> dict[str, Handle]:
+    """Name every result that the report reads."""
+    return {
+        role: handle
+        for number, outcome in enumerate(outcomes)
+        for role, handle in _inputs(number, outcome)
+        if handle is not None
+    }
+
+
+def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None]]:
+    if cell.shared is not None:
+        yield cell_role(number, "teacher"), cell.shared.teacher
+        yield cell_role(number, "student"), cell.shared.student
+    yield cell_role(number, "vanilla"), cell.vanilla
+    for what, handle in cell.looks.items():
+        yield cell_role(number, what), handle
+    for place, arm in enumerate(cell.arms):
+        for what, handle in arm.looks.items():
+            yield arm_role(number, place, what), handle
+        for run in arm.runs:
+            yield arm_role(number, place, "adapter", run.seed), run.adapter
+            yield arm_role(number, place, "items", run.seed), run.measured
+
+
+def _cell(cell: CellOutcome) -> CellReport:
+    refs = [*cell.refs, *(ref for arm in cell.arms for ref in arm.refs)]
+    first = {ref.key: ref for ref in reversed(refs)}
+    return CellReport(
+        pair=cell.pair.name,
+        task=cell.task.name,
+        arms=tuple(_arm(arm) for arm in cell.arms),
+        failure=cell.reason,
+        results=tuple((ref.label, ref.key, ref.cached) for ref in reversed(first.values())),
+    )
+
+
+def _arm(arm: ArmOutcome) -> ArmReport:
+    losses: dict[float, list[float | None]] = {}
+    for trial in arm.trials:
+        losses.setdefault(trial.rate, []).append(trial.nll)
+    failures = {
+        f"learning rate {t.rate:g}, seed {t.seed}": t.reason for t in arm.trials if t.reason
+    }
+    failures |= {f"seed {run.seed}": run.reason for run in arm.runs if run.reason}
+    if arm.look_reason:
+        failures["diagnosis"] = arm.look_reason
+    return ArmReport(
+        name=arm.name,
+        start=arm.start,
+        rate=arm.rate,
+        trials=tuple((rate, _mean(values)) for rate, values in losses.items()),
+        at_edge=arm.at_edge,
+        seeds=tuple(run.seed for run in arm.runs if run.measured and not run.reason),
+        failures=failures | ({"all": arm.reason} if arm.reason else {}),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None

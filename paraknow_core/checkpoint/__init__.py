@@ -1,0 +1,1 @@
+"""Model folders and safetensors files, read without building a model."""

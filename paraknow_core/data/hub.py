@@ -1,0 +1,82 @@
+"""Data sets of the Hugging Face Hub, or in its on-disk forms, through ``datasets``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paraknow_core.data.examples import Columns, Example
+from paraknow_core.data.rows import to_example
+from paraknow_core.data.templates import get_template
+from paraknow_core.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_DEFAULT_COLUMNS = Columns()
+
+
+def read_hub(
+    name: str,
+    *,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    template: str,
+    columns: Columns = _DEFAULT_COLUMNS,
+    offline: bool = False,
+) -> list[Example]:
+    """Read one split of a data set.
+
+    Args:
+        name: Hub id (``openai/gsm8k``), a folder of data files, or one that
+            ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote.
+        config: the data set's configuration (``main``), None for its default.
+        split: such as ``train``.
+        revision: Hub commit, None for local folders.
+        template: name in `paraknow_core.data.templates.TEMPLATES`.
+        columns: names of the fields.
+        offline: use only what was downloaded before.
+
+    Raises:
+        DataError: if it cannot be loaded, or a row is not of a known form.
+    """
+    make = get_template(template)
+    rows = _load(name, config=config, split=split, revision=revision, offline=offline)
+    if len(rows) == 0:
+        raise DataError(f"split {split!r} of data set {name} holds no rows")
+    return [
+        to_example(
+            _present(row),
+            where=f"{name} [{split}] row {number}",
+            default_id=f"row-{number}",
+            template=make,
+            columns=columns,
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _present(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _load(
+    name: str, *, config: str | None, split: str, revision: str | None, offline: bool
+) -> "Dataset":
+    import datasets
+
+    folder = Path(name)
+    try:
+        if (folder / "state.json").is_file():
+            return datasets.load_from_disk(name)
+        if (folder / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(folder / split))
+        where = datasets.DownloadConfig(local_files_only=offline)
+        return datasets.load_dataset(
+            name, config, split=split, revision=revision, download_config=where
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"data set {name!r} (config {config!r}, split {split!r}, revision {revision!r}) "
+            f"cannot be loaded: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Measuring a student item by item, and looking at its weights."""

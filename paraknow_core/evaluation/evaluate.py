@@ -1,0 +1,158 @@
+"""Answer likelihood and greedy answers on a split, by lm-evaluation-harness.
+
+One evaluator for every data set: the harness runs two tasks over the rows in memory, one of
+log-likelihood, one of generation (`paraknow_core.evaluation.lm_eval_harness`).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from paraknow_core.data.examples import NO_LOSS, Example
+from paraknow_core.data.tokenisation import encode_pair, tokenise_whole
+from paraknow_core.errors import DataError, NumericsError
+from paraknow_core.evaluation.items import EvaluationResult, Item, Question
+from paraknow_core.evaluation.match import get_match
+from paraknow_core.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def evaluate(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    examples: Sequence[Example],
+    *,
+    match: str = "exact",
+    max_new_tokens: int = 256,
+    batch_size: int = 16,
+    until: Sequence[str] | None = None,
+    progress: Progress = no_progress,
+) -> EvaluationResult:
+    """Measure a model on a split: teacher-forced likelihood, and greedy generation.
+
+    Nothing is sampled, so there is no seed. Nothing is read from or written to a cache, and no
+    network is used. Model (mode, generation settings) and tokenizer are left as they were.
+
+    Args:
+        model: a Transformers or PEFT causal language model, on its device.
+        tokenizer: its tokenizer.
+        examples: text rows; tokenised rows are decoded if that can be undone exactly.
+        match: name in `paraknow_core.evaluation.match.MATCHES`.
+        max_new_tokens: generation ends there at the latest.
+        batch_size: rows a forward pass; changes no result beyond rounding.
+        until: texts that end an answer, besides end-of-sequence. None: the line break, unless a
+            reference answer holds one.
+        progress: called as (rows done, 2 × rows, message) after each batch.
+
+    Raises:
+        DataError: for no rows, an unknown match, an answer that match can't compare, a row too
+            long for the model, or a tokenised row that does not decode to the same tokens.
+        NumericsError: if the likelihood is NaN or infinite.
+    """
+    from paraknow_core.evaluation.lm_eval_harness import run_harness
+
+    _check_settings(examples, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    extract = get_match(match)
+    questions = [_question(example, tokenizer) for example in examples]
+    expected = [_expected(question, match) for question in questions]
+    answers = run_harness(
+        model,
+        tokenizer,
+        questions,
+        until=_stops(questions) if until is None else tuple(until),
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    rows = zip(questions, expected, answers, strict=True)
+    return EvaluationResult(
+        tuple(
+            _item(row, loglikelihood, text, wanted, extract(text))
+            for row, wanted, (loglikelihood, text) in rows
+        )
+    )
+
+
+def _check_settings(examples: Sequence[Example], *, batch_size: int, max_new_tokens: int) -> None:
+    if not examples:
+        raise DataError("nothing to evaluate: the split holds no rows")
+    if batch_size < 1 or max_new_tokens < 1:
+        raise DataError(
+            f"batch_size ({batch_size}) and max_new_tokens ({max_new_tokens}) must be at least 1"
+        )
+
+
+def _expected(question: Question, match: str) -> str:
+    wanted = get_match(match)(question.answer)
+    if not wanted:
+        raise DataError(
+            f"row {question.id!r}: match {match!r} finds nothing to compare in the answer "
+            f"{question.answer[:60]!r}; choose another match or remove the row"
+        )
+    return wanted
+
+
+def _stops(questions: Sequence[Question]) -> tuple[str, ...]:
+    return () if any("\n" in question.answer for question in questions) else ("\n",)
+
+
+def _item(
+    question: Question, loglikelihood: float, generated: str, expected: str, extracted: str
+) -> Item:
+    if not math.isfinite(loglikelihood):
+        raise NumericsError(
+            f"row {question.id!r}: the answer's log-likelihood is {loglikelihood}; the model's "
+            "weights or activations overflow (a diverged training, or float16)"
+        )
+    return Item(
+        id=question.id,
+        prompt=question.prompt,
+        answer=question.answer,
+        nll=-loglikelihood,
+        tokens=len(question.answer_ids),
+        generated=generated,
+        extracted=extracted,
+        expected=expected,
+        correct=extracted == expected,
+    )
+
+
+def _question(example: Example, tokenizer: "PreTrainedTokenizerBase") -> Question:
+    whole = tokenise_whole(example, tokenizer)
+    start = next(place for place, label in enumerate(whole.labels) if label != NO_LOSS)
+    prompt_ids, answer_ids = whole.input_ids[:start], whole.input_ids[start:]
+    if example.input_ids is None:
+        return Question(example.id, example.prompt, example.answer, prompt_ids, answer_ids[:-1])
+    if NO_LOSS in whole.labels[start:]:
+        raise DataError(
+            f"row {example.id!r}: labels of {NO_LOSS} stand inside the answer; only rows that are "
+            "one prompt followed by one answer can be evaluated"
+        )
+    if answer_ids[-1] == tokenizer.eos_token_id:
+        answer_ids = answer_ids[:-1]
+    return _decoded(example.id, prompt_ids, answer_ids, tokenizer)
+
+
+def _decoded(
+    identity: str,
+    prompt_ids: tuple[int, ...],
+    answer_ids: tuple[int, ...],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Question:
+    """Turn token numbers back into texts, refusing texts that would not give them again."""
+    added = tuple(tokenizer("")["input_ids"])  # such as BOS, which encoding adds again
+    skip = len(added) if added and prompt_ids[: len(added)] == added else 0
+    prompt = str(tokenizer.decode(list(prompt_ids[skip:])))
+    whole = str(tokenizer.decode([*prompt_ids, *answer_ids][skip:]))
+    answer = whole.removeprefix(prompt)
+    if not answer_ids or encode_pair(prompt, answer, tokenizer) != (
+        list(prompt_ids),
+        list(answer_ids),
+    ):
+        raise DataError(
+            f"row {identity!r} is given as token numbers that do not come back after decoding "
+            f"(prompt {prompt[:40]!r}, answer {answer[:40]!r}); give its text to evaluate it"
+        )
+    return Question(identity, prompt, answer, prompt_ids, answer_ids)

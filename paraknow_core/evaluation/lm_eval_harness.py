@@ -1,0 +1,244 @@
+"""The adapter to lm-evaluation-harness: a model in memory, rows in memory, our tokens.
+
+Imported only when something is evaluated, because it imports the harness (about 2 s).
+"""
+
+import contextlib
+import copy
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.evaluator import evaluate as run_tasks
+from lm_eval.models.huggingface import HFLM
+from transformers import GenerationConfig
+
+from paraknow_core.errors import DataError
+from paraknow_core.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from paraknow_core.evaluation.items import Question
+
+LIKELIHOOD, GENERATION = "answer_likelihood", "answer_generation"
+
+
+def run_harness(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    questions: "Sequence[Question]",
+    *,
+    until: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress,
+) -> list[tuple[float, str]]:
+    """Run both tasks.
+
+    Returns:
+        For every question, in order: log-likelihood of the answer's tokens (nats, summed), and
+        the greedily generated text without its stop.
+
+    Raises:
+        DataError: if a question is too long for the model.
+    """
+    with _quiet_logs(), _borrowed(model, tokenizer):
+        lm = _AnswerModel(model, tokenizer, questions, batch_size=batch_size, progress=progress)
+        _check_lengths(questions, limit=lm.max_length, max_new_tokens=max_new_tokens)
+        tasks = {
+            LIKELIHOOD: _task(questions, LIKELIHOOD, output_type="loglikelihood"),
+            GENERATION: _task(
+                questions,
+                GENERATION,
+                output_type="generate_until",
+                generation_kwargs={
+                    "until": list(until),
+                    "do_sample": False,
+                    "max_gen_toks": max_new_tokens,
+                },
+            ),
+        }
+        # No bootstrap of standard errors: `statistics.paired_items` compares paired items.
+        results = run_tasks(lm=lm, task_dict=tasks, bootstrap_iters=0, log_samples=True)
+    likelihoods = _responses(results, LIKELIHOOD)
+    return [
+        (float(loglikelihood), str(text))
+        for (loglikelihood, _), text in zip(
+            likelihoods, _responses(results, GENERATION), strict=True
+        )
+    ]
+
+
+class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
+    """The harness's model, with this project's token boundaries and progress.
+
+    The harness moves trailing white space of a prompt into the answer; training does not, so the
+    tokens that training uses are looked up instead.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: "PreTrainedTokenizerBase",
+        questions: "Sequence[Question]",
+        *,
+        batch_size: int,
+        progress: Progress,
+    ) -> None:
+        padded = copy.deepcopy(tokenizer)  # the harness sets a padding token on what it is given
+        if padded.pad_token_id is None:
+            padded.pad_token = padded.eos_token
+        super().__init__(
+            pretrained=model,
+            tokenizer=padded,
+            backend="causal",
+            batch_size=batch_size,
+            softmax_dtype="float32",  # bfloat16 log-probabilities would be off by 1e-2
+            logits_cache=False,  # merges equal rows, which would break the count of progress
+        )
+        self._pairs = {
+            (question.prompt, question.answer): (
+                list(question.prompt_ids),
+                list(question.answer_ids),
+            )
+            for question in questions
+        }
+        self._prompts = {question.prompt: question.prompt_ids for question in questions}
+        self._done, self._total, self._progress = 0, 2 * len(questions), progress
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return self._pairs[context, continuation]
+
+    def tok_batch_encode(
+        self, strings: Sequence[str], **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Left-pad the prompts' tokens; lengths were checked, so nothing is truncated.
+
+        Returns:
+            Token numbers and attention mask, both int64 of shape (B, longest prompt).
+        """
+        rows = [self._prompts[text] for text in strings]
+        width = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        ids_BL = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
+        mask_BL = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        return ids_BL, mask_BL
+
+    def loglikelihood(self, requests: list[Instance], **_: Any) -> list[tuple[float, bool]]:
+        """As the harness's, without its bar."""
+        answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return answers
+
+    def generate_until(self, requests: list[Instance], **_: Any) -> list[str]:
+        """As the harness's, without its bar."""
+        texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+        return texts
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits_BLV: torch.Tensor = super()._model_call(inps, *args, **kwargs)
+        self._advance(inps.shape[0], "likelihood of the answers")
+        return logits_BLV
+
+    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        tokens_BL: torch.Tensor = super()._model_generate(context, *args, **kwargs)
+        self._advance(context.shape[0], "generation")
+        return tokens_BL
+
+    def _advance(self, rows: int, message: str) -> None:
+        self._done += rows
+        self._progress(self._done, self._total, message)
+
+
+class _QuietTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
+    """A task whose request building shows no bar; the harness has no switch for that one."""
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        with contextlib.redirect_stderr(io.StringIO()):
+            super().build_all_requests(**kwargs)
+
+
+def _task(questions: "Sequence[Question]", name: str, **config: Any) -> _QuietTask:
+    rows = [{"prompt": question.prompt, "answer": question.answer} for question in questions]
+
+    def in_memory(**_: Any) -> Mapping[str, Dataset]:
+        return {"test": Dataset.from_list(rows)}
+
+    return _QuietTask(
+        config={
+            "task": name,
+            "custom_dataset": in_memory,
+            "test_split": "test",
+            "doc_to_text": "prompt",
+            "doc_to_target": "answer",
+            "process_results": _no_score,
+            "metric_list": [{"metric": "seen", "aggregation": "mean", "higher_is_better": True}],
+            "num_fewshot": 0,
+            **config,
+        }
+    )
+
+
+def _no_score(_row: Mapping[str, Any], _results: Sequence[Any]) -> dict[str, float]:
+    """Leave scoring to `paraknow_core.evaluation.evaluate`; the harness wants some metric."""
+    return {"seen": 1.0}
+
+
+def _responses(results: Mapping[str, Any], task: str) -> list[Any]:
+    samples = sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"]))
+    return [sample["filtered_resps"][0] for sample in samples]
+
+
+def _check_lengths(questions: "Sequence[Question]", *, limit: int, max_new_tokens: int) -> None:
+    for question in questions:
+        prompt, answer = len(question.prompt_ids), len(question.answer_ids)
+        longest = max(answer, max_new_tokens)
+        if prompt + longest > limit:
+            raise DataError(
+                f"row {question.id!r} needs {prompt} prompt tokens and {longest} more (answer "
+                f"{answer}, max_new_tokens {max_new_tokens}), but the model takes {limit}; lower "
+                "max_new_tokens or remove the row"
+            )
+
+
+@contextlib.contextmanager
+def _borrowed(model: Any, tokenizer: "PreTrainedTokenizerBase") -> Iterator[None]:
+    """Plain greedy generation while it lasts, and the model as it was afterwards.
+
+    A checkpoint's own generation settings (Qwen's repetition penalty, Llama's temperature) would
+    change greedy answers or warn about being ignored. The harness ties weights anew, which
+    Transformers refuses where an adapter wraps a tied embedding and head; they are tied already.
+    """
+    training, generation = model.training, model.generation_config
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=pad
+    )
+    model.tie_weights = _stay_tied
+    try:
+        yield
+    finally:
+        del model.tie_weights
+        model.generation_config = generation
+        model.train(training)
+
+
+def _stay_tied() -> None:
+    """Stand in for ``tie_weights`` of a model that has been tied when it was loaded."""
+
+
+@contextlib.contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Hide the harness's advice (it warns of every model that is passed in memory)."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,154 @@
+"""Which part of which teacher matrix goes where: the cuts of one teacher/student pair.
+
+A cut is the *where*, never a copy of weights. Rows of embedding and head are tokens: with one
+tokenizer row i stays row i (padded vocabularies may differ in size), with two of them rows are
+matched by token, and in both cases a structure chooses the columns only.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from paraknow_core.alignment.matrices import VOCABULARY_ROLES, Match
+from paraknow_core.extraction.structures import STRUCTURES
+from paraknow_core.extraction.structures.base import Place, Request
+from paraknow_core.models.describe import Architecture
+from paraknow_core.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from paraknow_core.checkpoint.reader import Checkpoint
+
+
+@dataclass(frozen=True)
+class Cut:
+    """``rows`` × ``cols`` of a teacher matrix, for one role of a module."""
+
+    role: str
+    student_layer: int | None
+    teacher_layer: int | None
+    tensor: str
+    module: str
+    row: int | None
+    """First row of a run; None if the rows are in the indices, or none are there: all rows."""
+    col: int | None
+    rows: int
+    cols: int
+    score: float
+    """Sum of sensitivity inside the cut."""
+    total: float
+    """Sum of sensitivity of the whole matrix."""
+    seed: int | None = None
+    """If given, single weights are drawn from those rows and columns."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; a seed only where there is one."""
+        fields = asdict(self)
+        return fields if self.seed is not None else {k: v for k, v in fields.items() if k != "seed"}
+
+
+def choose_cuts(
+    scores: "Checkpoint",
+    matches: Sequence[Match],
+    *,
+    structure: str = "submatrix",
+    teacher: Architecture,
+    student: Architecture,
+    seed: int = 0,
+    tokens: Sequence[int] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[list[Cut], dict[str, "Tensor"]]:
+    """Find what of each teacher matrix is taken.
+
+    Args:
+        scores: sensitivity maps, float32, under the teacher's tensor names.
+        matches: from ``match_matrices``, already checked.
+        structure: a key of ``STRUCTURES``.
+        teacher: its architecture.
+        student: its architecture.
+        seed: of structures that draw.
+        tokens: the teacher's row for each row of the student's vocabulary, −1 for none; None if
+            row i of the one is row i of the other.
+        progress: called after each matrix.
+
+    Returns:
+        One cut for each match, and the numbers of rows and columns that are no runs.
+
+    Raises:
+        ConfigError: if there is no such structure.
+        ShapeError: if the structure cannot cut this pair.
+    """
+    asked = [_request(scores, match, seed, tokens) for match in matches]
+    found = STRUCTURES.choose(structure).find(asked, teacher, student)
+    cuts: list[Cut] = []
+    indices: dict[str, Tensor] = {}
+    for done, (request, place) in enumerate(zip(asked, found, strict=True)):
+        progress(done, len(matches), request.match.module)
+        cuts.append(_cut(request, place, tokens, indices))
+    return cuts, indices
+
+
+def _request(
+    scores: "Checkpoint", match: Match, seed: int, tokens: Sequence[int] | None
+) -> Request:
+    """Lay out one matrix's map, restricted to the student's tokens where rows are tokens."""
+    import torch
+
+    from paraknow_core.extraction.score_map import ScoreMap
+    from paraknow_core.models.matrices import read_matrix
+
+    rows, cols = match.student.shape
+    width = slice(0, match.teacher.shape[1])
+    name = f"{seed}:{match.module}:{match.role}"
+    own_seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+    if match.role in VOCABULARY_ROLES and tokens is not None:
+        # In the teacher's order: neighbours lie on the same pages, and sums do not mind.
+        present = torch.tensor(sorted(row for row in tokens if row >= 0))
+        rows = len(present)
+        read = lambda wanted: read_matrix(scores, match.teacher, present[wanted], width)  # noqa: E731
+    else:
+        read = lambda wanted: read_matrix(scores, match.teacher, wanted, width)  # noqa: E731
+    height = rows if match.role in VOCABULARY_ROLES else match.teacher.shape[0]
+    return Request(match, ScoreMap((height, width.stop), read), rows, cols, own_seed)
+
+
+def _cut(
+    request: Request,
+    place: Place,
+    tokens: Sequence[int] | None,
+    indices: dict[str, "Tensor"],
+) -> Cut:
+    """Put a place into the words of the artifact; numbers that are no run go to the indices."""
+    import torch
+
+    match = request.match
+    rows, cols = match.student.shape
+    by_token = match.role in VOCABULARY_ROLES and tokens is not None
+    given: dict[str, slice | Tensor | None]
+    given = {"rows": torch.tensor(tokens) if by_token else place.rows, "cols": place.cols}
+    drawn = place.seed is not None
+    if drawn and match.role not in VOCABULARY_ROLES:
+        given["rows"] = None  # from all of them
+    if drawn:
+        given["cols"] = None
+    firsts = {}
+    for side, chosen in given.items():
+        firsts[side] = chosen.start if isinstance(chosen, slice) else None
+        if isinstance(chosen, torch.Tensor):
+            indices[f"{match.module}.{match.role}.{side}"] = chosen.to(torch.int32)
+    return Cut(
+        str(match.role),
+        match.student_layer,
+        match.teacher_layer,
+        match.teacher.name,
+        match.module,
+        firsts["rows"],
+        firsts["cols"],
+        rows,
+        cols,
+        place.score,
+        place.total,
+        place.seed,
+    )

@@ -1,0 +1,255 @@
+"""Fine-tuning from a start point, delivered as one adapter on the unmodified student.
+
+SeeKing (arXiv 2310.11451, section 3.3 and its training details): train ``W − s·B₀A₀ + s·BA`` from
+``(B₀, A₀)`` with AdamW at 3e-4, batch 64, 3 epochs, warm-up 3 %, dropout 0.05, loss on the answer.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.finetuning.batches import answer_loss, check_examples
+from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS, prune, run_digest, step_of
+from paraknow_core.finetuning.load_back import LoadBack, probe, prove
+from paraknow_core.finetuning.recipe import check_recipe, trainer_arguments
+from paraknow_core.lora.adapter import CONFIG, WEIGHTS, Adapter, read_adapter, write_adapter
+from paraknow_core.lora.anchored_model import read_trained, recompute_activations, trainable_model
+from paraknow_core.lora.combine import combine
+from paraknow_core.models.load import load_model
+from paraknow_core.models.modules import learned_positions
+from paraknow_core.progress import Progress, no_progress
+from paraknow_core.seeding import random_state_kept
+
+LOG = "training_log.jsonl"
+_LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
+_PROBES = 4
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a fine-tuning run did.
+
+    Attributes:
+        adapter: the delivered adapter, as it is in the output folder.
+        rows: one a step: step, epoch, loss (nats a token, mean over the batch's answer tokens),
+            learning_rate, grad_norm (before clipping), and eval_loss at the end of an epoch.
+        steps: optimizer steps of the whole run.
+        seconds: wall-clock time of this call, loading and proof included.
+        resumed_from: the step that this call went on from, or None.
+        load_back: the proof that the delivered adapter computes what was trained.
+    """
+
+    adapter: Adapter
+    rows: list[dict[str, float]]
+    steps: int
+    seconds: float
+    resumed_from: int | None
+    load_back: LoadBack
+
+
+@random_state_kept()
+def finetune(
+    *,
+    student_folder: Path,
+    start_folder: Path,
+    train: Sequence[TokenisedExample],
+    out_folder: Path,
+    work_folder: Path,
+    seed: int,
+    validation: Sequence[TokenisedExample] | None = None,
+    learning_rate: float = 3e-4,
+    batch_size: int = 64,
+    micro_batch_size: int | None = None,
+    epochs: int = 3,
+    warmup_ratio: float = 0.03,
+    lr_schedule: str = "linear",
+    dropout: float = 0.05,
+    weight_decay: float = 0.0,
+    max_grad_norm: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    gradient_checkpointing: bool = False,
+    checkpoint_steps: int | None = None,
+    checkpoint_seconds: float | None = 300.0,
+    progress: Progress = no_progress,
+) -> TrainingResult:
+    """Train a start point, and deliver one PEFT adapter on the unmodified student.
+
+    The loss of a step is the mean over all answer tokens of its ``batch_size`` examples, however
+    they are cut into micro-batches. The order of the examples follows from ``seed`` and their
+    number alone, so that runs of several start points with one seed see the same batches.
+
+    A killed run goes on from its last complete checkpoint in ``work_folder``; on a CPU, with the
+    same number of threads and the same micro-batch, to bit-equal weights and log.
+
+    Args:
+        student_folder: a model folder; is only read.
+        start_folder: a PEFT folder from ``adapters.write_start`` or ``adapters.plain_start``.
+        train: at least one example; each has an answer token.
+        out_folder: gets the adapter and ``training_log.jsonl``, both after training.
+        work_folder: scratch for checkpoints, for this student alone. The caller deletes it.
+        seed: of order and dropout.
+        validation: if given, its loss is measured after each epoch; changes nothing else.
+        learning_rate: the peak, above 0.
+        batch_size: examples a step; the last step of an epoch may have fewer.
+        micro_batch_size: examples at once on the device, a divisor of ``batch_size``; saves
+            memory, and changes dropout masks and rounding. Default: ``batch_size``.
+        epochs: passes over ``train``, at least 1.
+        warmup_ratio: share of the steps with a rising learning rate, 0..1; rounded up.
+        lr_schedule: what follows the warm-up, a key of ``SCHEDULES``.
+        dropout: on the inputs of the adapter, 0 up to below 1.
+        weight_decay: AdamW's, on the factors; at least 0.
+        max_grad_norm: longer gradients are scaled to this length; above 0.
+        dtype: the student's while training; the adapter is always float32.
+        device: "cpu" or "cuda" (one GPU; choose it by CUDA_VISIBLE_DEVICES).
+        gradient_checkpointing: recompute activations in the backward pass; saves memory.
+        checkpoint_steps: save after every so many steps; None: not by steps.
+        checkpoint_seconds: save when the last save is so long ago; None: not by time.
+        progress: called after each step with (steps done, steps in all, the loss).
+
+    Returns:
+        Log, timing and the load-back proof.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+        DataError: if a split is empty or has an example that cannot be trained on.
+        ShapeError: if the start point does not fit the student.
+        NumericsError: if loss or gradient becomes NaN or infinite, or the delivered adapter does
+            not compute what was trained.
+    """
+    began = time.monotonic()
+    recipe = {
+        "seed": seed,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "warmup_ratio": warmup_ratio,
+        "lr_schedule": lr_schedule,
+        "dropout": dropout,
+        "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device,
+    }
+    micro = batch_size if micro_batch_size is None else micro_batch_size
+    check_recipe(recipe, micro, checkpoint_steps)
+    trained = _train(
+        recipe,
+        run=run_digest(recipe | _inputs_digest(start_folder, train, validation or ())),
+        student=load_model(student_folder, dtype=dtype, device=device),
+        start=read_adapter(start_folder),
+        train=train,
+        validation=validation,
+        micro=micro,
+        work_folder=Path(work_folder),
+        gradient_checkpointing=gradient_checkpointing,
+        checkpoint_steps=checkpoint_steps,
+        checkpoint_seconds=checkpoint_seconds,
+        progress=progress,
+    )
+    write_adapter(out_folder, trained.delivered)
+    _write_log(Path(out_folder) / LOG, trained.rows)
+    load_back = prove(
+        trained.logits,
+        train[:_PROBES],
+        student_folder=student_folder,
+        adapter_folder=out_folder,
+        dtype=dtype,
+        device=device,
+    )
+    return TrainingResult(
+        adapter=trained.delivered,
+        rows=trained.rows,
+        steps=len(trained.rows),
+        seconds=time.monotonic() - began,
+        resumed_from=trained.resumed_from,
+        load_back=load_back,
+    )
+
+
+def _inputs_digest(start_folder: Path, *splits: Sequence[TokenisedExample]) -> dict[str, Any]:
+    """What numbers depend on besides the recipe and the student, which the caller tells apart."""
+    start = [
+        hashlib.sha256((Path(start_folder) / name).read_bytes()).hexdigest()
+        for name in (CONFIG, WEIGHTS)
+    ]
+    tokens = [
+        hashlib.sha256(repr([(e.input_ids, e.labels) for e in split]).encode()).hexdigest()
+        for split in splits
+    ]
+    return {"start": start, "tokens": tokens}
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is left of a run when its model is gone; all of it on the CPU."""
+
+    delivered: Adapter
+    rows: list[dict[str, float]]
+    logits: list[Tensor]
+    resumed_from: int | None
+
+
+def _train(
+    recipe: Mapping[str, Any],
+    *,
+    run: str,
+    student: Any,
+    start: Adapter,
+    train: Sequence[TokenisedExample],
+    validation: Sequence[TokenisedExample] | None,
+    micro: int,
+    work_folder: Path,
+    gradient_checkpointing: bool,
+    **watching: Any,
+) -> _Trained:
+    """Train from the newest complete checkpoint, or from the start point."""
+    from paraknow_core.finetuning.trainer import Watch, run_trainer
+
+    limits = {
+        "vocab_size": student.get_input_embeddings().num_embeddings,
+        "positions": learned_positions(student),
+    }
+    check_examples(train, name="train", **limits)
+    if validation is not None:
+        check_examples(validation, name="validation", **limits)
+    if gradient_checkpointing:
+        recompute_activations(student)
+    model = trainable_model(student, start, dropout=recipe["dropout"])
+    steps_per_epoch = math.ceil(len(train) / recipe["batch_size"])
+    watch = Watch(
+        validate=None
+        if validation is None
+        else lambda: answer_loss(model, validation, batch_size=micro),
+        run=run,
+        steps_per_epoch=steps_per_epoch,
+        **watching,
+    )
+    arguments = trainer_arguments(recipe, micro, work_folder, steps_per_epoch * recipe["epochs"])
+    resume_from = prune(work_folder, run=run, keep=KEPT_CHECKPOINTS)
+    history = run_trainer(model, train, arguments=arguments, watch=watch, resume_from=resume_from)
+    delivered = combine(start, read_trained(model, start))
+    resumed_from = None if resume_from is None else step_of(resume_from)
+    return _Trained(delivered, _rows(history), probe(model, train[:_PROBES]), resumed_from)
+
+
+def _rows(history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """One row a step from the Trainer's log, in which one step may have several entries."""
+    rows: dict[int, dict[str, float]] = {}
+    for entry in history:
+        if "loss" in entry or "eval_loss" in entry:
+            rows.setdefault(entry["step"], {}).update(entry)
+    return [{k: rows[step][k] for k in _LOGGED if k in rows[step]} for step in sorted(rows)]
+
+
+def _write_log(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")

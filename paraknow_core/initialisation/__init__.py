@@ -1,0 +1,1 @@
+"""Start points without a teacher, and controls."""

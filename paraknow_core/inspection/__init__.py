@@ -1,0 +1,1 @@
+"""What a pair of models would need and could do, before anything runs."""

@@ -1,0 +1,159 @@
+"""How much work the steps of a transfer are, in operations and bytes moved. Needs no torch.
+
+Estimates: matrix products and the passes over memory that dominate, nothing else. The constants
+are from this project's benchmark of the core steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paraknow_core.alignment.matrices import Match
+from paraknow_core.models.describe import Architecture, Role
+
+_MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map read, one written, twice
+_WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
+_KRYLOV_PASSES = 16
+_KRYLOV_PADDING = 48
+_KRYLOV_FROM = 1000
+_FLOAT = 4  # bytes; beside bfloat16 weights, norms, adapters and losses are float32 all the same
+_LOGITS = 3  # their values, log-probabilities and gradient
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step computes.
+
+    Attributes:
+        flops: in the compute dtype, on the device.
+        flops64: in float64, on the CPU.
+        moved: bytes read and written.
+    """
+
+    flops: float = 0.0
+    flops64: float = 0.0
+    moved: float = 0.0
+
+    def seconds(self, *, flops: float, flops64: float, bandwidth: float) -> float:
+        """Return the time it takes at given rates a second."""
+        return self.flops / flops + self.flops64 / flops64 + self.moved / bandwidth
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much data the steps see.
+
+    Attributes:
+        samples: seed samples for the sensitivity.
+        train: training rows; ``epochs`` passes over them.
+        test: rows of the test split.
+        tokens: of a row, prompt and answer.
+        answer: tokens generated for a test row.
+        batch: rows a forward pass of the evaluation.
+    """
+
+    samples: int
+    train: int
+    epochs: int
+    test: int
+    tokens: int
+    answer: int
+    batch: int
+
+
+def step_work(
+    teacher: Architecture,
+    student: Architecture,
+    matches: Sequence[Match],
+    *,
+    amounts: Amounts,
+    max_rank: int,
+    adapter_parameters: int,
+    element_bytes: int,
+) -> Mapping[str, Work]:
+    """Estimate the work of each step that computes with tensors.
+
+    Args:
+        teacher: the larger model.
+        student: the smaller one.
+        matches: what is cut.
+        amounts: of data.
+        max_rank: of the decomposition.
+        adapter_parameters: of the trained adapter.
+        element_bytes: of a weight in the compute dtype.
+
+    Returns:
+        Step name → work of one run of it.
+    """
+    trained = amounts.train * amounts.epochs * amounts.tokens
+    batches = -(-amounts.test // max(amounts.batch, 1))
+    used = _used(student)
+    return {
+        # Forward 2, backward 4 operations for each weight and token.
+        "sensitivity": Work(
+            flops=6.0 * _used(teacher) * amounts.samples * amounts.tokens,
+            moved=float(_MAP_BYTES) * teacher.num_parameters * amounts.samples,
+        ),
+        "extract": Work(
+            moved=float(_WINDOW_BYTES) * sum(_elements(m.teacher.shape) for m in matches)
+        ),
+        "decompose": Work(flops64=sum(_svd(m.student.shape, max_rank) for m in matches)),
+        # The student's own weights need no gradient: 4; the adapter and its anchor 6 each.
+        "finetune": Work(flops=(4.0 * used + 12.0 * adapter_parameters) * trained),
+        # Likelihood of every row, then answers token by token: each reads all weights once a batch.
+        "evaluate": Work(
+            flops=2.0 * used * amounts.test * (amounts.tokens + amounts.answer),
+            moved=float(element_bytes) * used * batches * amounts.answer,
+        ),
+    }
+
+
+def activation_bytes(
+    model: Architecture, tokens: int, *, adapter: bool = False, recomputed: bool = False
+) -> int:
+    """Estimate what a forward pass keeps for its backward pass, logits aside.
+
+    Of each layer: residual, normalised and scaled input of both blocks; queries, keys, values and
+    the attention's output; gate, activation, up-projection and product of the feed-forward block.
+    With an adapter also its dropped-out input of every module, and a byte for each mask.
+
+    Args:
+        model: its sizes.
+        tokens: that go through at once.
+        adapter: whether a LoRA adapter with dropout is trained.
+        recomputed: gradient checkpointing; one layer is kept at a time, and each one's input.
+    """
+    hidden, ffn = model.hidden_size, model.intermediate_size
+    q, kv = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    layer = _FLOAT * (6 * hidden + 2 * (q + kv) + 4 * ffn)
+    if adapter:
+        layer += (_FLOAT + 1) * (5 * hidden + q + ffn)
+    kept = layer + _FLOAT * hidden * model.num_layers if recomputed else layer * model.num_layers
+    return tokens * kept
+
+
+def logits_bytes(model: Architecture, tokens: int) -> int:
+    """Estimate what the logits of as many tokens take with the loss that is computed from them."""
+    return tokens * _LOGITS * _FLOAT * model.vocab_size
+
+
+def _used(model: Architecture) -> int:
+    """Parameters that every token is multiplied with: a look-up in an embedding is no product."""
+    looked_up = 0 if model.tied else _elements(model.matrix(Role.EMBED).shape)
+    return model.num_parameters - looked_up
+
+
+def _elements(shape: Sequence[int]) -> int:
+    rows, cols = shape
+    return rows * cols
+
+
+def _svd(shape: Sequence[int], rank: int) -> float:
+    """Operations of the driver that ``lowrank`` takes by itself, in those of float64.
+
+    Krylov, for large matrices, runs in float32, which counts half.
+    """
+    long, short = max(shape), min(shape)
+    if short >= _KRYLOV_FROM and 16 * (rank + _KRYLOV_PADDING) <= short:
+        width = rank + _KRYLOV_PADDING
+        return 0.5 * _KRYLOV_PASSES * 4.0 * long * short * width
+    return 2.0 * long * short**2 + 4.0 * short**3 + 4.0 * long * short * rank

@@ -1,0 +1,1 @@
+"""LoRA adapters: start points, files, merging, compressing."""

@@ -1,0 +1,79 @@
+"""Student and adapter as one ordinary checkpoint, for programs that know no adapters."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paraknow_core.checkpoint.reader import TORCH_DTYPES
+from paraknow_core.errors import ConfigError
+from paraknow_core.lora.adapter import Adapter
+from paraknow_core.lora.anchored_model import merge_into
+from paraknow_core.models.describe import Architecture, describe
+from paraknow_core.models.load import load_model, no_bar
+
+COPIED_FILES = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""The tokenizer's files and the generation defaults, copied as they are. None holds code."""
+
+
+def write_merged(
+    student_folder: Path, adapter: Adapter, folder: Path, *, max_shard_size: str = "5GB"
+) -> tuple[str, ...]:
+    """Write the student with an adapter added to its weights, in the Transformers layout.
+
+    Every tensor keeps the dtype that it has in the student; the sum itself is computed in float32
+    and rounded once. A tied weight is changed and stored once.
+
+    Args:
+        student_folder: the unmodified student.
+        adapter: for this student.
+        folder: an existing, empty folder; gets config, weights, index, tokenizer, and the
+            student's generation defaults.
+        max_shard_size: largest file of weights, such as ``5GB`` or ``500MB``.
+
+    Returns:
+        The dtypes of the weights, as safetensors names them: ``("BF16",)``.
+
+    Raises:
+        ModelFolderError, ArchitectureError, CheckpointError: if the student cannot be read.
+        ShapeError: if the adapter does not fit the student.
+        ConfigError: if ``max_shard_size`` is no size.
+    """
+    student = describe(student_folder)
+    stored = {tensor.parameter: TORCH_DTYPES[tensor.dtype] for tensor in student.tensors}
+    model: Any = load_model(student_folder, dtype=_widest(set(stored.values())))
+    merge_into(model, adapter)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(stored[name])
+    model.config.use_cache = True  # load_model switches it off; a user generates with it
+    try:
+        with no_bar():
+            model.save_pretrained(folder, max_shard_size=max_shard_size)
+    except ValueError as error:  # of the size's spelling alone: the folder is ours
+        raise ConfigError(f"max shard size {max_shard_size!r}: {error}") from error
+    for name in COPIED_FILES:
+        if (student_folder / name).is_file():
+            shutil.copyfile(student_folder / name, folder / name)
+    return dtypes_of(student)
+
+
+def dtypes_of(model: Architecture) -> tuple[str, ...]:
+    """Return the dtypes of a model's weights as stored, each once, sorted."""
+    return tuple(sorted({tensor.dtype for tensor in model.tensors}))
+
+
+def _widest(dtypes: set[torch.dtype]) -> torch.dtype:
+    """The one dtype that all are held in without a loss: float32 if they are mixed."""
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32

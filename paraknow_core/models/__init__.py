@@ -1,0 +1,1 @@
+"""Architectures and families of models: describing, checking, loading."""

@@ -1,0 +1,192 @@
+"""Models and tokenizers from a folder: checked first, without remote code, pickles or look-ups."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from paraknow_core.checkpoint.reader import Checkpoint
+from paraknow_core.errors import ArchitectureError, CheckpointError, ConfigError, TokenizerError
+from paraknow_core.models.config import own_names, read_config
+from paraknow_core.models.describe import describe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """Turn ``float32``, ``bfloat16`` or ``float16`` into torch's dtype.
+
+    Raises:
+        ConfigError: for any other name.
+    """
+    if name not in _DTYPES:
+        raise ConfigError(f"Unknown dtype {name!r}; allowed are {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def pick_device(name: str) -> str:
+    """Settle on a device: ``auto`` is the first CUDA device if there is one, else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: if the name is another, or this machine has no such device.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    kind, _, number = name.partition(":")
+    if name == "cpu" or (kind == "cuda" and (number.isdecimal() or name == "cuda")):
+        if name == "cpu" or int(number or 0) < count:
+            return name
+        raise ConfigError(
+            f"Device {name!r} is asked for, but this machine has {count} CUDA devices. "
+            "Use auto or cpu."
+        )
+    raise ConfigError(f"Unknown device {name!r}; allowed are auto, cpu, cuda and cuda:N.")
+
+
+def load_model(
+    folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> "PreTrainedModel":
+    """Load a causal language model from its config.json and safetensors files alone.
+
+    The folder is checked by ``architecture.describe`` before anything is built, only allow-listed
+    config fields reach Transformers, and no other file of the folder has an influence: no
+    generation defaults, adapters, kernels or code. Where the stored dtype is ``dtype`` and the
+    device is the CPU, the weights stay mapped from the files until they are written to.
+
+    Args:
+        folder: a model folder in the Transformers layout.
+        dtype: of the weights in memory, whatever they are on disk.
+        device: as ``pick_device`` returns it.
+
+    Returns:
+        The model in evaluation mode, with the key/value cache off.
+
+    Raises:
+        ModelFolderError, ArchitectureError, CheckpointError: as ``describe``.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    architecture = describe(folder)
+    config: Any = _built_config(AutoConfig, folder)
+    with Checkpoint(folder) as weights:
+        state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
+        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        with no_bar():
+            model: Any = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=state,
+                dtype=dtype,
+                attn_implementation=_attention(model_class, config),
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    model.config.use_cache = False
+    _same_parameters(model, {t.parameter: t.shape for t in architecture.tensors}, Path(folder))
+    return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
+    """Build a model of a folder's config with new weights, as its own class initialises them.
+
+    Args:
+        folder: a model folder; only config.json is read.
+        dtype: of the weights, which are drawn from torch's current random state.
+
+    Returns:
+        The model on the CPU.
+
+    Raises:
+        ModelFolderError, ArchitectureError: if config.json is missing or refused.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    untyped: Any = AutoModelForCausalLM
+    return untyped.from_config(_built_config(AutoConfig, folder), dtype=dtype)  # type: ignore[no-any-return]
+
+
+def _attention(model_class: Any, config: Any) -> str:
+    """PyTorch's fused attention, except where it would leave out Gemma 2's soft cap."""
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return "sdpa" if model_class._supports_sdpa and not capped else "eager"
+
+
+@contextmanager
+def no_bar() -> Iterator[None]:
+    """Keep Transformers' own bar off the terminal; the setting is put back."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _built_config(auto: Any, folder: Path) -> Any:
+    fields = own_names(read_config(folder))
+    try:
+        return auto.for_model(fields.pop("model_type"), **fields)
+    except Exception as error:  # whatever the config's own class objects to
+        raise ArchitectureError(
+            f"{folder}/config.json: Transformers does not accept it: {error}"
+        ) from error
+
+
+def _same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
+    """The model's parameters are the tensors of the files, so that maps can share their names."""
+    built = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    if built != expected:
+        names = sorted(set(built.items()) ^ set(expected.items()))[:3]
+        raise CheckpointError(
+            f"{folder}: Transformers builds other parameters than the files hold, such as {names}. "
+            "This version of Transformers may not fit; see constraints.txt."
+        )
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load a model folder's tokenizer and check that every token has a row in the embedding.
+
+    Args:
+        folder: a model folder; ``vocab_size`` of its config.json is the number of rows. More rows
+            than tokens are fine: vocabularies are often padded.
+
+    Raises:
+        TokenizerError: if there is no tokenizer that loads without remote code, or it has more
+            tokens than the embedding has rows; states both numbers.
+        ModelFolderError, ArchitectureError: if config.json is missing or refused.
+    """
+    from transformers import AutoTokenizer
+
+    rows = read_config(folder)["vocab_size"]
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # the loaders raise a dozen kinds for missing or broken files
+        raise TokenizerError(
+            f"{folder}: its tokenizer cannot be loaded ({type(error).__name__}: {error}). Needed "
+            "are tokenizer.json and tokenizer_config.json, as save_pretrained writes them."
+        ) from error
+    needed = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=-1))
+    if needed > rows:
+        raise TokenizerError(
+            f"{folder}: the tokenizer has {needed} tokens, but the embedding only {rows} rows "
+            "(vocab_size). Use the tokenizer that belongs to this model."
+        )
+    return tokenizer  # type: ignore[no-any-return]

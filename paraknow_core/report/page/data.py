@@ -1,0 +1,208 @@
+"""What a page shows, as plain frozen dataclasses that are JSON both ways.
+
+``None`` stands for a number that does not exist (nothing measured, NaN, infinity). Lower is better
+for every score, unless a field says otherwise. Every text may be hostile: it is escaped where it
+is shown, never here.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from paraknow_core.errors import DataError
+from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
+from paraknow_core.report.page.outcome import Curve, Prediction, Score, Trial
+from paraknow_core.statistics.contrast import Contrast
+from paraknow_core.strict_model import Part
+
+VERSION = 1
+"""Of the JSON form; raised when a field is renamed, removed, or means something else."""
+
+KINDS = ("baseline", "method", "control")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Part):
+    """A way to start the adapter.
+
+    Attributes:
+        name: as everywhere else in the data.
+        kind: ``baseline`` (what has to be beaten), ``method``, or ``control``.
+        about: what it is, in one sentence.
+    """
+
+    name: str
+    kind: str = "method"
+    about: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(Part):
+    """What one step of a pair cost.
+
+    Attributes:
+        step: its name, such as ``finetune``.
+        seconds: computing time of all its runs, each counted once however often it was reused.
+        runs: different results of this step.
+        reused: how many of them were in the store already.
+    """
+
+    step: str
+    seconds: float
+    runs: int = 1
+    reused: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin(Part):
+    """Where one number came from: a stored result.
+
+    Attributes:
+        label: what the result is to this pair, such as ``finetune PiSSA, seed 3``.
+        step: name of the step.
+        key: its step key, in full.
+        digest: digest of its content, in full.
+        seconds: computing time.
+        finished: ISO time, or empty.
+        facts: further small facts, name → text.
+    """
+
+    label: str
+    step: str
+    key: str
+    digest: str = ""
+    seconds: float | None = None
+    finished: str = ""
+    facts: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Part):
+    """A cell of the comparison that gave no number.
+
+    Attributes:
+        cell: which one, such as ``PiSSA, seed 3, learning rate 0.004``.
+        reason: the error's own words.
+    """
+
+    cell: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Part):
+    """One teacher, one student, one task.
+
+    Attributes:
+        name: how the pair is called.
+        teacher: name and size, for people.
+        student: the same.
+        task: name of the task.
+        verdict: the one sentence that the numbers allow.
+        teacher_matters: whether the controls are beaten (None: not tested).
+        scores: each method's result on test.
+        contrasts: paired differences, in the order of the forest plot.
+        curves: learning curves.
+        trials: the learning-rate sweep on validation.
+        sensitivity: of the teacher's parameters on the seed samples.
+        windows: what is taken from the teacher's matrices.
+        spectra: singular values of what is taken.
+        modules: size and direction of each start point.
+        cka: likeness of the layers of the teacher and the student.
+        predictions: test rows with each method's answer.
+        costs: computing time by step.
+        origins: the stored results behind the numbers.
+        failures: what gave no number.
+        notes: sentences that belong under the verdict, such as of contamination.
+    """
+
+    name: str
+    teacher: str
+    student: str
+    task: str = ""
+    verdict: str = ""
+    teacher_matters: bool | None = None
+    scores: tuple[Score, ...] = ()
+    contrasts: tuple[Contrast, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    sensitivity: Sensitivity | None = None
+    windows: tuple[Window, ...] = ()
+    spectra: tuple[Spectrum, ...] = ()
+    modules: tuple[ModuleFact, ...] = ()
+    cka: Cka | None = None
+    predictions: tuple[Prediction, ...] = ()
+    costs: tuple[Cost, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Part):
+    """A whole comparison.
+
+    Attributes:
+        title: of the page.
+        created: ISO time, or empty.
+        summary: the comparison in one or two sentences.
+        metric: what scores are, with its unit.
+        design: name → text: seeds, learning rates, trials, items, what it can see at least.
+        methods: in the order in which they are listed and coloured.
+        pairs: in the order in which they are shown.
+        environment: name → text: versions, hardware.
+        caveats: what the numbers do not show.
+        version: of this form.
+    """
+
+    title: str
+    methods: tuple[Method, ...]
+    pairs: tuple[Pair, ...]
+    created: str = ""
+    summary: str = ""
+    metric: str = "answer NLL (nats a token)"
+    design: dict[str, str] | None = None
+    environment: dict[str, str] | None = None
+    caveats: tuple[str, ...] = ()
+    version: int = VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; NaN and infinity become null."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Rebuild from ``to_json``'s values.
+
+        Raises:
+            DataError: if it is of another version, or a field is missing, unknown or of another
+                type; names the place.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        if fields.get("version") != VERSION:
+            raise DataError(
+                f"Comparison data of version {fields.get('version')!r}; this program reads "
+                f"{VERSION}. Write the page with the program that wrote the data."
+            )
+        try:
+            # Through JSON text, where a list may stand for a tuple even under strict rules.
+            found = TypeAdapter(cls).validate_json(json.dumps(fields), strict=True)
+        except (ValidationError, TypeError, ValueError) as error:
+            raise DataError(f"Not the data of a comparison: {error}") from error
+        return found
+
+    def method(self, name: str) -> Method:
+        """The method of a name; one that is not declared is shown as a plain method."""
+        return next((m for m in self.methods if m.name == name), Method(name=name))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,156 @@
+"""What one run's arms show beside each other, in numbers and in words that the numbers carry."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from paraknow_core.evaluation.items import EvaluationResult, Item
+from paraknow_core.methods import CONTROLS, METHODS, PLAIN, TRANSFER
+from paraknow_core.statistics.paired_items import (
+    PairedDifference,
+    accuracy_difference,
+    describe_difference,
+    paired_difference,
+)
+
+VANILLA = "vanilla"
+ARMS: tuple[str, ...] = (VANILLA, *METHODS)
+"""Every arm that a run can have, in the order of reports."""
+
+ONE_RUN = (
+    "One training run of each arm: the intervals cover the test items, not other seeds. A "
+    "difference between two trainings of different seeds can be as large."
+)
+NO_CONTROLS = (
+    "A transfer that beats plain LoRA does not show that the teacher's knowledge moved: a start "
+    "point with the same singular values and random vectors has to be beaten too, and this run "
+    "has no such control."
+)
+
+
+def arm_name(arm: str) -> str:
+    """How an arm is called in a report."""
+    if arm in CONTROLS:
+        return f"control: {arm}"
+    return {VANILLA: "vanilla student", PLAIN: "plain LoRA"}.get(arm, arm)
+
+
+def compare_arms(arms: Mapping[str, Sequence[Item]]) -> dict[str, Any]:
+    """Compare the transfer with the other arms of one run, item by item.
+
+    Args:
+        arms: of ``ARMS``, on the same items; the transfer among them.
+
+    Returns:
+        ``metrics`` of each arm; ``differences`` of the transfer to each other arm, with 95 %
+        intervals (paired over items) and p-values; ``verdict`` and ``caveats`` in words.
+    """
+    metrics = {name: EvaluationResult(tuple(items)).metrics for name, items in arms.items()}
+    found = {
+        other: _differences(arms[TRANSFER], arms[other])
+        for other in (*METHODS, VANILLA)
+        if other in arms and other != TRANSFER
+    }
+    caveats = [ONE_RUN] if "same-spectrum" in arms else [ONE_RUN, NO_CONTROLS]
+    return {
+        "metrics": metrics,
+        "differences": {
+            name: {metric: asdict(difference) for metric, difference in pair.items()}
+            for name, pair in found.items()
+        },
+        "verdict": " ".join(_verdict(found)),
+        "caveats": caveats,
+    }
+
+
+def _differences(a: Sequence[Item], b: Sequence[Item]) -> dict[str, PairedDifference]:
+    return {
+        "answer_nll": paired_difference(a, b, seed=0),
+        "exact_match": accuracy_difference(a, b, seed=0),
+    }
+
+
+def _verdict(found: Mapping[str, Mapping[str, PairedDifference]]) -> list[str]:
+    """Sentences about plain LoRA, then about all other arms, then about the teacher."""
+    if PLAIN not in found:
+        sentences = ["Nothing to compare with: plain LoRA was switched off."]
+    else:
+        plain = found[PLAIN]
+        names = (TRANSFER, arm_name(PLAIN))
+        sentences = [
+            describe_difference(*names, plain["answer_nll"]),
+            describe_difference(
+                *names, plain["exact_match"], higher_is_better=True, metric="exact match"
+            ),
+        ]
+    nll = {name: found[name]["answer_nll"] for name in METHODS if name in found and name != PLAIN}
+    return [*sentences, *_others(nll), *_knowledge(nll)]
+
+
+def _others(nll: Mapping[str, PairedDifference]) -> list[str]:
+    """One sentence for each outcome of the transfer against start points and controls."""
+    outcomes: dict[str, list[str]] = {
+        "visibly better than": [],
+        "visibly worse than": [],
+        "not told apart from": [],
+    }
+    for name, difference in nll.items():
+        kind = "visibly better than" if difference.mean < 0 else "visibly worse than"
+        outcomes[kind if difference.visible else "not told apart from"].append(arm_name(name))
+    return [
+        f"In answer NLL the transfer is {outcome} {', '.join(names)}."
+        for outcome, names in outcomes.items()
+        if names
+    ]
+
+
+def _knowledge(nll: Mapping[str, PairedDifference]) -> list[str]:
+    """Say plainly whether the controls were beaten that a claim about the teacher has to beat."""
+    needed = [name for name in nll if METHODS[name].is_needed]
+    unbeaten = [name for name in needed if not _is_better(nll[name])]
+    if unbeaten:
+        return [
+            f"As {', '.join(unbeaten)} {'is' if len(unbeaten) == 1 else 'are'} not beaten, this "
+            "run does not show that the teacher's knowledge moved."
+        ]
+    if needed:
+        return [f"It beats each control here that a claim about the teacher needs: {len(needed)}."]
+    return []
+
+
+def _is_better(nll: PairedDifference) -> bool:
+    return nll.visible and nll.mean < 0
+
+
+def as_markdown(summary: Mapping[str, Any]) -> str:
+    """Write a comparison as a Markdown table with its verdict."""
+    lines = [
+        "| | answer NLL (nats a token) | perplexity | exact match | items |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in ARMS:
+        if name in summary["metrics"]:
+            m = summary["metrics"][name]
+            lines.append(
+                f"| {arm_name(name)} | {m['answer_nll']:.4f} | {m['perplexity']:.3f} | "
+                f"{m['exact_match']:.3f} | {m['items']} |"
+            )
+    caveats = [f"- {caveat}" for caveat in summary["caveats"]]
+    told = _told(summary["differences"])
+    return "\n".join([*lines, "", summary["verdict"], "", *told, *caveats, ""])
+
+
+def _told(differences: Mapping[str, Any]) -> list[str]:
+    """A second table where there are start points without a teacher, or controls."""
+    names = [name for name in METHODS if name in differences and name != PLAIN]
+    lines = [
+        "| transfer minus | answer NLL, 95 % interval | p | what it tells |",
+        "|---|---:|---:|---|",
+    ]
+    for name in names:
+        d = differences[name]["answer_nll"]
+        lines.append(
+            f"| {arm_name(name)} | {d['mean']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}) | "
+            f"{d['p_value']:.2g} | {METHODS[name].tells} |"
+        )
+    return [*lines, ""] if names else []

@@ -1,0 +1,1 @@
+"""How sensitive a model's loss is to each of its parameters."""

@@ -1,0 +1,205 @@
+"""Sums of absolute gradients, sample by sample, without ever holding a gradient of the model.
+
+After one backward pass a parameter's gradient is needed only to add its absolute value to a sum.
+So a matrix of a linear layer (or Conv1D) gets no gradient at all: while autograd passes by, it is
+formed in tiles that stay in the processor's cache, and each tile is added and forgotten. Rows of
+an embedding that no token of the sample uses are not touched. Every other parameter goes through
+a post-accumulate hook that adds and frees it at once. Peak memory is the weights, the sums, one
+tile (or one small tensor), and the activations.
+
+Legend: T tokens, M out_features, N in_features, V vocabulary, H hidden size, R rows in use.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from paraknow_core.errors import ArchitectureError
+from paraknow_core.models.modules import embed_scale, is_conv1d, is_embedding
+
+_TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
+"""Per tile: 1 MiB of float32 fits a core's L2 cache; a GPU wants few, large launches."""
+
+
+class GradientSums:
+    """Adds |dL/dθ| of every backward pass to ``sums``, while used as a context manager.
+
+    Attributes:
+        sums: float32, by parameter name, on the parameters' devices; a parameter that several
+            modules share appears once, under its first name, with the gradient of all its uses.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.sums: dict[str, Tensor] = {
+            name: torch.zeros_like(p, dtype=torch.float32, memory_format=torch.contiguous_format)
+            for name, p in model.named_parameters()
+        }
+        self._totals: list[tuple[str, Tensor]] = []
+        self._seen: set[nn.Module] = set()
+        self._held: dict[str, tuple[Tensor, Tensor]] = {}  # name → rows_R, their gradient_RH
+        self._buffer = torch.empty(0)
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        for name, parameter, modules in _users(self.model):
+            self._exit.callback(parameter.requires_grad_, parameter.requires_grad)
+            tied = len(modules) == 2 and is_embedding(modules[0]) and type(modules[1]) is nn.Linear
+            alone = len(modules) == 1 and _is_matrix_layer(modules[0])
+            if (tied or alone) and all(module.weight is parameter for module in modules):
+                parameter.requires_grad_(False)
+                self._watch(name, modules, tied=tied)
+            else:
+                parameter.requires_grad_(True)
+                handle: Any = parameter.register_post_accumulate_grad_hook(self._whole(name))
+                self._exit.callback(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def end_sample(self) -> str | None:
+        """Close a sample after its backward pass.
+
+        Returns:
+            The name of a parameter whose gradient held NaN or infinity, or None.
+        """
+        names = [name for name, _ in self._totals]
+        finite = torch.stack([total for _, total in self._totals]).isfinite().tolist()
+        self._totals.clear()
+        self._seen.clear()
+        return next((name for name, ok in zip(names, finite, strict=True) if not ok), None)
+
+    def _watch(self, name: str, modules: list[Any], *, tied: bool) -> None:
+        for module in modules:
+            if is_embedding(module):
+                hook = self._embedding(name, tied=tied)
+            else:
+                hook = self._linear(name, transposed=is_conv1d(module))
+            self._exit.callback(module.register_forward_hook(hook).remove)
+
+    def _once(self, name: str, module: nn.Module) -> None:
+        if module in self._seen:
+            raise ArchitectureError(
+                f"The module of {name!r} runs twice in one forward pass; the gradients of its uses "
+                "would have to be added before their absolute value is taken. This model cannot "
+                "be measured."
+            )
+        self._seen.add(module)
+
+    def _whole(self, name: str) -> Callable[[Tensor], None]:
+        def after_accumulation(parameter: Tensor) -> None:
+            gradient = parameter.grad
+            parameter.grad = None
+            if gradient is not None:
+                self._add(name, self.sums[name], gradient)
+
+        return after_accumulation
+
+    def _linear(self, name: str, *, transposed: bool) -> Callable[[nn.Module, Any, Any], None]:
+        def after_forward(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._once(name, module)
+            x_TN = inputs[0].detach().flatten(0, -2)
+
+            def backward(dy: Tensor) -> None:
+                pair = dy.flatten(0, -2), x_TN
+                self._product(name, *(reversed(pair) if transposed else pair))
+
+            output.register_hook(backward)
+
+        return after_forward
+
+    def _embedding(self, name: str, *, tied: bool) -> Callable[[nn.Module, Any, Any], None]:
+        def after_forward(module: Any, inputs: Any, output: Any) -> None:
+            self._once(name, module)
+            rows_R, places_T = torch.unique(inputs[0].flatten(), return_inverse=True)
+            if tied:
+                held = self.sums[name].new_zeros(len(rows_R), module.embedding_dim)
+                self._held[name] = (rows_R, held)
+            keep_T = inputs[0].flatten() != (
+                -1 if module.padding_idx is None else module.padding_idx
+            )
+            scale = embed_scale(module)
+
+            def backward(dy: Tensor) -> None:
+                dy = dy if scale is None else dy * scale.to(dy.dtype)
+                self._rows(name, dy.flatten(0, -2), keep_T, rows_R, places_T)
+
+            output.requires_grad_().register_hook(backward)
+
+        return after_forward
+
+    def _product(self, name: str, dy_TM: Tensor, x_TN: Tensor) -> None:
+        """Add |dyᵀ x| in tiles of whole rows; rows that the embedding shares are held back.
+
+        A Conv1D's weight is N×M: then the two change places.
+        """
+        sums_MN = self.sums[name]
+        size_M, size_N = sums_MN.shape
+        step = min(size_M, max(1, _TILE_ELEMENTS.get(dy_TM.device.type, 2**18) // size_N))
+        buffer = self._scratch(step * size_N, dy_TM)
+        starts = range(0, size_M, step)
+        held_R, held_RN, bounds = self._held_back(name, starts, size_M)
+        for number, start in enumerate(starts):
+            stop = min(start + step, size_M)
+            tile = buffer[: (stop - start) * size_N].view(stop - start, size_N)
+            torch.mm(dy_TM[:, start:stop].T, x_TN, out=tile)
+            if held_R is not None and held_RN is not None:
+                mine = slice(bounds[number], bounds[number + 1])
+                held_RN[mine] = tile[held_R[mine] - start].to(held_RN.dtype)
+                tile[held_R[mine] - start] = 0
+            self._add(name, sums_MN[start:stop], tile)
+
+    def _held_back(
+        self, name: str, starts: range, size_M: int
+    ) -> tuple[Tensor | None, Tensor | None, list[int]]:
+        """Of a tied matrix, the rows in use, where to keep them, and which belong to which tile."""
+        if name not in self._held:
+            return None, None, []
+        rows_R, held_RN = self._held[name]
+        edges = torch.tensor([*starts, size_M], device=rows_R.device)
+        return rows_R, held_RN, torch.searchsorted(rows_R, edges).tolist()
+
+    def _rows(
+        self, name: str, dy_TH: Tensor, keep_T: Tensor, rows_R: Tensor, places_T: Tensor
+    ) -> None:
+        """Add the embedding's gradient: per row in use, the sum over its places in the sample."""
+        _, gradient_RH = self._held.pop(name, (None, None))
+        if gradient_RH is None:
+            gradient_RH = self.sums[name].new_zeros(len(rows_R), dy_TH.shape[1])
+        gradient_RH.index_add_(0, places_T[keep_T], dy_TH[keep_T].float())
+        self._totals.append((name, gradient_RH.abs_().sum()))
+        self.sums[name].index_add_(0, rows_R, gradient_RH)
+
+    def _add(self, name: str, sums: Tensor, gradient: Tensor) -> None:
+        """Add a gradient's absolute value, in place, and note its total for the finite check."""
+        gradient.abs_()
+        self._totals.append((name, gradient.sum(dtype=torch.float32)))
+        sums.add_(gradient)
+
+    def _scratch(self, size: int, like: Tensor) -> Tensor:
+        kept = self._buffer
+        if kept.numel() < size or kept.dtype != like.dtype or kept.device != like.device:
+            self._buffer = torch.empty(size, dtype=like.dtype, device=like.device)
+        return self._buffer[:size]
+
+
+def _is_matrix_layer(module: Any) -> bool:
+    return type(module) is nn.Linear or is_embedding(module) or is_conv1d(module)
+
+
+def _users(model: nn.Module) -> list[tuple[str, Any, list[Any]]]:
+    """Each parameter's name, itself, and the modules that hold it, an embedding before a head."""
+    users: dict[Tensor, list[Any]] = defaultdict(list)
+    for module in model.modules():
+        for parameter in module._parameters.values():  # `named_parameters` drops repeated uses
+            if parameter is not None:
+                users[parameter].append(module)
+    return [
+        (name, parameter, sorted(users[parameter], key=lambda module: type(module) is nn.Linear))
+        for name, parameter in model.named_parameters()
+    ]

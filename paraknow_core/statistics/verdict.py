@@ -1,0 +1,231 @@
+"""What the comparisons of one teacher/student pair allow to be said, in one sentence.
+
+The word "teacher" stands in a sentence only where the transfer beats plain LoRA and every control
+that keeps the start point but not what the teacher learnt; `pair_verdict` says exactly when.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from paraknow_core.errors import ConfigError
+from paraknow_core.methods import METHODS
+from paraknow_core.statistics.design import MIN_SEEDS, describe_design, largest_family
+from paraknow_core.statistics.paired_seeds import SeedComparison
+
+Outcome = Literal["better", "no difference visible", "worse", "not tested"]
+
+QUESTIONS = ("plain", "pissa", "same-spectrum", "shuffled-vocabulary")
+"""Asked of every pair, in this order, whether or not they ran."""
+
+REQUIRED_CONTROLS = ("same-spectrum", "shuffled-vocabulary")
+KNOWLEDGE_CONTROLS = tuple(
+    dict.fromkeys((*REQUIRED_CONTROLS, *(name for name, m in METHODS.items() if m.is_needed)))
+)
+"""Start points without this teacher's knowledge; those beyond the required count if they ran."""
+
+LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "plain": "tuned plain LoRA",
+        "pissa": "PiSSA",
+        "milora": "MiLoRA",
+        "olora": "OLoRA",
+        "eva": "EVA",
+        "corda": "CorDA",
+        "lora-ga": "LoRA-GA",
+        "same-spectrum": "the same-spectrum control",
+        "shuffled-teacher": "the control with permuted matrices",
+        "shuffled-vocabulary": "the shuffled-vocabulary control",
+        "random-layers": "the transfer from random layers",
+        "random-teacher": "the transfer from an untrained model",
+        "own-teacher": "the transfer from the student to itself",
+        "other-seeds": "the transfer with another task's seed samples",
+    }
+)
+"""How sentences call a method; none of them says "teacher"."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Is the transfer better than ``other``? ``comparison`` is transfer minus other.
+
+    ``p_adjusted`` is after Holm's correction; ``reason`` says why there is no answer, or why a
+    difference could not have been seen; otherwise it is empty.
+    """
+
+    other: str
+    outcome: Outcome
+    comparison: SeedComparison | None
+    p_adjusted: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Answers, the sentence made of them, and what has to be known to read it.
+
+    ``teacher`` is whether the sentence may, and does, name the teacher as the cause.
+    """
+
+    answers: tuple[Answer, ...]
+    sentence: str
+    caveats: tuple[str, ...]
+    teacher: bool
+
+
+def pair_verdict(
+    comparisons: Mapping[str, SeedComparison],
+    *,
+    adjusted: Mapping[str, float],
+    family: int | None = None,
+    higher_is_better: bool = False,
+    metric: str = "answer NLL (nats a token)",
+    lr_at_edge: Collection[str] = (),
+    labels: Mapping[str, str] = LABELS,
+    alpha: float = 0.05,
+) -> Verdict:
+    """Answer the questions of one pair and say in one sentence what follows.
+
+    "Better" and "worse" need all of: at least `MIN_SEEDS` seeds, an adjusted p below ``alpha``
+    and an interval without 0. The sentence says "teacher" exactly if the answer is "better" for
+    plain, for both `REQUIRED_CONTROLS`, and for every other of `KNOWLEDGE_CONTROLS` that ran.
+
+    Args:
+        comparisons: name of the other method to transfer minus other.
+        adjusted: the same names to p-values after `holm` over the whole family.
+        family: size of that family; by default the number of ``comparisons``.
+        higher_is_better: False for a loss, True for an accuracy.
+        metric: its name and unit.
+        lr_at_edge: methods whose chosen learning rate is the lowest or highest that was tried.
+        labels: name of a method to what the sentence calls it.
+        alpha: of the family.
+
+    Raises:
+        ConfigError: if a comparison has no adjusted p-value.
+    """
+    missing = sorted(comparisons.keys() - adjusted.keys())
+    if missing:
+        raise ConfigError(f"no Holm-adjusted p-value for {missing}; adjust over all comparisons")
+    size = len(comparisons) if family is None else family
+    names = [*QUESTIONS, *(name for name in comparisons if name not in QUESTIONS)]
+    answers = tuple(
+        _answer(
+            name,
+            comparisons.get(name),
+            adjusted.get(name),
+            family=size,
+            higher_is_better=higher_is_better,
+            alpha=alpha,
+        )
+        for name in names
+    )
+    teacher = _owed_to_teacher({answer.other: answer.outcome for answer in answers})
+    sentence = _sentence(answers, labels, metric)
+    caveats = _caveats(answers, lr_at_edge, labels)
+    if not teacher:
+        sentence, caveats = _without_the_word(sentence), [_without_the_word(c) for c in caveats]
+    return Verdict(answers, f"{sentence} {_cause(answers, teacher)}", tuple(caveats), teacher)
+
+
+def _answer(
+    name: str,
+    comparison: SeedComparison | None,
+    p_adjusted: float | None,
+    *,
+    family: int,
+    higher_is_better: bool,
+    alpha: float,
+) -> Answer:
+    if comparison is None or p_adjusted is None:
+        return Answer(name, "not tested", None, None, "it was not run")
+    if comparison.n < MIN_SEEDS:
+        reason = f"{comparison.n} seeds are too few to tell: at least {MIN_SEEDS} are needed"
+        return Answer(name, "not tested", comparison, p_adjusted, reason)
+    outside = comparison.low > 0 or comparison.high < 0
+    if p_adjusted < alpha and outside:
+        better = (comparison.mean > 0) == higher_is_better
+        return Answer(name, "better" if better else "worse", comparison, p_adjusted, "")
+    blind = family > largest_family(comparison.n, alpha)
+    reason = describe_design(comparison.n, family=family, alpha=alpha) if blind else ""
+    return Answer(name, "no difference visible", comparison, p_adjusted, reason)
+
+
+def _owed_to_teacher(outcomes: Mapping[str, Outcome]) -> bool:
+    ran = [name for name in KNOWLEDGE_CONTROLS if name in outcomes]
+    return all(outcomes.get(name) == "better" for name in ("plain", *REQUIRED_CONTROLS, *ran))
+
+
+_PHRASES: Mapping[Outcome, str] = MappingProxyType(
+    {
+        "better": "better than",
+        "worse": "worse than",
+        "no difference visible": "not visibly different from",
+        "not tested": "not tested against",
+    }
+)
+
+
+def _sentence(answers: tuple[Answer, ...], labels: Mapping[str, str], metric: str) -> str:
+    """Words first, each followed by its numbers."""
+    parts = [
+        f"{_PHRASES[answer.outcome]} {labels.get(answer.other, answer.other)}{_numbers(answer)}"
+        for answer in answers
+    ]
+    return f"In {metric} the transfer is " + "; ".join(parts) + ";"
+
+
+def _numbers(answer: Answer) -> str:
+    c = answer.comparison
+    if c is None:
+        return ""
+    if answer.outcome == "not tested":
+        return f" ({answer.reason})"
+    return (
+        f" ({c.mean:+.3g}, {100 * c.confidence:g} % interval {c.low:+.3g} to {c.high:+.3g}, "
+        f"adjusted p = {answer.p_adjusted:.2g}, {c.n} seeds)"
+    )
+
+
+def _cause(answers: tuple[Answer, ...], teacher: bool) -> str:
+    outcomes = {answer.other: answer.outcome for answer in answers}
+    if teacher:
+        return "so the gain is owed to what the teacher learnt."
+    untested = [name for name in REQUIRED_CONTROLS if outcomes[name] == "not tested"]
+    if untested:
+        words = " and ".join(LABELS[name] for name in untested)
+        return f"without {words} nothing can be said of where a difference comes from."
+    if outcomes["plain"] != "better":
+        return "so there is no gain over tuned plain LoRA to explain."
+    return "so the gain is not shown to come from more than the start point."
+
+
+def _caveats(
+    answers: tuple[Answer, ...], lr_at_edge: Collection[str], labels: Mapping[str, str]
+) -> list[str]:
+    caveats = [
+        f"lr chosen at the edge of the grid for {labels.get(name, name)}: a better one may lie "
+        "outside, so that comparison may be unfair."
+        for name in sorted(lr_at_edge)
+    ]
+    caveats += dict.fromkeys(a.reason for a in answers if a.reason and a.comparison is not None)
+    for answer in answers:
+        c = answer.comparison
+        if c is None:
+            continue
+        label = labels.get(answer.other, answer.other)
+        if c.left_out:
+            seeds = ", ".join(map(str, c.left_out))
+            caveats.append(f"Against {label}, seeds {seeds} ran for one side only: left out.")
+        if answer.outcome == "no difference visible" and c.detectable is not None:
+            caveats.append(
+                f"Against {label} this design would have seen a difference of {c.detectable:.2g} "
+                "in 80 % of cases (before correction for several comparisons)."
+            )
+    return [*caveats, "Intervals cover training seeds on this test split, not other items."]
+
+
+def _without_the_word(text: str) -> str:
+    """For labels and metrics that were given from outside."""
+    return re.sub("teacher", "source model", text, flags=re.IGNORECASE)

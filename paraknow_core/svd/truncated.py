@@ -1,0 +1,201 @@
+"""The best approximation of a matrix by one of low rank, with proof that it is.
+
+Shape suffixes: M, N = rows and columns as given; P, Q = the same with P ≥ Q, transposed if need be;
+K = vectors of a trial subspace; R = rank.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeError
+from paraknow_core.svd.blas_threads import linalg
+from paraknow_core.svd.certificate import Certificate, Triplets, certify
+from paraknow_core.svd.lanczos import krylov_basis
+from paraknow_core.svd.products import COPIED_ELEMENTS, gram_matrix, squared_norm, times
+
+_SMALL = 1000  # smaller side below which the Gram matrix wins
+_PADDING = (
+    48  # extra vectors in the float64 projection; they take up the float32 error near the gap
+)
+
+
+@dataclass(frozen=True)
+class Svd:
+    """``u_MR · diag(s_R) · vh_RN``: float32, contiguous, on the device of the weight.
+
+    The largest entry of each row of ``vh_RN`` is positive. ``energy`` is the share of the squared
+    Frobenius norm that is kept (0..1; 1 for a zero matrix). ``certificate`` is plain JSON.
+    """
+
+    u_MR: Tensor  # noqa: N815 - shape suffixes
+    s_R: Tensor  # noqa: N815
+    vh_RN: Tensor  # noqa: N815
+    energy: float
+    certificate: dict[str, Any]
+
+    @property
+    def residual(self) -> float:
+        """The larger of ``‖A v − σ u‖`` and ``‖Aᵀ u − σ v‖`` over all triplets, over σ₁."""
+        return float(max(self.certificate["residual_right"], self.certificate["residual_left"]))
+
+
+def truncated_svd(weight_MN: Tensor, *, rank: int, driver: str = "auto") -> Svd:
+    """Compute the leading singular triplets: SeeKing (arXiv 2310.11451) §3, with a certificate.
+
+    Args:
+        weight_MN: any float dtype, layout and device; float16 and bfloat16 are computed in float32.
+        rank: R, in 1..min(M, N).
+        driver: ``gram`` (float64 eigenvectors of AᵀA), ``krylov`` (block Lanczos in float32, then
+            a projection in float64), ``full`` (LAPACK's whole SVD in float64), or ``auto``: gram
+            below 1,000 on the smaller side, for a large rank and on a GPU, else krylov, and gram if
+            krylov's certificate does not hold.
+
+    Returns:
+        The factors; their product is within 1e-5 (relative, Frobenius) of the best one of rank R.
+
+    Raises:
+        RankError: if ``rank`` is outside 1..min(M, N).
+        ShapeError: if the weight is not a matrix.
+        ConfigError: if there is no such driver.
+        NumericsError: if the weight holds NaN or infinity, or the certificate does not hold.
+    """
+    _check(weight_MN, rank, driver)
+    tall = weight_MN.shape[0] >= weight_MN.shape[1]
+    matrix_PQ = weight_MN.detach() if tall else weight_MN.detach().T
+    if _is_small(matrix_PQ):
+        matrix_PQ = matrix_PQ.double()  # once, and not in each of the four passes over it
+    elif matrix_PQ.dtype not in (torch.float32, torch.float64):
+        matrix_PQ = matrix_PQ.float()
+    norm = squared_norm(matrix_PQ)
+    if not math.isfinite(norm):
+        raise NumericsError(
+            f"The matrix of shape {tuple(weight_MN.shape)} holds NaN or infinity: it has no SVD. "
+            "Check the checkpoint it comes from."
+        )
+    triplets, certificate = _certified(matrix_PQ, rank, driver)
+    return _canonical(triplets, transposed=not tall, norm=norm, certificate=certificate.to_json())
+
+
+def _check(weight_MN: Tensor, rank: int, driver: str) -> None:
+    if weight_MN.dim() != 2 or not weight_MN.is_floating_point():
+        raise ShapeError(
+            f"A tensor of shape {tuple(weight_MN.shape)} and {weight_MN.dtype} has no SVD. "
+            "Pass a weight matrix of two dimensions and a float dtype."
+        )
+    if not 1 <= rank <= min(weight_MN.shape):
+        raise RankError(
+            f"Rank {rank} is outside 1..{min(weight_MN.shape)} of a matrix of shape "
+            f"{tuple(weight_MN.shape)}. Choose a rank up to its smaller side."
+        )
+    if driver not in ("auto", *_DRIVERS):
+        raise ConfigError(
+            f"There is no SVD driver {driver!r}; there are auto, {', '.join(_DRIVERS)}."
+        )
+
+
+def _certified(matrix_PQ: Tensor, rank: int, driver: str) -> tuple[Triplets, Certificate]:
+    """Compute, certify, and where ``auto`` took the faster driver in vain, take the surer one."""
+    name, reason = (driver, "asked for") if driver != "auto" else _choose(matrix_PQ, rank)
+    triplets, certificate = _attempt(matrix_PQ, rank, name, reason)
+    if certificate.failure and driver == "auto" and name != "gram":
+        triplets, certificate = _attempt(matrix_PQ, rank, "gram", certificate.failure)
+        certificate = replace(certificate, fell_back=True)
+    if certificate.failure:
+        raise NumericsError(
+            f"The SVD of rank {rank} by {name!r} does not hold: {certificate.failure}. "
+            "Use the driver 'gram' or 'full', or check the matrix for values out of proportion."
+        )
+    return triplets, certificate
+
+
+def _is_small(matrix_PQ: Tensor) -> bool:
+    return matrix_PQ.shape[1] < _SMALL and matrix_PQ.numel() <= COPIED_ELEMENTS
+
+
+def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
+    size = matrix_PQ.shape[1]
+    if matrix_PQ.is_cuda:
+        return "gram", "on a GPU"
+    if size < _SMALL:
+        return "gram", f"smaller side {size} is below {_SMALL}"
+    if not _krylov_fits(size, rank):
+        return "gram", f"rank {rank} is large for a smaller side of {size}"
+    return "krylov", f"smaller side {size} is at least {_SMALL}"
+
+
+def _attempt(matrix_PQ: Tensor, rank: int, name: str, reason: str) -> tuple[Triplets, Certificate]:
+    trial_QK, problem = _DRIVERS[name](matrix_PQ, rank)
+    triplets = _project(matrix_PQ, trial_QK)
+    certificate = certify(
+        matrix_PQ, triplets, rank=rank, driver=name, reason=reason, direct=name != "krylov"
+    )
+    return triplets.leading(rank), replace(certificate, failure=problem or certificate.failure)
+
+
+def _project(matrix_PQ: Tensor, trial_QK: Tensor) -> Triplets:
+    """The best triplets whose right vectors lie in a trial subspace (Rayleigh-Ritz), in float64."""
+    left_PK, small_KK = torch.linalg.qr(times(matrix_PQ, trial_QK))
+    u_KK, s_K, vh_KK = torch.linalg.svd(small_KK)
+    return Triplets(left_PK @ u_KK, s_K, trial_QK @ vh_KK.T)
+
+
+def _krylov_fits(size: int, rank: int) -> bool:
+    return 16 * (rank + _PADDING) <= size
+
+
+def _krylov(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
+    size = matrix_PQ.shape[1]
+    if not _krylov_fits(size, rank):
+        raise RankError(
+            f"Rank {rank} is too large for the driver 'krylov' on a smaller side of {size}: it "
+            f"takes at most {size // 16 - _PADDING}. Use the driver 'gram'."
+        )
+    basis = krylov_basis(matrix_PQ, rank=rank, keep=rank + _PADDING)
+    problem = "" if basis.converged else f"no convergence within {basis.passes} passes"
+    return basis.vectors_QK, problem
+
+
+def _gram(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
+    gram_QQ = gram_matrix(matrix_PQ)
+    size = gram_QQ.shape[0]
+    keep = min(rank + 1, size)
+    if gram_QQ.is_cuda:
+        return torch.linalg.eigh(gram_QQ).eigenvectors[:, -keep:].flip(1), ""
+    vectors = linalg().eigh(
+        gram_QQ.numpy(),
+        subset_by_index=(size - keep, size - 1),
+        overwrite_a=True,
+        check_finite=False,  # no entry is above the matrix' squared norm, which was looked at
+    )[1]
+    return torch.from_numpy(vectors).flip(1), ""
+
+
+def _full(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
+    vh_QQ = torch.linalg.svd(matrix_PQ.double(), full_matrices=False).Vh
+    return vh_QQ[: rank + 1].T, ""
+
+
+_DRIVERS: Mapping[str, Callable[[Tensor, int], tuple[Tensor, str]]] = MappingProxyType(
+    {"gram": _gram, "krylov": _krylov, "full": _full}
+)
+"""Each gives orthonormal float64 vectors with the leading right subspace, and a problem or ''."""
+
+
+def _canonical(
+    triplets: Triplets, *, transposed: bool, norm: float, certificate: dict[str, Any]
+) -> Svd:
+    """Cast to float32, turn back, and make the largest entry of each row of Vh positive."""
+    u, v = (triplets.v, triplets.u) if transposed else (triplets.u, triplets.v)
+    vh_RN = v.T.float().contiguous()
+    largest_R1 = vh_RN.gather(1, vh_RN.abs().argmax(1, keepdim=True))
+    signs_R = torch.where(largest_R1 < 0, -1.0, 1.0)
+    s_R = triplets.s.float()
+    energy = min(1.0, float(triplets.s.square().sum()) / norm) if norm else 1.0
+    u_MR = (u.float() * signs_R.T).contiguous()
+    return Svd(u_MR, s_R, vh_RN * signs_R, energy, certificate)

@@ -1,0 +1,61 @@
+"""What a comparison reports on: pairs, methods, seeds, and the roles of their results."""
+
+from pydantic import Field
+
+from tasks.engine.identity import StepConfig, execution
+
+CAVEATS = (
+    "Intervals over seeds cover other training seeds of these very models and data, not other "
+    "models or data.",
+    "Each method's learning rate was chosen on the validation split alone; the test split was not "
+    "looked at for it.",
+    "Only the comparisons of the verdict are corrected for their number (Holm); the others are "
+    "exploratory.",
+)
+
+
+class ArmReport(StepConfig):
+    """What one method of a cell did, beside what its steps stored."""
+
+    name: str
+    start: str
+    rate: float | None = None
+    trials: tuple[tuple[float, float | None], ...] = ()
+    """Learning rate, mean validation loss; None where it failed."""
+    at_edge: bool = False
+    seeds: tuple[int, ...] = ()
+    """Those with a result."""
+    failures: dict[str, str] = Field({})
+    """Which trial or seed → why it has none."""
+
+
+class CellReport(StepConfig):
+    """One pair on one task."""
+
+    pair: str
+    task: str
+    arms: tuple[ArmReport, ...] = ()
+    failure: str = ""
+    """Why none of its methods began."""
+    results: tuple[tuple[str, str, bool], ...] = execution(())
+    """Label, key, whether it was there already: of every step, in the run that drew the page."""
+
+
+class ComparisonConfig(StepConfig):
+    """What the report is about; its numbers are read from its inputs."""
+
+    name: str
+    cells: tuple[CellReport, ...]
+    wanted_seeds: tuple[int, ...]
+    created: str = execution("")
+    """When the page was drawn, ISO time."""
+
+
+def cell_role(cell: int, what: str) -> str:
+    """Name the input that a whole cell has, such as its ``scores``."""
+    return f"c{cell}-{what}"
+
+
+def arm_role(cell: int, arm: int, what: str, seed: int | None = None) -> str:
+    """Name the input of one method, or of one of its seeds."""
+    return f"c{cell}-a{arm}-{what}" + ("" if seed is None else f"-s{seed}")

@@ -1,0 +1,1 @@
+"""How a step is identified, run, found again and compared with the code that made it."""

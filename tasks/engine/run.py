@@ -1,0 +1,60 @@
+"""How a run is carried out: store, device, threads. None of it is identity."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from artifacts.locations import default_store_root
+from artifacts.store import Store
+from tasks.engine.identity import StepConfig
+
+DriftMode = Literal["warn", "strict", "rebuild"]
+
+
+class RunConfig(StepConfig):
+    """Execution only: the same settings elsewhere give the same keys and meet the same results."""
+
+    store: str = Field(
+        "",
+        title="Store",
+        description="Folder of the artifact store; empty: $PARAKNOW_STORE, else a per-user folder.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        title="Device",
+        description="auto takes a GPU if there is one; choose which by CUDA_VISIBLE_DEVICES.",
+    )
+    download: bool = Field(
+        True,
+        title="May download",
+        description="Whether models and data sets of the Hub may be downloaded.",
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        title="Threads",
+        description="Torch threads a step; 0: one per available core.",
+    )
+    drift: DriftMode = Field(
+        "warn",
+        title="Drift",
+        description="Stored results that other code or library versions made are used with a "
+        "warning (warn), refused (strict), or computed again into a new generation (rebuild).",
+    )
+
+    def open_store(self) -> Store:
+        """Open the store, creating it at first use."""
+        return Store.open(Path(self.store).expanduser() if self.store else default_store_root())
+
+    def thread_count(self) -> int:
+        """Return the threads to use: as given, or the cores that this process may run on."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+    def device_type(self) -> str:
+        """Return ``cpu`` or ``cuda``: part of the numerics class, unlike the device's number."""
+        from paraknow_core.models.load import pick_device
+
+        return "cpu" if self.device == "cpu" else pick_device(self.device).partition(":")[0]

@@ -1,0 +1,117 @@
+"""The data set of results: append, read in one line, filter, export."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.main import app
+from flows.results.dataset import COLUMNS, append, latest, new_run, read, results_folder, summarise
+from paraknow_core.errors import ConfigError
+
+EARLY = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def rows(time: datetime, nll: float) -> list[dict[str, object]]:
+    shared = {"time": time, "pair": "a", "task": "t", "start": "plain", "control": False}
+    return [
+        {
+            **shared,
+            "method": method,
+            "seed": seed,
+            "status": "ok",
+            "reason": "",
+            "learning_rate": 1e-3,
+            "answer_nll": nll + seed,
+            "exact_match": 0.5,
+            "items": 4,
+        }
+        for method in ("plain", "transfer")
+        for seed in range(2)
+    ] + [{**shared, "method": "plain", "seed": 2, "status": "failed", "reason": "loss is NaN"}]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    root = tmp_path / "store"
+    folder = results_folder(root)
+    later = EARLY + timedelta(days=9)
+    append(folder, "nightly", new_run(EARLY), rows(EARLY, 1.0))
+    append(folder, "nightly", new_run(later), rows(later, 3.0))
+    append(folder, "other", new_run(EARLY), rows(EARLY, 7.0))
+    return root
+
+
+def results(*arguments: str, store: Path) -> str:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(
+        app, ["results", *arguments, "--store", str(store)]
+    )
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_every_run_is_read_in_one_line_of_pandas(store):
+    frame = pd.read_parquet(results_folder(store))
+    assert len(frame) == 15
+    assert set(frame.columns) == {*COLUMNS, "comparison", "run"}
+    assert set(frame["schema_version"]) == {1}
+    ours = read(results_folder(store))
+    assert list(ours["time"]) == sorted(ours["time"])
+    assert len(ours) == 15
+
+
+def test_only_the_last_run_of_each_comparison_counts(store):
+    kept = latest(read(results_folder(store)))
+    assert sorted(kept.groupby("comparison")["answer_nll"].min()) == [3.0, 7.0]
+    table = summarise(kept).set_index(["comparison", "method"])
+    plain = table.loc[("nightly", "plain")]
+    assert (plain["seeds"], plain["failed"]) == (2, 1)
+    assert plain["answer_nll"] == 3.5
+    assert plain["answer_nll_sd"] == pytest.approx(0.5**0.5)
+
+
+def test_columns_of_a_newer_version_are_passed_over_and_older_files_still_read(store):
+    folder = results_folder(store) / "comparison=new" / "run=20270101T000000Z-0"
+    folder.mkdir(parents=True)
+    newer = pd.DataFrame({"time": [pd.Timestamp("2027-01-01", tz="UTC")], "brand_new": [1]})
+    newer.to_parquet(folder / "part-0.parquet")
+    frame = read(results_folder(store))
+    assert len(frame) == 16
+    assert "brand_new" not in frame
+
+
+def test_the_command_filters_and_exports(store, tmp_path):
+    table = json.loads(results("--json", store=store))
+    assert len(table) == 4
+    assert len(json.loads(results("--json", "--rows", "--history", store=store))) == 15
+    found = json.loads(results("--json", "--comparison", "nightly", "--failed", store=store))
+    assert [row["reason"] for row in found] == ["loss is NaN"]
+    found = json.loads(results("--json", "--history", "--since", "2026-11-05", store=store))
+    assert {row["comparison"] for row in found} == {"nightly"}
+    file = tmp_path / "out.csv"
+    results("--rows", "--export", str(file), store=store)
+    assert len(pd.read_csv(file)) == 10
+    assert "loss is NaN" in results("--failed", store=store)
+    assert "3.5000 ± 0.7071" in results("--method", "plain", store=store)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pair", "b"), "no results with pair 'b'; there are a"),
+        (("--since", "soon"), "'soon' is no date"),
+        (("--export", "x.xls"), r"must end in \.csv"),
+    ],
+)
+def test_bad_wishes_are_refused(store, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        results(*arguments, store=store)
+
+
+def test_an_empty_store_says_how_results_get_there(tmp_path):
+    with pytest.raises(ConfigError, match="paraknow compare CONFIG"):
+        results(store=tmp_path / "store")

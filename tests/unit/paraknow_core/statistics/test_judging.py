@@ -1,0 +1,150 @@
+"""What is said of one pair: which comparisons carry the verdict, and what stands beside them."""
+
+import random
+import re
+
+import pytest
+
+from paraknow_core.evaluation.items import Item
+from paraknow_core.methods import METHODS
+from paraknow_core.report.comparison_markdown import as_markdown, table_of
+from paraknow_core.report.page.data import Comparison, Method, Pair
+from paraknow_core.statistics.judge import ArmResult, about, judge
+
+
+def items(nll: float, seed: int, *, right: float = 0.5, count: int = 40) -> list[Item]:
+    """Items whose answer NLL is about ``nll``, with a spread over seeds that methods share."""
+    shift = random.Random(seed).gauss(0, 0.05)
+    draw = random.Random(f"{nll} {seed}")
+    return [
+        Item(
+            str(i), "q", "a", nll + shift + draw.gauss(0, 0.02), 1, "x", "x", "a", i < right * count
+        )
+        for i in range(count)
+    ]
+
+
+def arm(name: str, nll: float, *, start: str = "", seeds: int = 8, edge: bool = False) -> ArmResult:
+    return ArmResult(name, start or name, {s: items(nll, s) for s in range(seeds)}, edge)
+
+
+BEATEN = [
+    arm("plain", 1.5),
+    arm("transfer", 1.2),
+    arm("pissa", 1.4),
+    arm("same-spectrum", 1.45),
+    arm("shuffled-vocabulary", 1.35),
+]
+
+
+def test_a_transfer_that_beats_everything_may_name_the_teacher() -> None:
+    found = judge(BEATEN)
+    assert found.verdict is not None
+    assert found.verdict.teacher
+    assert "teacher" in found.sentence
+    headline = {c.against: c.result for c in found.contrasts if c.headline}
+    assert headline == dict.fromkeys(
+        ("plain", "pissa", "same-spectrum", "shuffled-vocabulary"), "better"
+    )
+    assert all(c.p_holm == pytest.approx(4 * 2 / 2**8) for c in found.contrasts if c.headline)
+
+
+def test_one_control_that_is_not_beaten_takes_the_word_away() -> None:
+    found = judge([a if a.name != "same-spectrum" else arm("same-spectrum", 1.2) for a in BEATEN])
+    assert found.verdict is not None
+    assert not found.verdict.teacher
+    assert "teacher" not in found.sentence.lower()
+
+
+def test_variants_are_exploratory_and_do_not_enlarge_the_family() -> None:
+    found = judge([*BEATEN, arm("row-column", 1.1, start="transfer")])
+    variant = next(c for c in found.contrasts if c.against == "row-column")
+    assert variant.p_holm is None
+    assert not variant.headline
+    assert variant.mean == pytest.approx(0.1, abs=0.02)
+    against_plain = {c.method for c in found.contrasts if c.against == "plain"}
+    assert against_plain == {
+        "transfer",
+        "pissa",
+        "same-spectrum",
+        "shuffled-vocabulary",
+        "row-column",
+    }
+    assert all(c.p_holm == pytest.approx(4 * 2 / 2**8) for c in found.contrasts if c.headline)
+
+
+def test_seeds_that_failed_are_left_out_of_their_pairs_only() -> None:
+    short = arm("pissa", 1.4, seeds=6)
+    found = judge([a if a.name != "pissa" else short for a in BEATEN])
+    assert {c.against: c.n for c in found.contrasts if c.headline} == {
+        "plain": 8,
+        "pissa": 6,
+        "same-spectrum": 8,
+        "shuffled-vocabulary": 8,
+    }
+    lost = judge([a if a.name != "pissa" else arm("pissa", 1.4, seeds=0) for a in BEATEN])
+    assert "pissa" not in {c.against for c in lost.contrasts}
+
+
+def test_every_sentence_is_said_once_and_the_edge_of_the_grid_is_told() -> None:
+    found = judge([arm("plain", 1.5, edge=True), *BEATEN[1:]])
+    assert len(set(found.notes)) == len(found.notes)
+    assert any("edge of the grid" in note for note in found.notes)
+    assert any(note.startswith("Exact match") for note in found.notes)
+
+
+def test_right_answers_are_counted_by_the_majority_of_seeds() -> None:
+    arms = [ArmResult(a.name, a.start, a.items, a.at_edge) for a in BEATEN]
+    arms[1] = ArmResult(
+        "transfer", "transfer", {s: items(1.2, s, right=0.9) for s in range(8)}, at_edge=False
+    )
+    (note,) = [note for note in judge(arms).notes if "McNemar" in note]
+    assert "plain 16 to 0 (p = 3.1e-05, Holm 0.00012)" in note
+    assert note.count(" to 0 ") == 4
+
+
+def test_what_does_better_without_any_other_model_stands_beside_the_verdict() -> None:
+    found = judge([*BEATEN, arm("milora", 1.0), arm("olora", 1.4)])
+    assert found.verdict is not None
+    assert found.verdict.teacher
+    assert found.sentence.startswith(found.verdict.sentence)
+    assert "Made of the student alone and better than the transfer: MiLoRA (+0.2" in found.sentence
+    assert "OLoRA" not in found.sentence
+    assert "Made of the student" not in judge([*BEATEN, arm("olora", 1.4)]).sentence
+    lost = judge([arm("plain", 1.1), *BEATEN[1:], arm("milora", 1.0)]).sentence
+    assert "MiLoRA" in lost
+    assert "teacher" not in lost
+
+
+def test_without_a_transfer_there_is_no_verdict() -> None:
+    found = judge([arm("plain", 1.5), arm("pissa", 1.4)])
+    assert found.verdict is None
+    assert [c.label for c in found.contrasts] == ["pissa − plain"]
+
+
+@pytest.mark.parametrize("start", METHODS)
+def test_every_method_says_what_it_is(start: str) -> None:
+    kind, text = about(start)
+    assert kind in {"baseline", "method", "control"}
+    assert (kind == "control") == METHODS[start].is_control
+    assert METHODS[start].start in text
+
+
+def test_markdown_and_table_hold_every_number_and_no_markup_of_a_name() -> None:
+    found = judge(BEATEN)
+    evil = "x|y <script>*a*</script> [l](javascript:1)\n# h"
+    pair = Pair(
+        name=evil,
+        teacher="t",
+        student="s",
+        task="t",
+        verdict=found.sentence,
+        contrasts=found.contrasts,
+        notes=found.notes,
+    )
+    comparison = Comparison(title=evil, methods=(Method(name="plain"),), pairs=(pair,))
+    text = as_markdown(comparison)
+    assert "<script>" not in text
+    assert not re.search(r"(?<!\\)\]\(", text)
+    assert "\n# h" not in text
+    assert len(table_of(comparison.to_json())) == len(found.contrasts)

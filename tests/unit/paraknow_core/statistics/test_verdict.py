@@ -1,0 +1,132 @@
+"""What a pair's verdict says, and that it never says more than the controls allow."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paraknow_core.errors import ConfigError
+from paraknow_core.statistics.design import holm
+from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
+from paraknow_core.statistics.verdict import KNOWLEDGE_CONTROLS, LABELS, QUESTIONS, pair_verdict
+
+FOUR = ("plain", "pissa", "same-spectrum", "shuffled-vocabulary")
+
+
+def against(mean: float, n: int = 8) -> SeedComparison:
+    """Differences around `mean` with an SD of about .01."""
+    d = {seed: mean + 0.01 * math.sin(7 * seed) for seed in range(n)}
+    return compare_seeds(d, dict.fromkeys(d, 0.0), resamples=400)
+
+
+BETTER, WORSE, EQUAL = against(-0.06), against(0.06), against(0.0)
+FIVE, FOUR_SEEDS = against(-0.06, 5), against(-0.06, 4)
+
+
+def verdict(comparisons, **settings):
+    adjusted = holm({name: c.p_value for name, c in comparisons.items()})
+    return pair_verdict(comparisons, adjusted=adjusted, **settings)
+
+
+def test_all_controls_beaten() -> None:
+    v = verdict(dict.fromkeys(FOUR, BETTER))
+    assert v.teacher
+    assert v.sentence.endswith("so the gain is owed to what the teacher learnt.")
+    assert [answer.outcome for answer in v.answers] == ["better"] * 4
+    assert "better than tuned plain LoRA (-0.0" in v.sentence
+    assert "adjusted p = 0.031, 8 seeds" in v.sentence
+
+
+def test_equal_to_the_spectrum_names_no_cause() -> None:
+    v = verdict({**dict.fromkeys(FOUR, BETTER), "same-spectrum": EQUAL})
+    assert not v.teacher
+    assert "not visibly different from the same-spectrum control" in v.sentence
+    assert v.sentence.endswith("not shown to come from more than the start point.")
+    assert any("would have seen a difference of" in caveat for caveat in v.caveats)
+
+
+def test_controls_that_did_not_run_are_said() -> None:
+    v = verdict({"plain": BETTER})
+    outcomes = {answer.other: answer.outcome for answer in v.answers}
+    assert outcomes == {"plain": "better"} | dict.fromkeys(FOUR[1:], "not tested")
+    assert "without the same-spectrum control and the shuffled-vocabulary control" in v.sentence
+    assert not v.teacher
+
+
+def test_no_gain_over_plain_has_no_cause() -> None:
+    v = verdict({**dict.fromkeys(FOUR, BETTER), "plain": WORSE})
+    assert not v.teacher
+    assert "worse than tuned plain LoRA" in v.sentence
+    assert "no gain over tuned plain LoRA" in v.sentence
+
+
+def test_five_seeds_show_nothing_and_four_are_refused() -> None:
+    five = verdict(dict.fromkeys(FOUR, FIVE))
+    assert {answer.outcome for answer in five.answers} == {"no difference visible"}
+    assert sum("cannot be reached" in caveat for caveat in five.caveats) == 1
+    four = verdict(dict.fromkeys(FOUR, FOUR_SEEDS))
+    assert {answer.outcome for answer in four.answers} == {"not tested"}
+    assert "4 seeds are too few to tell: at least 5" in four.sentence
+
+
+def test_a_family_too_large_for_the_seeds_is_said() -> None:
+    comparisons = dict.fromkeys(FOUR, BETTER)
+    adjusted = dict.fromkeys(FOUR, 7 * BETTER.p_value)
+    v = pair_verdict(comparisons, adjusted=adjusted, family=7)
+    assert {answer.outcome for answer in v.answers} == {"no difference visible"}
+    assert "0.0547 after Holm's correction for 7" in v.caveats[0]
+
+
+def test_an_accuracy_is_better_when_higher() -> None:
+    v = verdict({"plain": WORSE}, higher_is_better=True, metric="accuracy")
+    assert v.answers[0].outcome == "better"
+    assert v.sentence.startswith("In accuracy the transfer is better than")
+
+
+def test_edge_of_the_grid_and_lost_seeds_are_caveats() -> None:
+    a = {seed: -0.06 + 0.001 * seed for seed in range(8)}
+    lost = compare_seeds(a, dict.fromkeys([*range(7), 11], 0.0), resamples=400)
+    v = verdict({"plain": lost}, lr_at_edge=["plain"])
+    assert "edge of the grid for tuned plain LoRA" in v.caveats[0]
+    assert any("seeds 7, 11 ran for one side only" in caveat for caveat in v.caveats)
+
+
+def test_a_comparison_needs_its_adjusted_p() -> None:
+    with pytest.raises(ConfigError, match=r"no Holm-adjusted p-value for \['pissa'\]"):
+        pair_verdict({"pissa": BETTER}, adjusted={})
+
+
+def test_labels_name_every_control_without_the_word() -> None:
+    assert set(KNOWLEDGE_CONTROLS) | set(QUESTIONS) <= set(LABELS)
+    assert "teacher" not in " ".join(LABELS.values()).lower()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*LABELS, "my Teacher's start"]),
+        st.sampled_from([BETTER, WORSE, EQUAL, FIVE, FOUR_SEEDS]),
+    ),
+    st.booleans(),
+    st.sets(st.sampled_from([*LABELS])),
+    st.sampled_from([{}, LABELS]),
+)
+def test_the_word_never_stands_where_a_control_is_not_beaten(
+    comparisons, higher, at_edge, labels
+) -> None:
+    """Whatever the numbers, names and metric; and it does stand where all is beaten."""
+    v = verdict(
+        comparisons,
+        higher_is_better=higher,
+        lr_at_edge=at_edge,
+        labels=labels,
+        metric="TEACHER-forced NLL",
+    )
+    won = {answer.other for answer in v.answers if answer.outcome == "better"}
+    ran = {"plain", "same-spectrum", "shuffled-vocabulary"} | (
+        set(KNOWLEDGE_CONTROLS) & set(comparisons)
+    )
+    assert v.teacher == (ran <= won)
+    if not v.teacher:
+        assert "teacher" not in " ".join([v.sentence, *v.caveats]).lower()
+    assert {answer.other for answer in v.answers} == set(comparisons) | set(QUESTIONS)

@@ -1,0 +1,51 @@
+"""The one list of methods says what it must, and every report can show all of them."""
+
+import pytest
+
+from flows.config.transfer import TransferConfig
+from paraknow_core.methods import CONTROLS, METHODS, PLAIN, STUDENT_STARTS, TRANSFER
+from paraknow_core.report.transfer_summary import arm_name
+
+PAIR = {"teacher": {"model": "t"}, "student": {"model": "s"}}
+
+
+def test_every_method_says_what_it_is_where_from_and_what_it_tells() -> None:
+    assert set(METHODS) == {PLAIN, TRANSFER, *STUDENT_STARTS, *CONTROLS}
+    for method in METHODS.values():
+        assert method.start
+        assert method.tells.endswith(".")
+        assert "arXiv" in method.source
+    assert [name for name in METHODS if arm_name(name).startswith("control")] == list(CONTROLS)
+
+
+def test_a_claim_about_the_teacher_needs_the_controls_without_its_knowledge() -> None:
+    needed = {name for name, method in METHODS.items() if method.is_needed}
+    assert needed == set(CONTROLS) - {"random-layers", "other-seeds"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"arms": ["transfer", "pisa"]}, "arms names 'pisa'; known are plain, transfer, pissa"),
+        ({"arms": ["plain"]}, "and transfer among them"),
+        ({"arms": ["transfer", "plain", "plain"]}, "name each once"),
+        ({"arms": ["transfer", "other-seeds"]}, "set other_data or other_problems"),
+        ({"learning_rates": {"pisa": 0.1}}, "learning_rates names 'pisa'"),
+        ({"learning_rates": {"pissa": 0.0}}, "every rate is above 0"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        TransferConfig.model_validate(PAIR | settings)
+
+
+def test_each_arm_has_its_learning_rate() -> None:
+    given = {"baseline": {"learning_rate": 0.3}, "finetune": {"learning_rate": 0.2}}
+    config = TransferConfig.model_validate(PAIR | given | {"learning_rates": {"pissa": 0.1}})
+    assert [config.learning_rate(arm) for arm in ("plain", "transfer", "pissa")] == [0.3, 0.2, 0.1]
+
+
+def test_plain_lora_can_still_be_switched_off() -> None:
+    config = TransferConfig.model_validate(PAIR | {"baseline": {"enabled": False}})
+    assert config.chosen_arms() == (TRANSFER,)
+    assert TransferConfig.model_validate(PAIR).chosen_arms() == (PLAIN, TRANSFER)

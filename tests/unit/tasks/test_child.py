@@ -1,0 +1,131 @@
+"""A function in a process of its own: result, progress, errors, death."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.child_work import add, break_down, die, linger, refuse, wait_for_ever, whereabouts
+from support.patience import PATIENCE
+
+from paraknow_core.errors import DataError
+from paraknow_core.progress import no_progress
+from tasks.engine.child import ChildError, Worker, run_in_child
+from tasks.engine.workers import WorkerPool, WorkersClosedError
+
+
+def test_result_and_progress_come_back_from_another_process():
+    seen = []
+    total, pid = run_in_child(add, progress=lambda *tick: seen.append(tick), a=2, b=3)
+    assert total == 5
+    assert pid != os.getpid()
+    assert seen == [(1, 2, "half")]
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (refuse, DataError, "row 7 is empty"),
+        (break_down, ChildError, "ZeroDivisionError"),
+        (die, ChildError, r"exit code -9"),
+    ],
+)
+def test_errors_come_back_as_errors(function, error, message):
+    with pytest.raises(error, match=message):
+        run_in_child(function, progress=lambda *tick: None)
+
+
+@pytest.fixture
+def worker():
+    worker = Worker({"PARAKNOW_TEST": "there"})
+    yield worker
+    worker.close()
+
+
+def test_a_worker_keeps_its_process_and_its_environment(worker):
+    first, there = worker.run(whereabouts, progress=no_progress, name="PARAKNOW_TEST")
+    again, _ = worker.run(whereabouts, progress=no_progress, name="PARAKNOW_TEST")
+    assert first == again != os.getpid()
+    assert there == "there"
+    assert "PARAKNOW_TEST" not in os.environ
+
+
+@pytest.mark.parametrize("mishap", [refuse, break_down, die])
+def test_a_worker_serves_on_after_any_mishap(worker, mishap):
+    for _ in range(2):
+        with pytest.raises((DataError, ChildError)):
+            worker.run(mishap, progress=no_progress)
+        assert worker.run(add, progress=no_progress, a=1, b=1)[0] == 2
+
+
+def test_a_worker_that_is_interrupted_starts_afresh(worker):
+    def interrupt(*_tick):
+        raise KeyboardInterrupt
+
+    first, _ = worker.run(whereabouts, progress=no_progress, name="")
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(add, progress=interrupt, a=1, b=1)
+    assert worker.run(whereabouts, progress=no_progress, name="")[0] != first
+
+
+def test_no_more_run_at_once_than_there_are_slots(tmp_path):
+    pool = WorkerPool(cpu=2)
+
+    def one(_number):
+        with pool.worker("cuda") as worker:  # no GPU slot: it waits for a CPU's
+            return worker.run(linger, progress=no_progress, folder=tmp_path)
+
+    try:
+        with ThreadPoolExecutor(6) as threads:
+            seen = list(threads.map(one, range(6)))
+    finally:
+        pool.close()
+    assert max(seen) == 2
+
+
+def test_a_gpu_slot_sees_its_own_device():
+    pool = WorkerPool(cpu=1, gpus=("3",))
+    name = "CUDA_VISIBLE_DEVICES"
+    try:
+        with pool.worker("cuda") as there, pool.worker("cpu") as here:
+            assert there.run(whereabouts, progress=no_progress, name=name)[1] == "3"
+            assert here.run(whereabouts, progress=no_progress, name=name)[1] != "3"
+    finally:
+        pool.close()
+
+
+def test_closing_ends_what_is_computed_and_tells_who_waits(tmp_path):
+    pool = WorkerPool(cpu=1)
+
+    def one(_number):
+        with pool.worker("cpu") as worker:
+            return worker.run(wait_for_ever, progress=no_progress, started=tmp_path / "started")
+
+    with ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(one, number) for number in range(2)]
+        while not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        pool.close()
+        errors = {type(future.exception(timeout=PATIENCE)) for future in futures}
+    assert errors == {WorkersClosedError}
+
+
+def test_a_worker_that_comes_free_by_closing_computes_nothing_more(tmp_path):
+    pool = WorkerPool(cpu=1)
+    started = tmp_path / "started"
+
+    def close_and_compute():
+        with pool.worker("cpu") as worker:
+            pool.close()
+            worker.run(wait_for_ever, progress=no_progress, started=started)
+
+    with pytest.raises(WorkersClosedError):
+        close_and_compute()
+    assert not started.exists()
+
+
+def test_a_closed_worker_refuses():
+    worker = Worker()
+    worker.close()
+    with pytest.raises(ChildError, match="was closed"):
+        worker.run(add, progress=no_progress, a=1, b=2)
