@@ -134,11 +134,14 @@ def decode_record(data: bytes | None, *, key: StepKey, generation: int) -> Recor
     """
     try:
         body = _checked_body(data)
-        if body.get("format") != RECORD_FORMAT:
+        version = body.get("format")
+        if type(version) is int and RECORD_FORMAT < version < 2**31:
             raise StoreFormatError(
-                f"record {key} has format {body.get('format')!r}; this version of paraknow reads "
+                f"record {key} has format {version}; this version of paraknow reads "
                 f"{RECORD_FORMAT}. Upgrade paraknow, or use another store"
             )
+        if version != RECORD_FORMAT:
+            raise ValueError("no format that there ever was")
         _check_shape(body)
         record = _record(body)
     except (CanonicalError, NameRefusedError, KeyError, TypeError, ValueError) as error:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.results import payload, published
 
-from artifacts import live, take
+from artifacts import live
+from artifacts.care import take
 from artifacts.care.gc import Policy, collect
 from artifacts.care.pins import keys_in_use
 from artifacts.errors import StoreBusyError
