@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from artifacts.errors import StoreFullError, StoreIOError, StoreReadOnlyError
+from artifacts.sizes import size_text
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ def _write_error(error: OSError, path: Path) -> StoreIOError:
     said = f"cannot write {where}: {error.strerror}"
     if error.errno in _FULL:
         return StoreFullError(
-            f"{said}; {_free_text(path)} free. Make room or move the store, then run again: what "
+            f"{said}; {_free_text(path, error)}. Make room or move the store, then run again: what "
             "was published stays"
         )
     if error.errno in _LOCKED:
@@ -65,11 +67,42 @@ def _write_error(error: OSError, path: Path) -> StoreIOError:
     return StoreIOError(f"{said}. What was published stays; run again")
 
 
-def _free_text(path: Path) -> str:
+@contextlib.contextmanager
+def needing_room(path: Path) -> Iterator[None]:
+    """Turn what a library raises when the disk under ``path`` is full into a StoreFullError."""
+    try:
+        yield
+    except Exception as error:
+        full = full_error(error, path)
+        if full is None:
+            raise
+        raise full from error
+
+
+def full_error(error: BaseException, path: Path) -> StoreIOError | None:
+    """Return what to say if an error means that a disk is full, or has no room for more files."""
+    found = re.search(r"\(os error ([0-9]+)\)", str(error))  # as libraries written in Rust say it
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    if number not in _FULL or isinstance(error, StoreIOError):
+        return None
+    where = getattr(error, "filename", None) or str(path)
+    return _write_error(OSError(number, os.strerror(number), where), path)
+
+
+def _free_text(path: Path, error: OSError) -> str:
+    """Say what is used up: room, files, or what one user may have of either."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
-            return f"{free_bytes(folder):,} bytes"
-    return "unknown"
+            system, free = os.statvfs(folder), size_text(free_bytes(folder))
+            if system.f_files and not system.f_favail:
+                return (
+                    f"no inodes are left there: the file system cannot hold more files, although "
+                    f"{free} are free"
+                )
+            if error.errno == errno.EDQUOT:
+                return f"your quota of room or files (inodes) is used up, but {free} are free"
+            return f"{free} are free"
+    return "what is free is unknown"
 
 
 def retrying(read: Callable[[], T]) -> T | None:
@@ -167,9 +200,9 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def seal(descriptor: int) -> None:
-    """Make a file read-only for everybody and its bytes durable."""
-    os.fchmod(descriptor, 0o444)
+def seal(descriptor: int, mode: int = 0o444) -> None:
+    """Make a file read-only, for everybody if no other mode is given, and its bytes durable."""
+    os.fchmod(descriptor, mode)
     os.fsync(descriptor)
 
 
@@ -218,11 +251,11 @@ def write_new(path: Path, data: bytes, temporary: Path) -> bool:
     return True
 
 
-def replace_file(path: Path, data: bytes, temporary: Path) -> None:
+def replace_file(path: Path, data: bytes, temporary: Path, *, mode: int = 0o444) -> None:
     """Put ``data`` under ``path`` in one step, durable, whatever was there."""
     with new_file(temporary) as (descriptor, draft):
         write_all(descriptor, data)
-        seal(descriptor)
+        seal(descriptor, mode)
         draft.rename(path)
     sync_folder(path.parent)
 

@@ -1,5 +1,6 @@
 """The folders of a store, its format file, and opening or creating one."""
 
+import contextlib
 import os
 import secrets
 import stat
@@ -21,6 +22,8 @@ from artifacts.files import (
 
 STORE_FORMAT: Final = 1
 HASH_NAME: Final = "blake3"
+PRIVATE_MODE: Final = 0o700
+SHARED_MODE: Final = 0o2770  # what is made in it belongs to its group
 FOLDERS: Final = (
     "objects",
     "records",
@@ -45,14 +48,19 @@ class StoreInfo:
     Attributes:
         id: random, names this store.
         format: of layout and publish protocol.
+        shared: whether it was created for several users, who then must trust one another.
     """
 
     id: str
     format: int = STORE_FORMAT
+    shared: bool = False
 
 
-def open_layout(root: Path, *, read_only: bool) -> StoreInfo:
+def open_layout(root: Path, *, read_only: bool, shared: bool = False) -> StoreInfo:
     """Open the store at ``root``, creating it in a missing or empty folder.
+
+    A new one is private to its user, or, if ``shared``, open to its folder's group. One that is
+    there keeps the modes that it has.
 
     Raises:
         StoreFormatError: if the folder is no store, is damaged, or is of a newer format.
@@ -64,7 +72,7 @@ def open_layout(root: Path, *, read_only: bool) -> StoreInfo:
         if read_only:
             raise StoreFormatError(f"there is no store at {root}; open it writable to create one")
         with writing(root):
-            info = _create(root)
+            info = _create(root, shared=shared)
     for name in FOLDERS:
         _check_real_folder(root / name, make=not read_only)
     return info
@@ -76,7 +84,8 @@ def _read_info(root: Path) -> StoreInfo | None:
     if read is None:
         return None
     try:
-        version, hash_name, identity = _read_fields(parse_any(read[0] or b""))
+        value = _object(parse_any(read[0] or b""))
+        version, hash_name, identity = value["format"], value["hash"], value["id"]
     except (CanonicalError, TypeError, KeyError) as error:
         raise StoreFormatError(
             f"{path} is damaged ({error}). Records and objects have their own checks: delete this "
@@ -88,32 +97,54 @@ def _read_info(root: Path) -> StoreInfo | None:
             f"reads format {STORE_FORMAT} with {HASH_NAME}. Upgrade paraknow, or choose another "
             "store with PARAKNOW_STORE"
         )
-    return StoreInfo(str(identity), STORE_FORMAT)
+    return StoreInfo(str(identity), STORE_FORMAT, value.get("shared") is True)
 
 
-def _read_fields(value: Json) -> tuple[Json, Json, Json]:
+def _object(value: Json) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise TypeError(f"it holds a {type(value).__name__}, not an object")
-    return value["format"], value["hash"], value["id"]
+    return value
 
 
-def _create(root: Path) -> StoreInfo:
-    root.mkdir(parents=True, exist_ok=True)
+def _create(root: Path, *, shared: bool) -> StoreInfo:
+    mode = SHARED_MODE if shared else PRIVATE_MODE
+    root.mkdir(mode=PRIVATE_MODE, parents=True, exist_ok=True)
     _refuse_foreign(root)
+    _set_mode(root, mode)
     for name in FOLDERS:
         ensure_folder(root / name)
+        _set_mode(root / name, mode)
     # All shards at once and store.json last: a store that opens has every folder durable, so that
     # publishing has one folder to sync and not three.
     for name in _SHARDED:
         for number in range(256):
             (root / name / f"{number:02x}").mkdir(exist_ok=True)
+            if shared:  # a private root is enough for what is below it
+                _set_mode(root / name / f"{number:02x}", mode)
         sync_folder(root / name)
-    info = {"format": STORE_FORMAT, "hash": HASH_NAME, "id": secrets.token_hex(16)}
+    info: dict[str, object] = {"format": STORE_FORMAT, "hash": HASH_NAME}
+    info |= {"id": secrets.token_hex(16), **({"shared": True} if shared else {})}
     write_new(root / "store.json", canonical_bytes(info), root / "tmp")
     made = _read_info(root)
     if made is None:
         raise StoreFormatError(f"{root / 'store.json'} vanished while the store was created")
     return made
+
+
+def _set_mode(folder: Path, mode: int) -> None:
+    """Set a new folder's mode, whatever the umask; another user's folder stays as it is."""
+    with contextlib.suppress(PermissionError):
+        folder.chmod(mode)
+
+
+def open_to_others(folder: Path) -> str:
+    """Say who beside its user may write in a folder, or read it: "" if nobody may."""
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH:
+        return "everybody may write"
+    if mode & stat.S_IWGRP:
+        return "its group may write"
+    return "others may read" if mode & (stat.S_IRWXG | stat.S_IRWXO) else ""
 
 
 def _refuse_foreign(root: Path) -> None:

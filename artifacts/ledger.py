@@ -7,6 +7,7 @@ first writers do: whoever creates the next name wins.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -106,6 +107,19 @@ class Ledger:
         while os.path.lexists(self.path(key, count)):
             count += 1
         return count
+
+    def all_generations(self, key: StepKey) -> Iterator[Record]:
+        """Iterate over a key's records, those that no longer count included, damaged ones not.
+
+        Raises:
+            StoreIOError: if one could not be read.
+        """
+        for generation in itertools.count():
+            found = self._read(key, generation)
+            if found is None:
+                return
+            with contextlib.suppress(CorruptRecordError):
+                yield decode_record(found[0], key=key, generation=generation)
 
     def last_used(self, record: Record) -> float | None:
         """Return when a record was published or last looked up, None if it is not there.

@@ -19,3 +19,10 @@ def user_cache_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("paraknow")
+
+
+def user_data_folder() -> Path:
+    """Return the user's own folder for what is kept, but belongs to no store."""
+    import platformdirs
+
+    return platformdirs.user_data_path("paraknow")

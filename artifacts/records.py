@@ -115,6 +115,19 @@ class Record:
             "provenance": self.provenance,
         }
 
+    def check(self) -> None:
+        """Make sure, before anything of it is stored, that it can be read again.
+
+        Raises:
+            CanonicalError: if facts or provenance are not plain JSON, or a field that others read
+                is not what they expect.
+        """
+        self.encode()
+        try:
+            _check_shape(self.as_json())
+        except ValueError as error:
+            raise CanonicalError(f"the result of {self.step} cannot be stored: {error}") from error
+
     def encode(self) -> bytes:
         """Return the bytes that are stored: canonical JSON with a check digest over the body."""
         body = self.as_json()
@@ -130,11 +143,15 @@ def decode_record(data: bytes | None, *, key: StepKey, generation: int) -> Recor
     """
     try:
         body = _checked_body(data)
-        if body.get("format") != RECORD_FORMAT:
+        version = body.get("format")
+        if type(version) is int and RECORD_FORMAT < version < 2**31:
             raise StoreFormatError(
-                f"record {key} has format {body.get('format')!r}; this version of paraknow reads "
+                f"record {key} has format {version}; this version of paraknow reads "
                 f"{RECORD_FORMAT}. Upgrade paraknow, or use another store"
             )
+        if version != RECORD_FORMAT:
+            raise ValueError("no format that there ever was")
+        _check_shape(body)
         record = _record(body)
     except (CanonicalError, NameRefusedError, KeyError, TypeError, ValueError) as error:
         raise CorruptRecordError(f"record {key} is damaged: {error}") from error
@@ -142,6 +159,12 @@ def decode_record(data: bytes | None, *, key: StepKey, generation: int) -> Recor
     if said != (key, generation, key, record.tree):
         raise CorruptRecordError(f"record {key} is damaged: it does not belong to its name")
     return record
+
+
+def _check_shape(body: dict[str, Json]) -> None:
+    from artifacts.record_shape import check_shape  # pydantic takes a while to import
+
+    check_shape(body)
 
 
 def _checked_body(data: bytes | None) -> dict[str, Json]:
@@ -158,8 +181,7 @@ def _checked_body(data: bytes | None) -> dict[str, Json]:
 
 
 def _record(body: dict[str, Json]) -> Record:
-    # The check digest held, so only a faulty writer could have put another shape here: the casts
-    # are checked where a value is used for identity or as a path.
+    # Its shape was checked, so the casts hold.
     payload = cast("dict[str, object]", body["payload"])
     files = cast("dict[str, dict[str, object]]", body["files"])
     return Record(

@@ -1,10 +1,13 @@
 """Which files were already hashed on this host: a stat signature in place of reading them again.
 
-The stamps are derived: losing, damaging or forging out-of-date ones costs at most a second hash.
-They are kept per host, because another host may see other bytes through another cache or cable.
+The stamps are derived: losing or damaging one costs at most a second hash. Each is signed with a
+key that lies outside the store and that only its user can read, so one that another user wrote, or
+that was written for another file or host, counts for nothing. They are kept per host, because
+another host may see other bytes through another cache or cable.
 """
 
 import contextlib
+import hmac
 import os
 import platform
 import time
@@ -17,6 +20,7 @@ from artifacts.digests import digest_bytes
 from artifacts.errors import CanonicalError
 from artifacts.files import new_file, read_small, write_all
 from artifacts.names import Digest, is_hex_digest
+from artifacts.signing import signature
 
 _LIMIT: Final = 64 * 1024
 SETTLED_NS: Final = 2_000_000_000
@@ -71,8 +75,11 @@ class StampCache:
         self._seen[name] = (stamp, digest)
         if not self._write:
             return
-        path = self._path(name)
-        data = canonical_bytes({"name": name, "stamp": list(astuple(stamp)), "digest": digest})
+        path, signed = self._path(name), _signature(name, stamp, digest)
+        if signed is None:
+            return
+        fields = {"name": name, "stamp": list(astuple(stamp)), "digest": digest, "signed": signed}
+        data = canonical_bytes(fields)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(self._temporary) as (descriptor, draft):
@@ -97,7 +104,22 @@ class StampCache:
         except (OSError, CanonicalError):
             return None
         match value:
-            case {"name": str(said), "stamp": [int(), int(), int(), int()] as numbers, "digest": d}:
-                if said == name and is_hex_digest(d):
-                    return Stamp(*numbers), Digest(str(d))
+            case {
+                "name": str(said),
+                "stamp": [int(), int(), int(), int()] as numbers,
+                "digest": d,
+                "signed": str(signed),
+            }:
+                stamp, digest = Stamp(*numbers), Digest(str(d))
+                if said == name and is_hex_digest(d) and _is_own(signed, name, stamp, digest):
+                    return stamp, digest
         return None
+
+
+def _signature(name: str, stamp: Stamp, digest: Digest) -> str | None:
+    return signature(["stamp", platform.node(), name, list(astuple(stamp)), digest])
+
+
+def _is_own(signed: str, name: str, stamp: Stamp, digest: Digest) -> bool:
+    ours = _signature(name, stamp, digest)
+    return ours is not None and hmac.compare_digest(signed.encode(), ours.encode())

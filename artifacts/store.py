@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import Json
-from artifacts.errors import (
-    StoreFullError,
-    StoreReadOnlyError,
-    UnknownKeyError,
-)
+from artifacts.errors import StoreFullError, StoreReadOnlyError, UnknownKeyError
 from artifacts.files import free_bytes, new_file, reading, writing
 from artifacts.keys import KeyPayload
 from artifacts.layout import StoreInfo, open_layout
 from artifacts.ledger import Ledger
+from artifacts.live import between_takes, mark
 from artifacts.locations import user_cache_folder
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
 from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of
 from artifacts.records import FileEntry, Record
+from artifacts.sizes import unequal
 from artifacts.stamps import StampCache
 from artifacts.views import ensure_view
 from artifacts.work import discard, held_lease, work_folder
@@ -52,28 +50,33 @@ class Store:
         self.ledger = Ledger(root, read_only=read_only)
 
     @classmethod
-    def open(cls, root: Path, *, read_only: bool = False) -> "Store":
+    def open(cls, root: Path, *, read_only: bool = False, shared: bool = False) -> "Store":
         """Open the store at ``root``; unless ``read_only``, create it in a new or empty folder.
+
+        A new one is private to its user, or if ``shared`` open to the group of its folder.
 
         Raises:
             StoreFormatError: if the folder is no store or of a newer format.
             StoreIOError: if it cannot be read or created.
         """
         root = root.expanduser().resolve()
-        return cls(root, open_layout(root, read_only=read_only), read_only=read_only)
+        info = open_layout(root, read_only=read_only, shared=shared)
+        return cls(root, info, read_only=read_only)
 
     # -- reading
 
     def lookup(self, key: StepKey) -> Record | None:
         """Return the record of a key if all its objects are there and intact.
 
-        An object's full digest is checked at its first use on this host, later its stat stamp. A
-        corrupt object or record is moved to quarantine, and the lookup is a miss.
+        Inside ``keeping`` no collection takes it away from now on. An object's full digest is
+        checked at its first use on this host, later its stat stamp. A corrupt object or record is
+        moved to quarantine, and the lookup is a miss.
 
         Raises:
             StoreIOError: if something could not be read; that is never taken for corruption.
             StoreFormatError: if the record was written by a newer version.
         """
+        self._mark(key)
         record = self.lookup_record(key)
         if record is None or not has_objects(self.objects, record):
             return None
@@ -96,7 +99,7 @@ class Store:
                 yield record
 
     def find(self, prefix: str) -> Record:
-        """Return the one record whose key starts with ``prefix``.
+        """Return the one record whose key starts with ``prefix``; inside ``keeping`` it stays.
 
         Raises:
             UnknownKeyError: if there is none, or more than one.
@@ -107,6 +110,8 @@ class Store:
             raise UnknownKeyError(
                 f"{prefix!r} begins {len(keys)} keys ({shown} …); give more digits"
             )
+        for key in keys:
+            self._mark(key)
         record = self.lookup_record(keys[0]) if keys else None
         if record is None:
             raise UnknownKeyError(
@@ -114,10 +119,6 @@ class Store:
                 "`paraknow store ls` lists them"
             )
         return record
-
-    def find_by_tree(self, tree: Digest) -> list[Record]:
-        """Return the records whose output has this digest: the steps that made an input."""
-        return [record for record in self.records() if record.tree == tree]
 
     def file_path(self, record: Record, name: str) -> Path:
         """Return the object that holds one file of a record, read-only; its name is the digest.
@@ -179,8 +180,9 @@ class Store:
             os.write(descriptor, b"?")
         free = self.free_bytes()
         if free < need_bytes:
+            need, there = unequal(need_bytes, free)
             raise StoreFullError(
-                f"the store {self.root} has {free:,} bytes free, and {need_bytes:,} are needed. "
+                f"the store {self.root} has {there} free, and {need} are needed. "
                 "Make room, or choose another store with PARAKNOW_STORE"
             )
 
@@ -230,9 +232,21 @@ class Store:
             facts=dict(facts or {}),
             provenance=dict(provenance or {}),
         )
-        draft.encode()  # refuses odd facts before a byte is written
+        draft.check()
+        self._mark(draft.key)
         with writing(self.root):
-            return publish(self.objects, self.ledger, draft, sources, replaces)
+            record = publish(self.objects, self.ledger, draft, sources, replaces)
+            with between_takes(self.root) as kept:
+                if kept:
+                    # A collection that could not see our record yet may have moved an object
+                    # that was there already: here it is taken back for good.
+                    has_objects(self.objects, record)
+        return record
+
+    def _mark(self, key: StepKey) -> None:
+        """Note that this process uses a key, so that no collection takes it away."""
+        if not self.read_only:
+            mark(self.root, [key])
 
     # -- work
 

@@ -9,6 +9,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from artifacts.live import keeping
 from flows.config.compare import CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
 from flows.graph.cell import Cell, CellOutcome
@@ -31,6 +32,16 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     Args:
         config: pairs, tasks, methods, controls, learning rates, seeds, budget and slots.
     """
+    with keeping():
+        result = _compare(config)
+    if result.failed or result.report_failure:
+        message = f"{result.failed} of {result.results} results failed"
+        message += "; there is no report" if result.report_failure else "; the report says why"
+        return Completed(name="SomeFailed", message=message, data=result)
+    return result
+
+
+def _compare(config: CompareConfig) -> CompareResult:
     config.check()
     get_run_logger().info("store %s", config.run.open_store().root)
     make_compare_plan(config).check(config.budget)
@@ -39,12 +50,7 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
         calls = [partial(_cell, config, pair, task) for pair, task in config.cells()]
         at_once = slots.cpu + len(slots.gpus)
         outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
-        result = conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
-    if result.failed or result.report_failure:
-        message = f"{result.failed} of {result.results} results failed"
-        message += "; there is no report" if result.report_failure else "; the report says why"
-        return Completed(name="SomeFailed", message=message, data=result)
-    return result
+        return conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
 
 
 def finished(state: State[Any]) -> CompareResult:

@@ -9,18 +9,9 @@ from artifacts.canonical import Json
 from artifacts.keys import Absent
 from artifacts.queries.explain import Explanation
 from artifacts.records import Record
+from flows.terminal import one_line
 
 SHOWN: Final = 12  # digits of a key in a table; any unique prefix is accepted back
-
-
-def human_size(size: int) -> str:
-    """Write a number of bytes in decimal units, as disks are sold."""
-    value, unit = float(size), "B"
-    for following in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, following
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def human_age(seconds: float) -> str:
@@ -63,7 +54,7 @@ def explanation_lines(
     first, second = names
     for item in found:
         field, a, b = item.difference
-        yield f"{indent}{field}: {value_text(a)} {first}, {value_text(b)} {second}"
+        yield f"{indent}{one_line(field)}: {value_text(a)} {first}, {value_text(b)} {second}"
         if item.a is not None or item.b is not None:
             made = f"{name_of(item.a)} {first}, by {name_of(item.b)} {second}"
             yield f"{indent}  made by {made}"

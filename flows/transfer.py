@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 from pydantic import BaseModel, ConfigDict
 
+from artifacts.live import keeping
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import PrefectRunner
 from flows.graph.stages import Stage
@@ -49,11 +50,12 @@ def transfer(config: TransferConfig, until: Stage = Stage.REPORT) -> TransferRes
         config: teacher, student, data, and each step's settings.
         until: the last stage to run.
     """
-    get_run_logger().info("store %s", config.run.open_store().root)
-    make_plan(config, until).check()
-    runner = PrefectRunner(config.run, until)
-    wire(config, runner)
-    return collect(config.run, runner.refs())
+    with keeping():
+        get_run_logger().info("store %s", config.run.open_store().root)
+        make_plan(config, until).check()
+        runner = PrefectRunner(config.run, until)
+        wire(config, runner)
+        return collect(config.run, runner.refs())
 
 
 def collect(run: RunConfig, refs: list[Ref]) -> TransferResult:

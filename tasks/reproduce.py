@@ -9,9 +9,9 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from pydantic import ValidationError
 
-from artifacts.care.pins import in_use
 from artifacts.errors import StoreError
 from artifacts.keys import Absent, diff
+from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
@@ -27,6 +27,9 @@ from tasks.steps import STEPS
 
 NEEDED = ("config", "device", "threads", "label", "location", "inputs")
 """What a record's provenance must hold."""
+
+IN_INPUT = ("step", "key", "digest", "location")
+"""What it must hold of each input."""
 
 OWN_PLACES: Mapping[str, Mapping[str, str]] = {
     "acquire-model": {"self": "model"},
@@ -61,6 +64,7 @@ class Reproduction:
         return all(file.equal for file in self.files)
 
 
+@keeping()
 def reproduce(
     store: Store, record: Record, *, work: Path, locations: Mapping[str, Path] | None = None
 ) -> Reproduction:
@@ -76,19 +80,23 @@ def reproduce(
         CannotReproduceError: if the record does not say enough, an input is gone, or what lies at
             a place is not what it was.
     """
+    if store.lookup(record.key) is None:
+        raise CannotReproduceError(
+            f"The files of {_name(record)} are damaged or gone, so there is nothing to compare "
+            "with. Run the transfer that made it again."
+        )
     need = _need(store, record, dict(locations or {}))
     folders = {role: folder_of(store, ref) for role, ref in need.inputs.items()}
     began = time.monotonic()
     job = need.job(folders, work)
-    with in_use(store, [record.key, *(ref.key for ref in need.inputs.values())]):
-        try:
-            need.compute(job)
-        except SourceChangedError as error:
-            raise CannotReproduceError(str(error)) from error
-        except Exception as error:
-            raise CannotReproduceError(
-                f"Computing {_name(record)} again failed: {type(error).__name__}: {error}"
-            ) from error
+    try:
+        need.compute(job)
+    except SourceChangedError as error:
+        raise CannotReproduceError(str(error)) from error
+    except Exception as error:
+        raise CannotReproduceError(
+            f"Computing {_name(record)} again failed: {type(error).__name__}: {error}"
+        ) from error
     new = {path.relative_to(job.out).as_posix(): path for path in job.out.rglob("*")}
     files = compare_folders(
         {name: store.file_path(record, name) for name in record.files},
@@ -143,6 +151,8 @@ def _step_of(record: Record) -> Step[Any]:
 def _provenance(record: Record) -> dict[str, Any]:
     said: dict[str, Any] = dict(record.provenance)
     missing = [name for name in NEEDED if name not in said]
+    for role, given in said.get("inputs", {}).items():
+        missing += [f"inputs.{role}.{name}" for name in IN_INPUT if name not in given]
     if missing:
         raise CannotReproduceError(
             f"The record of {_name(record)} does not hold what computing it again takes (missing: "

@@ -1,4 +1,5 @@
 import os
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,11 @@ if jobs := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 
 # Read when Prefect is imported. A client that gives up and asks again makes two runs of one.
 os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", str(int(PATIENCE)))
+
+
+# Where the key lies that stamps are signed with: no test touches the user's own.
+_DATA = tempfile.TemporaryDirectory(prefix="paraknow-data-")
+os.environ["XDG_DATA_HOME"] = _DATA.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

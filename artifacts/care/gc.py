@@ -1,24 +1,23 @@
 """Garbage collection: what may go and why, and taking it away beside running publishers.
 
-The roots are the named pins, what live runs read, what the policy keeps by step or key, and
+The roots are the named pins, what live runs use, what the policy keeps by step or key, and
 everything these were made from. Any other result is judged by its own last use; without a limit of
 age or size all results stay, and only what no result needs goes.
 """
 
 import contextlib
-import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from artifacts.care.pins import keys_in_use, pins
 from artifacts.care.sweep import Leftover, leftovers, measure, sweep
+from artifacts.care.take import batches, only_one
 from artifacts.care.trash import Trash, object_in, record_in
-from artifacts.errors import StoreBusyError, UnknownKeyError
+from artifacts.errors import UnknownKeyError
 from artifacts.names import Digest, StepKey
 from artifacts.queries.lineage import Lineage
 from artifacts.queries.usage import object_sizes
@@ -26,7 +25,6 @@ from artifacts.records import Record
 from artifacts.store import Store
 
 GRACE_SECONDS: Final = 3600.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +73,11 @@ class Plan:
         kept: how many results stay.
         kept_bytes: of all objects that stay.
         excess: bytes by which these still exceed the policy's ``max_bytes``.
+        lineage: of all records when it was made.
     """
 
     now: float
+    lineage: Lineage = field(repr=False)
     records: list[Doomed] = field(default_factory=list)
     objects: dict[Digest, int] = field(default_factory=dict)
     leftovers: list[Leftover] = field(default_factory=list)
@@ -130,6 +130,7 @@ def plan(store: Store, policy: Policy) -> Plan:
     stay = sum(sizes.values()) - sum(objects.values())
     return Plan(
         now=now,
+        lineage=lineage,
         records=doomed,
         objects=objects,
         leftovers=leftovers(store, now=now, grace=policy.grace, trees={r.tree for r in kept}),
@@ -152,18 +153,37 @@ def collect(store: Store, policy: Policy) -> tuple[Plan, Collected]:
     """
     if store.read_only:
         store.check_writable()
-    with _only_one(store):
+    with only_one(store):
         trash = Trash(store)
         restored = _empty(store, trash)[0]
         made = plan(store, policy)
-        freed = sweep(trash, made.leftovers)
-        records = sum(_remove_record(store, trash, item) for item in made.records)
-        for digest in made.objects:
-            if _unchanged(store, digest, made.now, policy.grace):
-                trash.put_object(digest)
-                store.stamps.forget(digest)
+        freed = sweep(trash, [item for item in made.leftovers if item.kind != "views"])
+        records = _take(store, trash, made, policy)
         again, objects, of_objects = _empty(store, trash)
         return made, Collected(records, objects, freed + of_objects, restored + again)
+
+
+def _take(store: Store, trash: Trash, made: Plan, policy: Policy) -> int:
+    """Move what was planned to the trash, except for what a live process has come to use.
+
+    What such a process was handed must not be gone for a moment: it opens files when it likes.
+
+    Returns:
+        How many results went.
+    """
+    records = 0
+    for used, item in batches(store, made.lineage, made.now, made.records):
+        if item.record.key not in used.keys:
+            records += _remove_record(store, trash, item)
+    for used, digest in batches(store, made.lineage, made.now, list(made.objects)):
+        if digest not in used.objects and _unchanged(store, digest, made.now, policy.grace):
+            trash.put_object(digest)
+            store.stamps.forget(digest)
+    views = [item.path for item in made.leftovers if item.kind == "views"]
+    for used, view in batches(store, made.lineage, made.now, views):
+        if Digest(view.name) not in used.trees:
+            trash.put_other(view)
+    return records
 
 
 def store_clock(store: Store) -> float:
@@ -268,23 +288,3 @@ def _restore_pinned(store: Store, trash: Trash, content: list[Path]) -> int:
     for key in sorted(keys):
         trash.restore_record(key)
     return len(keys)
-
-
-@contextlib.contextmanager
-def _only_one(store: Store) -> Iterator[None]:
-    """Keep a second collection out; two would do no harm, but the work twice."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(store.root / "leases" / "gc.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StoreBusyError(
-            f"another collection is under way in {store.root}; wait until it ends"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        _log.warning("no lock on %s (%s); carrying on without", lock.lock_file, error)
-    try:
-        yield
-    finally:
-        lock.release()

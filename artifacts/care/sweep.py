@@ -39,7 +39,8 @@ def leftovers(store: Store, *, now: float, grace: float, trees: Set[Digest]) -> 
 
     Drafts after an hour; links after the grace period; work and leases after 14 days, in which a
     killed run can be taken up again; quarantine after 30 days; remembered digests after 90, when
-    a file is hashed again; what an earlier collection left in the trash; pins of dead runs.
+    a file is hashed again; what an earlier collection left in the trash; pins of dead runs. Work on
+    a key that a live run uses stays, however old it is.
 
     Args:
         store: to look through.
@@ -53,10 +54,12 @@ def leftovers(store: Store, *, now: float, grace: float, trees: Set[Digest]) -> 
     root = store.root
     views = (path for path in _listed(root / "views") if path.name not in trees)
     leases = (path for path in _listed(root / "leases") if path.suffix == ".lease")
+    used, dead = keys_in_use(store, now)
+    unused = (key for key in _listed(root / "work") if key.name not in used)
     groups: tuple[tuple[str, Iterable[Path], float], ...] = (
         ("tmp", _listed(root / "tmp"), DRAFT_SECONDS),
         ("views", views, grace),
-        ("work", (run for key in _listed(root / "work") for run in _listed(key)), WORK_SECONDS),
+        ("work", (run for key in unused for run in _listed(key)), WORK_SECONDS),
         ("leases", leases, WORK_SECONDS),
         ("quarantine", _listed(root / "quarantine"), QUARANTINE_SECONDS),
         ("stat", _files(root / "stat"), STAMP_SECONDS),
@@ -68,7 +71,7 @@ def leftovers(store: Store, *, now: float, grace: float, trees: Set[Digest]) -> 
         for changed, size in [measure(path)]
         if now - changed >= max(age, grace)
     ]
-    found += [Leftover("pins", path, measure(path)[1]) for path in keys_in_use(store, now)[1]]
+    found += [Leftover("pins", path, measure(path)[1]) for path in dead]
     trashed = (p for p in _listed(root / "trash") if object_in(p) is None and record_in(p) is None)
     return found + [Leftover("trash", path, measure(path)[1]) for path in trashed]
 

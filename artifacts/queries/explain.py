@@ -102,7 +102,7 @@ def _maker(
             key = said.get("key")
             if isinstance(key, str) and is_hex_digest(key):
                 return planned.get(StepKey(key)) or store.lookup_record(StepKey(key))
-    return next(iter(store.find_by_tree(Digest(digest))), None)
+    return next((record for record in store.records() if record.tree == digest), None)
 
 
 def _of_role(inputs: Mapping[object, object], field: str) -> object:

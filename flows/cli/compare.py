@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
+from artifacts.sizes import size_text
 from flows.cli.options import Rebuild, Strict
 from flows.config.load import drift_overrides, load_config
+from flows.terminal import Terminal, markdown, say
 
 if TYPE_CHECKING:
     from flows.planning.compare import ComparePlan
@@ -50,24 +50,24 @@ def compare_command(
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
     settings = load_config(CompareConfig, config, overrides)
-    console = Console(stderr=json_)
+    console = Terminal(stderr=json_)
     planned = make_compare_plan(settings)
     if plan:
-        typer.echo(planned.to_json()) if json_ else show_plan(console, planned)
+        say(planned.to_json()) if json_ else show_plan(console, planned)
         planned.check_drift()
         return
     planned.check(settings.budget)
     with embedded_server(), watching(console):
         result = finished(compare(settings, return_state=True))
     if json_:
-        typer.echo(result.model_dump_json(indent=1))
+        say(result.model_dump_json(indent=1))
     else:
         show_result(console, result)
     if result.failed or result.report_failure:
         raise typer.Exit(1)
 
 
-def show_plan(console: Console, plan: "ComparePlan") -> None:
+def show_plan(console: Terminal, plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
     table = Table(
         "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
@@ -77,7 +77,7 @@ def show_plan(console: Console, plan: "ComparePlan") -> None:
             row["step"],
             *(str(row[name]) for name in ("asked", "distinct", "hits", "run")),
             _time(row),
-            f"{row['disk_bytes'] / 1e6:.1f} MB" if row["run"] else "",
+            size_text(row["disk_bytes"]) if row["run"] else "",
         )
     console.print(table)
     hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
@@ -85,14 +85,14 @@ def show_plan(console: Console, plan: "ComparePlan") -> None:
         hours += f", and {plan.untimed} steps the like of which never ran here"
     console.print(
         f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
-        f"{sum(plan.uses.values())} times; {hours}; disk about {plan.disk_bytes / 1e9:.2f} GB of "
-        f"{plan.free_bytes / 1e9:.1f} GB free in {plan.store}",
+        f"{sum(plan.uses.values())} times; {hours}; disk about {size_text(plan.disk_bytes)} "
+        f"of {size_text(plan.free_bytes)} free in {plan.store}",
         soft_wrap=True,
     )
     for label, drift in plan.drifted.items():
-        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True, markup=False)
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     for failure in plan.failures:
-        console.print(f"cannot run: {failure}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"cannot run: {failure}", style="yellow", soft_wrap=True)
 
 
 def _time(row: "Mapping[str, Any]") -> str:
@@ -104,20 +104,19 @@ def _time(row: "Mapping[str, Any]") -> str:
     return f"{row['seconds']:.0f} s{more}"
 
 
-def show_result(console: Console, result: "CompareResult") -> None:
+def show_result(console: Terminal, result: "CompareResult") -> None:
     """Print the verdicts and tables, what failed or diverged, and where everything is."""
     if result.summary:
-        console.print(Markdown(Path(result.summary).read_text(encoding="utf-8")))
+        console.print(markdown(Path(result.summary).read_text(encoding="utf-8")))
     lost = f", {result.diverged} diverged" if result.diverged else ""
     console.print(
         f"{result.results - result.failed - result.diverged} of {result.results} results{lost}; "
         f"{result.computed} steps computed, {result.reused} reused.\nRows: {result.rows}\n"
         f"Page: {result.page or 'none'}",
         soft_wrap=True,
-        markup=False,
     )
     for reason in result.reasons:
-        console.print(f"no result: {reason}", style="red", markup=False, soft_wrap=True)
+        console.print(f"no result: {reason}", style="red", soft_wrap=True)
     if result.report_failure:
         told = f"no page could be drawn, the rows are written: {result.report_failure}"
-        console.print(told, style="red", markup=False, soft_wrap=True)
+        console.print(told, style="red", soft_wrap=True)

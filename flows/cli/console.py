@@ -5,16 +5,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import ConsoleRenderable
 from rich.logging import RichHandler
-from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from artifacts.sizes import size_text
 from flows.planning.transfer import Plan, PlannedStep
+from flows.terminal import Terminal, markdown, shown
 from flows.transfer import StepResult, TransferResult
 from tasks.engine.drift import warn
 from tasks.engine.progress import logger, ticks
+
+
+class LogLines(RichHandler):
+    """Prints log lines, which quote names and errors of any origin."""
+
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        """Make a line's text ready."""
+        return super().render_message(record, shown(message))
 
 
 class TickHandler(logging.Handler):
@@ -30,29 +39,29 @@ class TickHandler(logging.Handler):
         tick: Mapping[str, Any] = record.__dict__
         label = tick["label"]
         if label not in self._bars:
-            self._bars[label] = self._progress.add_task(label, total=tick["total"], note="")
+            self._bars[label] = self._progress.add_task(shown(label), total=tick["total"], note="")
         bar = self._bars[label]
         self._progress.update(
-            bar, completed=tick["done"], total=tick["total"], note=record.getMessage()
+            bar, completed=tick["done"], total=tick["total"], note=shown(record.getMessage())
         )
         if tick["done"] >= tick["total"]:
             self._progress.remove_task(self._bars.pop(label))
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[None]:
+def watching(console: Terminal) -> Iterator[None]:
     """Show log lines, and on a terminal bars, while steps run."""
-    lines = RichHandler(
+    lines = LogLines(
         console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", markup=False
     )
     if console.is_terminal:  # the bars show it
         lines.addFilter(lambda record: not getattr(record, "is_progress", False))
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
@@ -67,7 +76,7 @@ def watching(console: Console) -> Iterator[None]:
             ticks.removeHandler(handler)
 
 
-def show_plan(console: Console, plan: Plan) -> None:
+def show_plan(console: Terminal, plan: Plan) -> None:
     """Print which steps would hit or run, and what they are estimated to need."""
     table = Table("step", "would", "key", "memory", "disk", "tokens", title="Plan: nothing is run")
     for step in plan.steps:
@@ -82,7 +91,7 @@ def show_plan(console: Console, plan: Plan) -> None:
         )
     console.print(table)
     for label, drift in plan.drifted.items():
-        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True, markup=False)
+        console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     console.print(
         f"Disk: about {_bytes(plan.disk_bytes)} needed, {_bytes(plan.free_bytes)} free "
         f"in {plan.store}",
@@ -106,14 +115,10 @@ def warn_of_drift(plan: Plan) -> None:
 
 
 def _bytes(count: int | None) -> str:
-    if count is None:
-        return ""
-    if count < 1e6:
-        return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+    return "" if count is None else size_text(count)
 
 
-def show_result(console: Console, result: TransferResult) -> None:
+def show_result(console: Terminal, result: TransferResult) -> None:
     """Print every step with its key and artifact, then the report's table and words."""
     table = Table("step", "", "key", "artifact", "seconds")
     for step in result.steps:
@@ -126,7 +131,7 @@ def show_result(console: Console, result: TransferResult) -> None:
         from paraknow_core.report.transfer_summary import as_markdown
 
         console.print()
-        console.print(Markdown(as_markdown(result.summary)))
+        console.print(markdown(as_markdown(result.summary)))
 
 
 def _seconds(step: StepResult) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from flows.cli.store_options import JsonOption, StoreOption, open_store
+from flows.terminal import Terminal, say
 
 if TYPE_CHECKING:
     from flows.delivery.deliver import Delivery
@@ -55,18 +55,18 @@ def deliver_command(
     wish = Wish(folder, compress, serving, merged, max_shard_size, student, teacher)
     found = deliver(open_store(store), key, wish)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        say(json.dumps(asdict(found), indent=1))
     else:
-        _show(Console(), found)
+        _show(Terminal(), found)
 
 
-def _show(console: Console, found: "Delivery") -> None:
+def _show(console: Terminal, found: "Delivery") -> None:
     what = "merged checkpoint" if found.form == "merged" else f"adapter of rank {found.rank}"
-    console.print(f"{what} in {found.folder}", markup=False, soft_wrap=True)
+    console.print(f"{what} in {found.folder}", soft_wrap=True)
     for name in found.files:
-        console.print(f"  {name}", markup=False, highlight=False)
+        console.print(f"  {name}", highlight=False)
     for sentence in found.losses:
-        console.print(sentence, markup=False, highlight=False)
+        console.print(sentence, highlight=False)
     if found.kept:
         from rich.table import Table
 

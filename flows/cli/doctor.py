@@ -8,6 +8,7 @@ from artifacts.canonical import Json
 from artifacts.locations import default_store_root
 from flows.cli.store_options import JsonOption, StoreOption, print_json
 from flows.doctor.finding import Finding, State
+from flows.terminal import say
 
 
 def doctor_command(as_json: JsonOption = False, store: StoreOption = None) -> None:
@@ -36,8 +37,8 @@ def _print_json(findings: list[Finding]) -> None:
 
 def _print_text(findings: list[Finding]) -> None:
     for finding in findings:
-        typer.echo(f"{finding.state:<8} {finding.topic}: {finding.found}")
+        say(f"{finding.state:<8} {finding.topic}: {finding.found}")
         if finding.advice:
-            typer.echo(f"         -> {finding.advice}")
+            say(f"         -> {finding.advice}")
     counts = {state: sum(f.state is state for f in findings) for state in State}
-    typer.echo(f"{counts[State.FAILED]} failed, {counts[State.WARNING]} warnings")
+    say(f"{counts[State.FAILED]} failed, {counts[State.WARNING]} warnings")

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from artifacts.sizes import size_text
 from flows.cli.store_options import JsonOption, StoreOption
-from flows.text import human_size
+from flows.terminal import Terminal, say
 
 if TYPE_CHECKING:
     from flows.inspection.pair import Inspection
@@ -66,18 +66,18 @@ def inspect_command(
     )
     found = inspect_pair(question)
     if as_json:
-        typer.echo(found.to_json())
+        say(found.to_json())
     else:
-        show(Console(highlight=False), found)
+        show(Terminal(highlight=False), found)
     if not found.can_run:
         raise typer.Exit(1)
 
 
-def show(console: Console, found: "Inspection") -> None:
+def show(console: Terminal, found: "Inspection") -> None:
     """Print a report, readable at 80 columns."""
     console.print(_models(found))
-    console.print(f"\n{_vocabulary(found)}", markup=False)
-    console.print(f"\nCuts (structure: {found.structure})", markup=False)
+    console.print(f"\n{_vocabulary(found)}")
+    console.print(f"\nCuts (structure: {found.structure})")
     console.print(_roles(found))
     console.print("\nEstimates on this machine, one run of each step")
     console.print(_steps(found))
@@ -97,7 +97,7 @@ def _models(found: "Inspection") -> Table:
     rows: dict[str, Any] = {
         "family": lambda m: m.model_type,
         "parameters": lambda m: _count(m.num_parameters),
-        "on disk": lambda m: human_size(m.weight_bytes),
+        "on disk": lambda m: size_text(m.weight_bytes),
         "dtype": lambda m: ", ".join(sorted({t.dtype for t in m.tensors})),
         "layers": lambda m: str(m.num_layers),
         "hidden size": lambda m: str(m.hidden_size),
@@ -140,12 +140,12 @@ def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
 def _steps(found: "Inspection") -> Table:
     table = _table("step", "memory", "disk", "time", right=(1, 2, 3))
     for step in found.steps:
-        sizes = [human_size(n) if n else "" for n in (step.memory_bytes, step.disk_bytes)]
+        sizes = [size_text(n) if n else "" for n in (step.memory_bytes, step.disk_bytes)]
         table.add_row(step.step, *sizes, "" if step.seconds is None else _time(step.seconds))
     return table
 
 
-def _show_machine(console: Console, found: "Inspection") -> None:
+def _show_machine(console: Terminal, found: "Inspection") -> None:
     machine, question = found.machine, found.question
     console.print(
         f"\nTimes are estimates from rates measured just now ({machine.device}, "
@@ -153,26 +153,23 @@ def _show_machine(console: Console, found: "Inspection") -> None:
         f"{machine.bandwidth / 1e9:,.0f} GB/s), for {question.samples} samples, 1,000 training "
         f"rows × 3 epochs and 500 test rows of {question.tokens} tokens. Expect a factor of 2. "
         "Memory is that of tensors; a CPU's allocator may keep as much again (see README).",
-        markup=False,
     )
     console.print(
-        f"Memory {human_size(machine.memory_bytes)}, free {human_size(machine.free_bytes)}. "
-        f"Disk: {human_size(found.disk_bytes)} needed, {human_size(found.disk_free_bytes)} free.",
-        markup=False,
+        f"Memory {size_text(machine.memory_bytes)}, free {size_text(machine.free_bytes)}. "
+        f"Disk: {size_text(found.disk_bytes)} needed, {size_text(found.disk_free_bytes)} free.",
     )
     limit = f"; the limit is {found.pair.max_rank}, by {found.pair.narrowest}"
     console.print(
         f"Rank {question.rank}, delivered as {2 * question.rank}"
         f"{limit if found.pair.max_rank else ''}.\n",
-        markup=False,
     )
 
 
-def _show_verdict(console: Console, found: "Inspection") -> None:
+def _show_verdict(console: Terminal, found: "Inspection") -> None:
     for note in found.notes:
-        console.print(f"Note: {note}", markup=False)
+        console.print(f"Note: {note}")
     for problem in found.problems:
-        console.print(f"Problem ({problem.kind}): {problem.message}", markup=False, style="red")
+        console.print(f"Problem ({problem.kind}): {problem.message}", style="red")
     if found.can_run:
         console.print("Verdict: can run.", style="green")
     else:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from artifacts.errors import StoreError
+from artifacts.files import full_error
+from artifacts.live import keeping
 from flows.cli.compare import compare_command
 from flows.cli.deliver import deliver_command
 from flows.cli.doctor import doctor_command
@@ -20,7 +21,8 @@ from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
 from flows.graph.stages import Stage
-from paraknow_core.errors import ParaknowError
+from flows.terminal import Terminal, say
+from paraknow_core.errors import ConfigError, ParaknowError
 from paraknow_core.printable import printable
 
 if TYPE_CHECKING:
@@ -61,10 +63,23 @@ INTERRUPTED = 130
 
 
 @app.callback()
-def _main() -> None:
+def _main(context: typer.Context) -> None:
     """Commands of paraknow."""
+    _check_working_folder()
+    context.with_resource(keeping())  # until the command ends
     for name, value in QUIET.items():  # before Prefect is imported
         os.environ.setdefault(name, value)
+
+
+def _check_working_folder() -> None:
+    """Libraries that are asked for a relative path, or for none, otherwise end the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(
+            "the working directory is gone, or may not be read: change to a folder that is there "
+            "(`cd`), then run the command again"
+        ) from error
 
 
 @app.command("transfer")
@@ -111,7 +126,7 @@ def transfer_command(
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
     settings = load_config(TransferConfig, config, overrides)
-    console = Console(stderr=json_)
+    console = Terminal(stderr=json_)
     planned = make_plan(settings, until)
     if plan or explain:
         _print_plan(console, planned, as_json=json_, explain=explain)
@@ -123,7 +138,7 @@ def transfer_command(
 
 
 def _execute(
-    console: Console, settings: "TransferConfig", until: Stage, planned: "Plan"
+    console: Terminal, settings: "TransferConfig", until: Stage, planned: "Plan"
 ) -> "TransferResult":
     from prefect.settings import PREFECT_API_URL
 
@@ -140,32 +155,32 @@ def _execute(
         return transfer(settings, until)
 
 
-def _print_plan(console: Console, planned: "Plan", *, as_json: bool, explain: bool) -> None:
+def _print_plan(console: Terminal, planned: "Plan", *, as_json: bool, explain: bool) -> None:
     from flows.cli.console import show_plan
     from flows.planning.explain import why_missed
 
     misses = why_missed(planned) if explain else {}
     if as_json:
         why: dict[str, Json] = {label: miss.as_json() for label, miss in misses.items()}
-        typer.echo(planned.to_json(why if explain else None))
+        say(planned.to_json(why if explain else None))
         return
     show_plan(console, planned)
     for label, miss in misses.items():
-        typer.echo("\n".join([label, *miss.lines()]))
+        say("\n".join([label, *miss.lines()]))
 
 
-def _print_result(console: Console, result: "TransferResult", *, as_json: bool) -> None:
+def _print_result(console: Terminal, result: "TransferResult", *, as_json: bool) -> None:
     from flows.cli.console import show_result
 
     if as_json:
-        typer.echo(result.model_dump_json(indent=1))
+        say(result.model_dump_json(indent=1))
     else:
         show_result(console, result)
 
 
 def _fail(message: str) -> NoReturn:
     text = f"error: {printable(message)}{encoding_hint(message)}"
-    Console(stderr=True).print(text, style="red", markup=False, soft_wrap=True)
+    Terminal(stderr=True).print(text, style="red", soft_wrap=True)
     sys.exit(2)
 
 
@@ -180,8 +195,13 @@ def main() -> None:
         if error.encoding != sys.getfilesystemencoding():
             raise
         _fail(f"The name {error.object!r} cannot be used")
+    except OSError as error:
+        full = full_error(error, Path.cwd())
+        if full is None:
+            raise
+        _fail(str(full))
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
-            console = Console(stderr=True)
+            console = Terminal(stderr=True)
             console.print("interrupted: run the same command again to go on", style="yellow")
         raise

@@ -10,6 +10,7 @@ import typer
 
 from artifacts.canonical import Json
 from flows.cli.store_options import JsonOption, KeyArgument, StoreOption, open_store, print_json
+from flows.terminal import Terminal, say
 from flows.text import name_of
 
 if TYPE_CHECKING:
@@ -50,18 +51,17 @@ def reproduce_command(
     places = _places(location or [])
     opened = open_store(store)
     record = opened.find(key)
-    from rich.console import Console
 
     from flows.cli.console import watching
     from tasks.reproduce import reproduce
 
-    with watching(Console(stderr=True)), tempfile.TemporaryDirectory(prefix="paraknow-") as aside:
+    with watching(Terminal(stderr=True)), tempfile.TemporaryDirectory(prefix="paraknow-") as aside:
         work = _new_folder(out) if out else Path(aside)
         found = reproduce(opened, record, work=work, locations=places)
     if as_json:
         print_json(_as_json(found))
     else:
-        typer.echo("\n".join(_lines(found)))
+        say("\n".join(_lines(found)))
     if not found.equal:
         raise typer.Exit(1)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from flows.terminal import Terminal, say
 from paraknow_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def results_command(
     table = frame if rows or failed else summarise(frame)
     if export is not None:
         _export(table, export)
-        typer.echo(str(export))
+        say(str(export))
     elif as_json:
-        typer.echo(table.to_json(orient="records", date_format="iso", indent=1))
+        say(table.to_json(orient="records", date_format="iso", indent=1))
     else:
-        _print(Console(), table)
+        _print(Terminal(), table)
 
 
 def _filtered(
@@ -92,7 +92,7 @@ def _export(table: "pd.DataFrame", path: Path) -> None:
     getattr(table, writer)(path, **options)
 
 
-def _print(console: Console, table: "pd.DataFrame") -> None:
+def _print(console: Terminal, table: "pd.DataFrame") -> None:
     if table.empty:
         console.print("nothing of that kind")
         return
@@ -129,8 +129,6 @@ def _spread(mean: float, sd: float, digits: int) -> str:
 
 
 def _text(value: object) -> str:
-    from rich.markup import escape
-
     if isinstance(value, float) and math.isnan(value):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from artifacts.queries.explain import explain
 from artifacts.queries.lineage import Input, Lineage, model_name
 from artifacts.queries.usage import Share, usage
 from artifacts.records import Record
+from artifacts.sizes import size_text
 from artifacts.store import Store
 from flows.cli.store_care import care_app
 from flows.cli.store_options import (
@@ -24,7 +25,8 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
-from flows.text import SHOWN, age_of, explanation_lines, human_age, human_size, name_of, text_of
+from flows.terminal import one_line, say
+from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
 
 store_app = typer.Typer(
     name="store",
@@ -69,9 +71,9 @@ def list_records(
     if as_json:
         print_json([_summary(record) for record in found])
         return
-    rows = [(r.key[:SHOWN], r.step, _age(r), human_size(r.size), _seconds(r)) for r in found]
+    rows = [(r.key[:SHOWN], r.step, _age(r), size_text(r.size), _seconds(r)) for r in found]
     print_table(("key", "step", "age", "size", "seconds"), rows)
-    typer.echo(f"{len(rows)} results, {human_size(sum(r.size for r in found))} before sharing")
+    say(f"{len(rows)} results, {size_text(sum(r.size for r in found))} before sharing")
 
 
 def _of_model(store: Store, records: list[Record], wanted: str) -> list[Record]:
@@ -95,17 +97,17 @@ def show(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = Non
         used_by: list[Json] = [{"key": user.key, "step": user.step} for user in users]
         print_json({**record.as_json(), "paths": paths, "used_by": used_by})
         return
-    typer.echo(f"{record.step} (version {record.payload.version})\n")
+    say(f"{record.step} (version {record.payload.version})\n")
     print_fields("identity", {"key": record.key, "output": record.tree})
     print_fields("inputs", dict(record.payload.inputs))
     print_fields("settings", {**record.payload.config, "seed": record.payload.seed})
     print_fields("numerics", dict(record.payload.numerics))
     print_fields("facts", record.facts)
     print_fields("provenance", _provenance(record))
-    typer.echo(f"files in {folder}")
+    say(f"files in {folder}")
     for name, entry in sorted(record.files.items()):
-        typer.echo(f"  {name}  {human_size(entry.size)}  {entry.digest[:SHOWN]}")
-    typer.echo("used by " + (", ".join(name_of(user) for user in users) or "no stored result"))
+        say(f"  {name}  {size_text(entry.size)}  {entry.digest[:SHOWN]}")
+    say("used by " + (", ".join(name_of(user) for user in users) or "no stored result"))
 
 
 @store_app.command("lineage")
@@ -117,9 +119,9 @@ def show_lineage(key: KeyArgument, as_json: JsonOption = False, store: StoreOpti
         rows = [{"depth": depth, **_input_json(found)} for depth, found in lineage.walk(record)]
         print_json({"key": record.key, "step": record.step, "inputs": list(rows)})
         return
-    typer.echo(name_of(record))
+    say(name_of(record))
     for depth, found in lineage.walk(record):
-        typer.echo("  " * depth + _input_text(found))
+        say("  " * depth + _input_text(found))
 
 
 def _input_json(found: Input) -> dict[str, Json]:
@@ -133,11 +135,12 @@ def _input_json(found: Input) -> dict[str, Json]:
 
 
 def _input_text(found: Input) -> str:
+    role = one_line(found.role)
     if found.record is not None:
-        return f"{found.role}: {name_of(found.record)}"
+        return f"{role}: {name_of(found.record)}"
     if found.key is not None:
-        return f"{found.role}: {found.step} {found.key[:SHOWN]} (no longer stored)"
-    return f"{found.role}: content {found.digest[:SHOWN]} (from outside the store)"
+        return f"{role}: {one_line(found.step)} {found.key[:SHOWN]} (no longer stored)"
+    return f"{role}: content {found.digest[:SHOWN]} (from outside the store)"
 
 
 @store_app.command("du")
@@ -148,14 +151,14 @@ def disk_usage(as_json: JsonOption = False, store: StoreOption = None) -> None:
         print_json(asdict(found))
         return
     _print_shares("step", found.by_step)
-    typer.echo("")
+    say("")
     _print_shares("model", found.by_model)
-    unused = human_size(found.unused_bytes)
-    typer.echo(f"\n{human_size(found.object_bytes)} on disk; no result needs {unused} of it")
+    unused = size_text(found.unused_bytes)
+    say(f"\n{size_text(found.object_bytes)} on disk; no result needs {unused} of it")
 
 
 def _print_shares(what: str, shares: Iterable[Share]) -> None:
-    rows = [(s.name, str(s.results), human_size(s.bytes), human_size(s.own_bytes)) for s in shares]
+    rows = [(s.name, str(s.results), size_text(s.bytes), size_text(s.own_bytes)) for s in shares]
     print_table((what, "results", "size", "of its own"), rows)
 
 
@@ -164,12 +167,12 @@ def explain_keys(a: KeyArgument, b: KeyArgument, store: StoreOption = None) -> N
     """Say in which settings or inputs two results differ, and what made those inputs differ."""
     opened = open_store(store)
     first, second = opened.find(a), opened.find(b)
-    typer.echo(f"A: {name_of(first)}\nB: {name_of(second)}")
+    say(f"A: {name_of(first)}\nB: {name_of(second)}")
     found = explain(opened, first, second)
     if not found:
-        typer.echo("the two keys are equal")
+        say("the two keys are equal")
     for line in explanation_lines(found, ("in A", "in B")):
-        typer.echo(line)
+        say(line)
 
 
 def _summary(record: Record) -> dict[str, Json]:

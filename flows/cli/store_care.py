@@ -10,7 +10,9 @@ from artifacts.canonical import Json
 from artifacts.care.gc import GRACE_SECONDS, Collected, Plan, Policy, collect, plan
 from artifacts.care.pins import pin, pins, unpin
 from artifacts.care.verify import Problem, repair, verify
+from artifacts.errors import StoreFormatError
 from artifacts.locations import default_store_root
+from artifacts.sizes import size_text
 from artifacts.store import Store
 from artifacts.transport import export, import_results
 from flows.cli.store_options import (
@@ -23,9 +25,30 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
-from flows.text import SHOWN, human_age, human_size, name_of
+from flows.terminal import say
+from flows.text import SHOWN, human_age, name_of
 
 care_app = typer.Typer()
+
+
+@care_app.command("create")
+def create_store(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    *,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="For all users of the folder's group; they must be trusted."),
+    ] = False,
+) -> None:
+    """Make a store, which is otherwise made at first use, private to you.
+
+    In a shared one every member of the group can put wrong results into it: docs/store.md says
+    what is checked, and what is not.
+    """
+    if (folder / "store.json").exists():
+        raise StoreFormatError(f"there is a store at {folder} already; choose a new folder")
+    made = Store.open(folder, shared=shared)
+    say(f"{made.root}: {'for its group' if shared else 'for you alone'}")
 
 
 @care_app.command("verify")
@@ -39,20 +62,20 @@ def verify_store(
     opened = open_store(store)
     problems = verify(opened)
     for problem in problems:
-        typer.echo(f"{problem.kind} {problem.name}: {problem.detail}\n  -> {problem.advice}")
+        say(f"{problem.kind} {problem.name}: {problem.detail}\n  -> {problem.advice}")
     if problems:
-        typer.echo(f"{len(problems)} problems in {opened.root}")
+        say(f"{len(problems)} problems in {opened.root}")
         problems = _repair(opened, problems) if repair_ else problems
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{opened.root}: every object and record is intact")
+    say(f"{opened.root}: every object and record is intact")
 
 
 def _repair(store: Store, problems: list[Problem]) -> list[Problem]:
     for line in repair(store, problems):
-        typer.echo(line)
+        say(line)
     left = verify(store)
-    typer.echo(f"{len(problems) - len(left)} repaired, {len(left)} left")
+    say(f"{len(problems) - len(left)} repaired, {len(left)} left")
     return left
 
 
@@ -113,13 +136,11 @@ def collect_garbage(
         return
     _print_plan(made)
     if done is None:
-        typer.echo(f"{human_size(made.bytes)} would be freed; nothing was removed without --apply")
+        say(f"{size_text(made.bytes)} would be freed; nothing was removed without --apply")
         return
-    typer.echo(
-        f"removed {done.records} results and {done.objects} objects, freed {human_size(done.bytes)}"
-    )
+    say(f"removed {done.records} results and {done.objects} objects, freed {size_text(done.bytes)}")
     if done.restored:
-        typer.echo(f"{done.restored} were needed again meanwhile and put back")
+        say(f"{done.restored} were needed again meanwhile and put back")
 
 
 def _print_plan(made: Plan) -> None:
@@ -129,16 +150,14 @@ def _print_plan(made: Plan) -> None:
     ]
     if rows:
         print_table(("key", "step", "unused for", "because of"), rows)
-    typer.echo(
-        f"{len(made.records)} results go, {made.kept} stay with {human_size(made.kept_bytes)}"
-    )
-    typer.echo(f"{len(made.objects)} objects: {human_size(sum(made.objects.values()))}")
+    say(f"{len(made.records)} results go, {made.kept} stay with {size_text(made.kept_bytes)}")
+    say(f"{len(made.objects)} objects: {size_text(sum(made.objects.values()))}")
     for kind in sorted({item.kind for item in made.leftovers}):
         sizes = [item.bytes for item in made.leftovers if item.kind == kind]
-        typer.echo(f"{len(sizes)} in {kind}/: {human_size(sum(sizes))}")
+        say(f"{len(sizes)} in {kind}/: {size_text(sum(sizes))}")
     if made.excess:
-        typer.echo(
-            f"still {human_size(made.excess)} too much: the rest is pinned, kept, in use, or "
+        say(
+            f"still {size_text(made.excess)} too much: the rest is pinned, kept, in use, or "
             "within the grace period"
         )
 
@@ -176,12 +195,12 @@ def set_pin(
     opened = open_store(store)
     if key is None:
         for known, pinned in sorted(pins(opened).items()):
-            typer.echo(f"{known}  {name_of(opened.lookup_record(pinned))}  {pinned}")
+            say(f"{known}  {name_of(opened.lookup_record(pinned))}  {pinned}")
         return
     record = opened.find(key)
     name = name or record.key[:SHOWN]
     pin(opened, name, record.key)
-    typer.echo(f"{name_of(record)} is pinned as {name}")
+    say(f"{name_of(record)} is pinned as {name}")
 
 
 @care_app.command("unpin")
@@ -190,7 +209,7 @@ def remove_pin(
 ) -> None:
     """Take a pin away; the result stays until a collection finds it unwanted."""
     key = unpin(open_store(store), name)
-    typer.echo(f"{key[:SHOWN]} is no longer pinned as {name}")
+    say(f"{key[:SHOWN]} is no longer pinned as {name}")
 
 
 @care_app.command("export")
@@ -203,7 +222,7 @@ def export_result(
     opened = open_store(store)
     record = opened.find(key)
     export(opened, record, folder)
-    typer.echo(f"{name_of(record)}: {len(record.files)} files in {folder}")
+    say(f"{name_of(record)}: {len(record.files)} files in {folder}")
 
 
 @care_app.command("import")
@@ -223,4 +242,4 @@ def import_folder(
         keys = [other.find(prefix).key for prefix in key]
     for taken in import_results(target, source, keys=keys):
         said = {"present": "is here already", "kept": "is here with other content, which stays"}
-        typer.echo(f"{name_of(taken.record)} {said.get(taken.how, 'is new')}")
+        say(f"{name_of(taken.record)} {said.get(taken.how, 'is new')}")

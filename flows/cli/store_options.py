@@ -12,6 +12,7 @@ import typer
 from artifacts.canonical import Json
 from artifacts.locations import STORE_VARIABLE, default_store_root
 from artifacts.store import Store
+from flows.terminal import one_line, say
 from flows.text import value_text
 
 _SECONDS: Final = {"min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
@@ -64,23 +65,23 @@ def _amount(text: str, units: dict[str, float] | dict[str, int], wanted: str) ->
 
 def print_json(value: Json | list[dict[str, Json]]) -> None:
     """Print a value for a program to read."""
-    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    say(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Print a table, its columns as wide as they need to be; rich takes 1 ms for a row."""
-    lines = [list(columns), *(list(row) for row in rows)]
+    lines = [list(columns), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def print_fields(title: str, fields: dict[str, Json]) -> None:
     """Print a titled list of fields, if there are any."""
     if not fields:
         return
-    typer.echo(title)
+    say(title)
     for name, value in sorted(fields.items()):
-        typer.echo(f"  {name}: {value_text(value)}")
-    typer.echo("")
+        say(f"  {one_line(name)}: {value_text(value)}")
+    say("")

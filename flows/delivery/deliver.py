@@ -6,9 +6,11 @@ from pathlib import Path
 
 from artifacts.errors import StoreFullError, UnknownKeyError
 from artifacts.files import free_bytes
+from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
+from artifacts.sizes import unequal
 from artifacts.store import Store
 from flows.delivery.models import (
     Asked,
@@ -69,6 +71,7 @@ class Delivery:
     losses: list[str] = field(default_factory=list)
 
 
+@keeping()
 def deliver(store: Store, prefix: str, wish: Wish) -> Delivery:
     """Deliver a fine-tuned adapter as files of its own.
 
@@ -218,9 +221,10 @@ def _check_room(out: Path, architecture: Architecture) -> None:
     parent = next(path for path in out.absolute().parents if path.exists())
     free = free_bytes(parent)
     if architecture.weight_bytes > free:
+        takes, has = unequal(architecture.weight_bytes, free)
         raise StoreFullError(
-            f"the merged checkpoint takes {architecture.weight_bytes / 1e9:.2f} GB, and {parent} "
-            f"has {free / 1e9:.2f} GB free. Make room, or name a folder elsewhere"
+            f"the merged checkpoint takes {takes}, and {parent} has {has} free. Make "
+            "room, or name a folder elsewhere"
         )
 
 

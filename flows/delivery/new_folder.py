@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from artifacts.files import writing
+from artifacts.files import needing_room, writing
 from paraknow_core.durable_files import flush
 from paraknow_core.errors import ConfigError
 
@@ -27,7 +27,7 @@ def new_folder(final: Path) -> Iterator[Path]:
     final = Path(final)
     refuse_used(final)
     draft = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
-    with writing(final):
+    with writing(final), needing_room(final):
         draft.mkdir(parents=True)
         try:
             yield draft

@@ -9,11 +9,13 @@ from typing import Final
 
 from artifacts.errors import StoreError
 from artifacts.files import free_bytes
+from artifacts.layout import FOLDERS, open_to_others
 from artifacts.records import Record
+from artifacts.sizes import size_text
 from artifacts.store import Store
 from artifacts.work import is_aside
 from flows.doctor.finding import Finding, State
-from flows.text import human_size, name_of
+from flows.text import name_of
 
 SAMPLE: Final = 24
 SAMPLE_BYTES: Final = 512_000_000
@@ -34,6 +36,7 @@ def check_store(root: Path) -> Iterator[Finding]:
         return
     store = Store.open(root, read_only=True)
     yield Finding("store", State.OK, f"{store.root} opens, format {store.info.format}")
+    yield access(store)
     yield writable(store)
     yield sample(store)
     yield from lying_about(store)
@@ -42,7 +45,7 @@ def check_store(root: Path) -> Iterator[Finding]:
 def disk(place: Path) -> Finding:
     """Say how much room is left; what a run needs, ``paraknow transfer --plan`` tells."""
     free = free_bytes(place)
-    said = f"{human_size(free)} free at {place}"
+    said = f"{size_text(free)} free at {place}"
     advice = "make room (`paraknow store gc`), or choose another disk with PARAKNOW_STORE"
     if free < NO_ROOM:
         return Finding("disk", State.FAILED, said, advice)
@@ -57,6 +60,36 @@ def no_store(root: Path, place: Path) -> Finding:
         return Finding("store", State.OK, f"none at {root} yet; the first run makes it")
     advice = "choose another folder with PARAKNOW_STORE"
     return Finding("store", State.FAILED, f"none at {root}, and {place} is not writable", advice)
+
+
+def access(store: Store) -> Finding:
+    """Say who else may write in the store: whoever may can have wrong results taken for right."""
+    wide = {name: said for name in ("", *FOLDERS) if "write" in (said := _access(store, name))}
+    wide |= {
+        f"{name}/{shard.name}": said
+        for name in ("objects", "records")
+        for shard in (store.root / name).iterdir()
+        if shard.is_dir() and "write" in (said := open_to_others(shard))
+    }
+    private = not open_to_others(store.root)
+    if wide and not private:
+        place, said = next(iter(wide.items()))
+        what = f"{said} in {store.root / place}"
+        advice = (
+            "whoever may write there can put wrong results into it: share it only with people whom "
+            f"you would let run programs as you, or make it private: chmod 700 {store.root}"
+        )
+        kind = "it is shared" if store.info.shared else "it is not private"
+        return Finding("store access", State.WARNING, f"{kind}: {what}", advice)
+    if private:
+        return Finding("store access", State.OK, "only you may read and write it")
+    advice = f"to keep it to yourself: chmod 700 {store.root}"
+    return Finding("store access", State.OK, "only you may write it, others may read it", advice)
+
+
+def _access(store: Store, name: str) -> str:
+    folder = store.root / name
+    return open_to_others(folder) if folder.is_dir() else ""
 
 
 def writable(store: Store) -> Finding:
@@ -86,7 +119,7 @@ def sample(store: Store) -> Finding:
     if broken:
         said = f"{len(broken)} of {len(chosen)} are damaged or not whole: {', '.join(broken[:5])}"
         return Finding("store sample", State.FAILED, said, "paraknow store verify --repair")
-    said = f"{len(chosen)} of {len(keys)} results looked at, {human_size(SAMPLE_BYTES - room)} read"
+    said = f"{len(chosen)} of {len(keys)} results looked at, {size_text(SAMPLE_BYTES - room)} read"
     return Finding("store sample", State.OK, said)
 
 

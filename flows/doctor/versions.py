@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from artifacts.sizes import size_text
 from flows.doctor.finding import Finding, State
 
 PROJECT: Final = "paraknow"
@@ -166,4 +167,4 @@ def check_torch() -> Iterator[Finding]:
             yield Finding("torch", State.FAILED, wrong, advice)
         else:
             state = State.OK if total == 64.0**3 else State.FAILED
-            yield Finding("torch", state, f"{said}, {facts.total_memory / 1e9:.0f} GB")
+            yield Finding("torch", state, f"{said}, {size_text(facts.total_memory)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.files import free_bytes
 from artifacts.locations import default_store_root
+from artifacts.sizes import size_text, unequal
 from flows.inspection.needs import StepNeed, measured, memory_needs, needs, settings_of
 from paraknow_core.errors import ModelFolderError
 from paraknow_core.inspection.compatibility import (
@@ -173,12 +174,13 @@ def _memory_problems(
     need = least[most]
     if need <= have:
         return []
+    wanted, there = unequal(need, have)
     smaller = " or --dtype bfloat16" if in_half <= have and question.dtype == "float32" else ""
     return [
         Problem(
             "machine",
-            f"The step {most} needs about {need / 1e9:.1f} GB of memory, and this machine "
-            f"({machine.device}) has {have / 1e9:.1f} GB. Take a larger machine{smaller}.",
+            f"The step {most} needs about {wanted} of memory, and this machine "
+            f"({machine.device}) has {there}. Take a larger machine{smaller}.",
         )
     ]
 
@@ -196,8 +198,8 @@ def _memory_notes(
         need, fewest = step.memory_bytes or 0, least.get(step.step, 0)
         if step.step in ways and need > machine.memory_bytes >= fewest:
             found.append(
-                f"By default {step.step} needs about {need / 1e9:.1f} GB of memory, more than "
-                f"there is. {ways[step.step]}: row by row it is {fewest / 1e9:.1f} GB."
+                f"By default {step.step} needs about {size_text(need)} of memory, more than "
+                f"there is. {ways[step.step]}: row by row it is {size_text(fewest)}."
             )
     return found
 
@@ -205,11 +207,12 @@ def _memory_notes(
 def _disk_problems(need: int, free: int, place: Path) -> list[Problem]:
     if need <= free:
         return []
+    wanted, there = unequal(need, free)
     return [
         Problem(
             "machine",
-            f"The steps need about {need / 1e9:.1f} GB of disk, and {place} has "
-            f"{free / 1e9:.1f} GB free. Make room, or name another store.",
+            f"The steps need about {wanted} of disk, and {place} has {there} free. Make "
+            "room, or name another store.",
         )
     ]
 

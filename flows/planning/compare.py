@@ -11,6 +11,7 @@ from typing import Any
 
 from artifacts.errors import StoreError
 from artifacts.names import StepKey
+from artifacts.sizes import unequal
 from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell
@@ -152,8 +153,8 @@ class ComparePlan:
             if limit and need > limit
         ]
         if self.disk_bytes > self.free_bytes:
-            need, free = self.disk_bytes / 1e9, self.free_bytes / 1e9
-            beyond.append(f"disk: about {need:.2f} GB, free in {self.store} {free:.2f} GB")
+            need, free = unequal(self.disk_bytes, self.free_bytes)
+            beyond.append(f"disk: about {need}, free in {self.store} {free}")
         if beyond:
             raise BudgetError(
                 f"The plan is beyond its budget ({'; '.join(beyond)}). Nothing was run. Take fewer "

@@ -13,6 +13,7 @@ from artifacts.folders import digest_folder
 from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import Record, tree_digest
+from artifacts.sizes import unequal
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, known_locations
 from flows.graph.stages import Stage, is_within
@@ -242,10 +243,10 @@ class Plan:
             StoreFullError: names both figures.
         """
         if self.disk_bytes > self.free_bytes:
+            need, free = unequal(self.disk_bytes, self.free_bytes)
             raise StoreFullError(
-                f"The plan needs about {self.disk_bytes / 1e9:.2f} GB in {self.store}, which has "
-                f"{self.free_bytes / 1e9:.2f} GB free. Make room, or set another store "
-                "(run.store or PARAKNOW_STORE)."
+                f"The plan needs about {need} in {self.store}, which has {free} free. Make "
+                "room, or set another store (run.store or PARAKNOW_STORE)."
             )
 
 

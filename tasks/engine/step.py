@@ -12,9 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from artifacts.care.pins import in_use
 from artifacts.errors import UnknownKeyError
+from artifacts.files import needing_room
 from artifacts.keys import KeyPayload
+from artifacts.live import keeping
 from artifacts.names import Digest, StepKey
 from artifacts.publishing import is_newer
 from artifacts.records import Record
@@ -159,6 +160,7 @@ def payload_of(
     )
 
 
+@keeping()
 def run_step(
     step: Step[C], *, label: str, config: C, inputs: Mapping[str, Ref], run: RunConfig
 ) -> Ref:
@@ -289,8 +291,7 @@ def _compute(
     key = payload.key()
     logger.info("%s: computing, key %s", need.label, key[:12])
     work = store.workdir(key, adopt=adopt)
-    with in_use(store, (ref.key for ref in need.inputs.values())):
-        record = _compute_in(work, need, store, payload, replaces)
+    record = _compute_in(work, need, store, payload, replaces)
     if replaces is not None:
         tell_rebuilt(need.label, replaces, record)
     return record
@@ -301,7 +302,8 @@ def _compute_in(
 ) -> Record:
     job = need.job({role: folder_of(store, ref) for role, ref in need.inputs.items()}, work)
     clock = Clock()
-    found = need.compute(job)
+    with needing_room(work):
+        found = need.compute(job)
     provenance = environment() | clock.read(found.seconds) | need.origin(found.used)
     record = store.publish(
         payload, job.out, facts=found.facts, provenance=provenance, replaces=replaces

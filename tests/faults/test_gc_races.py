@@ -22,6 +22,7 @@ from support.store_children import (
     hold,
     publish_many,
     read_many,
+    run_once,
 )
 
 from artifacts.care.gc import collect
@@ -133,6 +134,33 @@ def test_what_a_live_run_reads_stays_until_the_run_is_killed(root, stopped):
     assert keys_in_use(store, 0)[0] == set()
     collect(store, HARSH_ALL)
     assert store.lookup(record.key) is None
+
+
+@pytest.mark.figures(kills=3, faults=6)
+def test_no_collection_takes_anything_from_a_run_that_is_under_way(root):
+    """Six runs, three of them killed, beside collections of everything without a pause."""
+    store, took = Store.open(root), 0
+    for number in range(3):
+        runs = []
+        for worker in (2 * number, 2 * number + 1):
+            results = SPAWN.Queue()
+            runs.append((start(run_once, root, worker, results), results))
+        for process, results in runs:
+            while results.empty() and process.is_alive():
+                took += collect(store, HARSH_ALL)[1].records
+            assert results.get(timeout=PATIENCE) == "ready"
+        (whole, told), (doomed, _results) = runs
+        while told.empty() and whole.is_alive():
+            took += collect(store, HARSH_ALL)[1].records
+        assert told.get(timeout=PATIENCE) == []
+        finish(whole)
+        os.kill(doomed.pid, signal.SIGKILL)
+        doomed.join(PATIENCE)
+    collect(store, HARSH_ALL)
+    assert list(store.records()) == []  # what killed and finished runs had marked is free again
+    assert list((root / "pins" / "live").iterdir()) == []
+    assert took > 0, "the collections took nothing: this test tested nothing"
+    assert verify(store) == []
 
 
 @pytest.fixture

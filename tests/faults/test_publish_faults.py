@@ -147,7 +147,7 @@ def check_message(said: str, point: Point, error: str, root: Path) -> None:
     if text.startswith("cannot write"):
         expected = {"ENOSPC": "StoreFullError", "EDQUOT": "StoreFullError"}
         assert name == (expected | {"EROFS": "StoreReadOnlyError", "EIO": "StoreIOError"})[error]
-        assert ("bytes free" in text) == (name == "StoreFullError"), said
+        assert (" are free" in text) == (name == "StoreFullError"), said
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_with_the_space_left_and_reading_goes_on(disk):
     store = Store.open(disk / "store")
     first = store.publish(publisher.PAYLOAD, {"a": b"a" * 1000})
     large = publisher.PAYLOAD.__class__(step="large", version=1, config={}, inputs={})
-    with pytest.raises(StoreFullError, match=rf"{disk}.*bytes free"):
+    with pytest.raises(StoreFullError, match=rf"{disk}.* are free"):
         store.publish(large, {"b": os.urandom(6_000_000)})
     assert list((store.root / "tmp").iterdir()) == []
     assert Store.open(store.root).lookup(first.key) == first

@@ -10,6 +10,7 @@ from support.store_model import StoreModel
 
 import artifacts.care.gc
 import artifacts.care.verify
+import artifacts.live
 from artifacts.errors import StoreError
 from artifacts.ledger import Ledger
 from artifacts.objects import Objects
@@ -61,6 +62,10 @@ def sees_no_pins(store):
     return {}
 
 
+def notes_nothing(self, keys):
+    pass
+
+
 def finds_nothing(store, key):
     return []
 
@@ -78,6 +83,7 @@ def finds_nothing(store, key):
             "damage_a_record lookup verify",
         ),
         (artifacts.care.gc, "pins", sees_no_pins, "pin collect"),
+        (artifacts.live._LivePin, "add", notes_nothing, "a_run lookup collect"),
         (artifacts.care.verify, "_bad_record", finds_nothing, "damage_a_record verify"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

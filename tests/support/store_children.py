@@ -15,6 +15,8 @@ from support.results import payload
 
 from artifacts.care.gc import Policy, collect
 from artifacts.care.pins import in_use
+from artifacts.errors import StoreError
+from artifacts.live import keeping
 from artifacts.store import Store
 
 # No grace and no lock: nothing but the protocol stands between a collection and a publisher.
@@ -81,6 +83,30 @@ def hold(root: Path, key: str, ready: Event) -> None:
     with in_use(Store.open(root), [key]):
         ready.set()
         time.sleep(3600)
+
+
+def run_once(root: Path, worker: int, results: Queue) -> None:
+    """Look up or make every result, and read all that was handed out so far after each of them.
+
+    Tells ``ready`` when it has begun, and at its end what was not as it was handed out.
+    """
+    wrong, handed = [], {}
+    with keeping():
+        store = Store.open(root)
+        results.put("ready")
+        for rank in range(CONTENTS):
+            # Of its own and shared with the other runs, by content and by key.
+            own = payload(1000 * (worker + 1) + rank)
+            for wanted in (payload(rank), own):
+                record = store.lookup(wanted.key()) or store.publish(wanted, {"a": content(rank)})
+                try:
+                    handed[record.key] = (store.tree_path(record) / "a", content(rank))
+                    for key, (path, data) in handed.items():
+                        if path.read_bytes() != data or store.lookup(key) is None:
+                            wrong.append(f"{key[:8]} is not there or not as it was")
+                except (OSError, StoreError) as error:
+                    wrong.append(repr(error))
+    results.put(wrong)
 
 
 def write_all_keys(root, name, barrier, results, dies):

@@ -5,6 +5,7 @@ hit if it has bytes and their objects are. All is in one process, so what happen
 drawn steps alone; the one clock that counts, that of the stamps, is set by hand.
 """
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from artifacts.care.gc import Policy, collect
 from artifacts.care.pins import pin, pins, unpin
 from artifacts.care.verify import repair, verify
 from artifacts.errors import UnknownKeyError
+from artifacts.live import keeping
 from artifacts.names import Digest
 from artifacts.records import Record
 from artifacts.store import Store
@@ -38,6 +40,7 @@ class StoreModel(RuleBasedStateMachine):
 
     Attributes:
         pinned: name -> rank.
+        used: what a run looked up or made that is under way.
         exported: folder -> rank and bytes.
     """
 
@@ -52,16 +55,25 @@ class StoreModel(RuleBasedStateMachine):
         self.last: dict[int, bytes | None] = {}
         self.whole: set[Digest] = set()
         self.pinned: dict[str, int] = {}
+        self.run = contextlib.ExitStack()
+        self.running = False
+        self.used: set[int] = set()
         self.exported: dict[Path, tuple[int, bytes]] = {}
         self.ticks = 0
 
     def teardown(self) -> None:
+        self.run.close()
         self.place.cleanup()
 
     def hit(self, rank: int) -> bytes | None:
         """What a lookup must give."""
         data = self.last.get(rank)
         return data if data is not None and self.whole >= objects_of(data).keys() else None
+
+    def use(self, rank: int) -> None:
+        """What a run that is under way asks for is its own until it ends, there or not."""
+        if self.running:
+            self.used.add(rank)
 
     def stored(self, rank: int, data: bytes) -> None:
         self.last[rank] = data
@@ -80,12 +92,14 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(rank=RANKS, data=DATA)
     def publish(self, rank: int, data: bytes) -> None:
+        self.use(rank)
         if self.hit(rank) is None:
             self.stored(rank, data)
         assert self.content(self.store.publish(payload(rank), {"a": data})) == self.hit(rank)
 
     @rule(rank=RANKS, data=DATA)
     def replace(self, rank: int, data: bytes) -> None:
+        self.use(rank)
         old = self.store.lookup(payload(rank).key())
         assert (old is not None) == (self.hit(rank) is not None)
         if old is not None:
@@ -97,17 +111,20 @@ class StoreModel(RuleBasedStateMachine):
     @rule(rank=RANKS)
     def lookup(self, rank: int) -> None:
         """With all that follows a miss: quarantine, a tombstone, an object out of the trash."""
+        self.use(rank)
         found = self.store.lookup(payload(rank).key())
         assert (self.content(found) if found is not None else None) == self.hit(rank)
 
     @rule(rank=RANKS)
     def view(self, rank: int) -> None:
+        self.use(rank)
         found = self.store.lookup(payload(rank).key())
         if found is not None:
             assert (self.store.tree_path(found) / "a").read_bytes() == self.hit(rank)
 
     @rule(rank=RANKS)
     def find(self, rank: int) -> None:
+        self.use(rank)
         key = payload(rank).key()
         try:
             assert self.store.find(key[:12]).key == key
@@ -123,6 +140,22 @@ class StoreModel(RuleBasedStateMachine):
             self.pinned[name] = rank
         assert pins(self.store) == {n: payload(r).key() for n, r in self.pinned.items()}
 
+    @rule(ranks=st.sets(RANKS))
+    def a_run(self, ranks: set[int]) -> None:
+        """One begins, and looks some results up; one that was under way has ended before."""
+        self.run.close()
+        self.used = set()
+        self.run.enter_context(keeping())
+        self.running = True
+        for rank in ranks:
+            self.lookup(rank)
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def the_run_ends(self) -> None:
+        self.run.close()
+        self.running, self.used = False, set()
+
     @precondition(lambda self: self.pinned)
     @rule()
     def unpin(self) -> None:
@@ -136,7 +169,7 @@ class StoreModel(RuleBasedStateMachine):
         self._make_old(old)
         collect(self.store, Policy(grace=0, older_than=DAY, max_bytes=size))
         before, broken = dict(self.last), [r for r in self.last if self.hit(r) is None]
-        for rank in before.keys() - self.pinned.values():
+        for rank in before.keys() - self.pinned.values() - self.used:
             if before[rank] is not None and (rank in old or size == 0):
                 del self.last[rank]
         if size == 0:  # one that has lost its objects takes no room: it may stay
@@ -163,6 +196,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(rank=RANKS)
     def export(self, rank: int) -> None:
+        self.use(rank)
         record, data = self.store.lookup(payload(rank).key()), self.hit(rank)
         if record is not None and data is not None:
             target = self.folder / f"export-{len(self.exported)}"
@@ -175,6 +209,7 @@ class StoreModel(RuleBasedStateMachine):
     def import_(self, number: int) -> None:
         source = sorted(self.exported)[number % len(self.exported)]
         rank, data = self.exported[source]
+        self.use(rank)
         here = self.hit(rank)
         (taken,) = import_results(self.store, source)
         assert taken.how == ("new" if here is None else "present" if here == data else "kept")
@@ -210,6 +245,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(rank=RANKS, data=DATA, name=CALLS, number=st.integers(0, 9))
     def crash_in_a_publish(self, rank: int, data: bytes, name: str, number: int) -> None:
+        self.use(rank)
         hits = {r: self.hit(r) for r in range(COUNT) if self.hit(r) is not None}
         before = self.last.get(rank)
         with crash_at(name, number):
@@ -223,7 +259,8 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 9))
     def crash_in_a_collection(self, number: int) -> None:
-        safe = {r: self.hit(r) for r in self.pinned.values() if self.hit(r) is not None}
+        stay = {*self.pinned.values(), *self.used}
+        safe = {r: self.hit(r) for r in stay if self.hit(r) is not None}
         with crash_at("rename", number):
             collect(self.store, Policy(grace=0, max_bytes=0))
         self._come_back()

@@ -100,7 +100,6 @@ def test_what_was_published_is_found_with_its_bytes_and_facts(store):
     assert record.size == 1002
     assert record.tree == tree_digest(record.files)
     assert list(store.records()) == [record]
-    assert store.find_by_tree(record.tree) == [record]
 
 
 def test_an_unknown_key_is_a_miss(store):

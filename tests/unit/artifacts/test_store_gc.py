@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from support.results import payload, published
 
-from artifacts.care import gc
+from artifacts.care import gc, take
 from artifacts.care.gc import Policy, collect, plan
 from artifacts.care.pins import in_use, keys_in_use, pin, pins, unpin
 from artifacts.care.trash import Trash
@@ -280,7 +280,7 @@ def test_a_publish_whose_dedupe_hit_is_collected_stores_the_object_again(store, 
 
 
 def test_two_collections_at_once_are_refused(store):
-    with gc._only_one(store), pytest.raises(StoreBusyError, match="another collection"):
+    with take.only_one(store), pytest.raises(StoreBusyError, match="another collection"):
         collect(store, NOW)
 
 

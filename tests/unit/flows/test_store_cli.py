@@ -12,7 +12,6 @@ from artifacts.queries.explain import explain
 from artifacts.records import Record
 from artifacts.store import Store
 from flows.cli.store import store_app
-from flows.text import human_size
 
 
 @pytest.fixture
@@ -104,18 +103,3 @@ def test_commands_on_nothing_create_nothing(tmp_path):
 def test_an_unknown_key_is_an_error_of_the_store(store):
     with pytest.raises(UnknownKeyError, match="abc"):
         run(store, "show", "abc")
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (123456, "123 kB"),
-        (140 * 10**9, "140 GB"),
-        (10**16, "10000 TB"),
-    ],
-)
-def test_human_size(size, text):
-    assert human_size(size) == text
