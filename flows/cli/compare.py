@@ -43,7 +43,7 @@ def compare_command(
     - `paraknow compare configs/compare.yaml --set slots.cpu=4`
     """
     from flows.cli.console import watching
-    from flows.cli.embedded_server import embedded_server
+    from flows.cli.server import ensure_server
     from flows.compare import compare, finished
     from flows.config.compare import CompareConfig
     from flows.planning.compare import make_compare_plan
@@ -57,7 +57,8 @@ def compare_command(
         planned.check_drift()
         return
     planned.check(settings.budget)
-    with embedded_server(), watching(console):
+    ensure_server()
+    with watching(console):
         result = finished(compare(settings, return_state=True))
     if json_:
         say(result.model_dump_json(indent=1))

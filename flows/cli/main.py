@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from pydantic import ValidationError
+from rich.console import Console
 
 from artifacts.errors import StoreError
 from artifacts.files import full_error
@@ -13,10 +15,14 @@ from artifacts.live import keeping
 from flows.cli.compare import compare_command
 from flows.cli.deliver import deliver_command
 from flows.cli.doctor import doctor_command
+from flows.cli.guard import guard
 from flows.cli.inspect import inspect_command
 from flows.cli.options import Rebuild, Strict
+from flows.cli.output import open_standard_descriptors, surviving_output
+from flows.cli.prefect_home import replace_unusable_home
 from flows.cli.reproduce import reproduce_command
 from flows.cli.results import results_command
+from flows.cli.server import NO_ADDRESS, ServerError, shown_address, wrong_settings
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
@@ -59,7 +65,10 @@ QUIET = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # reproduce computes outside of a flow
 }
 
+NEEDS_SERVER = ("transfer", "compare")
+
 INTERRUPTED = 130
+"""Typer's exit code after a KeyboardInterrupt."""
 
 
 @app.callback()
@@ -69,6 +78,20 @@ def _main(context: typer.Context) -> None:
     context.with_resource(keeping())  # until the command ends
     for name, value in QUIET.items():  # before Prefect is imported
         os.environ.setdefault(name, value)
+    unusable = replace_unusable_home(os.environ)
+    if context.invoked_subcommand in NEEDS_SERVER:
+        url = os.environ.get("PREFECT_API_URL")
+        if url and not shown_address(url):  # said here, it is said before slow imports
+            raise ServerError(NO_ADDRESS)
+        if unusable is not None:
+            _warn(
+                f"Prefect's folder {unusable} cannot be written, so its history of this run is not "
+                "kept. To keep it, set PREFECT_HOME to a folder that can."
+            )
+
+
+def _warn(sentence: str) -> None:
+    Console(stderr=True).print(sentence, style="yellow", markup=False, soft_wrap=True)
 
 
 def _check_working_folder() -> None:
@@ -140,18 +163,21 @@ def transfer_command(
 def _execute(
     console: Terminal, settings: "TransferConfig", until: Stage, planned: "Plan"
 ) -> "TransferResult":
-    from prefect.settings import PREFECT_API_URL
-
     from flows.cli.console import warn_of_drift, watching
-    from flows.cli.embedded_server import embedded_server
+    from flows.cli.server import ensure_server, server_is_set, server_problem
     from flows.transfer import collect, transfer
 
-    if planned.all_cached and not PREFECT_API_URL.value():
-        # Nothing to run and nobody to watch: an embedded server would only cost its 10 s start.
-        with watching(console):
-            warn_of_drift(planned)
-        return collect(settings.run, planned.refs())
-    with embedded_server(), watching(console):
+    if planned.all_cached:
+        problem = server_problem()
+        if problem:
+            _warn(f"All of this run is stored already; Prefect will not show it. {problem}")
+        if problem or not server_is_set():
+            # Nothing to run and nobody to watch: a server would only cost its 10 s start.
+            with watching(console):
+                warn_of_drift(planned)
+            return collect(settings.run, planned.refs())
+    ensure_server()
+    with watching(console):
         return transfer(settings, until)
 
 
@@ -185,23 +211,36 @@ def _fail(message: str) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command; an expected error is one clear message and exit code 2."""
-    prepare_streams()
+    """Run the command so that a signal ends it within seconds, whatever it is doing."""
+    open_standard_descriptors()
+    guard()
     try:
-        app()
-    except (ParaknowError, StoreError) as error:
-        _fail(str(error))
-    except UnicodeEncodeError as error:  # a name that the file system's encoding lacks
-        if error.encoding != sys.getfilesystemencoding():
-            raise
-        _fail(f"The name {error.object!r} cannot be used")
-    except OSError as error:
-        full = full_error(error, Path.cwd())
-        if full is None:
-            raise
-        _fail(str(full))
+        run_command()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
-            console = Terminal(stderr=True)
-            console.print("interrupted: run the same command again to go on", style="yellow")
+        if end.code == INTERRUPTED:
+            os._exit(INTERRUPTED)  # Python would wait for the threads that still compute
         raise
+
+
+def run_command() -> None:
+    """Run the command; an expected error is one clear message and exit code 2."""
+    with surviving_output():
+        prepare_streams()
+        try:
+            app()
+        except (ParaknowError, StoreError) as error:
+            _fail(str(error))
+        except ValidationError as error:
+            sentence = wrong_settings(error)
+            if not sentence:
+                raise
+            _fail(sentence)
+        except UnicodeEncodeError as error:  # a name that the file system's encoding lacks
+            if error.encoding != sys.getfilesystemencoding():
+                raise
+            _fail(f"The name {error.object!r} cannot be used")
+        except OSError as error:
+            full = full_error(error, Path.cwd())
+            if full is None:
+                raise
+            _fail(str(full))

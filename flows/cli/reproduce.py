@@ -53,9 +53,15 @@ def reproduce_command(
     record = opened.find(key)
 
     from flows.cli.console import watching
+    from tasks.engine.workers import WorkerPool, worker_pool
     from tasks.reproduce import reproduce
 
-    with watching(Terminal(stderr=True)), tempfile.TemporaryDirectory(prefix="paraknow-") as aside:
+    with (
+        watching(Terminal(stderr=True)),
+        tempfile.TemporaryDirectory(prefix="paraknow-") as aside,
+        # In a child: Ctrl-C can then end the computation, and gigabytes aside are taken away.
+        worker_pool(WorkerPool(cpu=1)),
+    ):
         work = _new_folder(out) if out else Path(aside)
         found = reproduce(opened, record, work=work, locations=places)
     if as_json:

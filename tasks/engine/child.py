@@ -7,9 +7,11 @@ that the child starts quickly.
 
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from paraknow_core.errors import ParaknowError
 from paraknow_core.progress import Progress
+from tasks.engine.parent import end_with_parent, held_back
 
 _GRACE_SECONDS = 5.0
 """How long an idle child has to end by itself."""
@@ -86,7 +89,9 @@ class Worker:
                 self._child = context.Process(
                     target=_serve, args=(there, self._environment), daemon=True
                 )
-                self._child.start()
+                resource_tracker.ensure_running()  # its start would let signals through again
+                with held_back(signal.SIGINT):  # the terminal's is for this process, which ends it
+                    self._child.start()
                 there.close()
             self._busy = True
             return self._pipe
@@ -130,6 +135,9 @@ def run_in_child(function: Callable[..., Any], *, progress: Progress, **argument
 
 def _serve(pipe: Connection, environment: Mapping[str, str]) -> None:
     """The child's main: it ends when its parent is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - this is a child
+    end_with_parent(parent.sentinel)
     os.environ.update(environment)
     # Its bars are this process's own. A lock for several processes, tqdm's default, would have
     # to be swept up with a warning after a kill.

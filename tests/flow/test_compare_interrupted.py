@@ -1,4 +1,7 @@
-"""A comparison that is killed or interrupted goes on where it was, and leaves no process behind."""
+"""A comparison that is killed or interrupted goes on where it was, and leaves no process behind.
+
+It is interrupted as a person does it: by Ctrl-C on its terminal, which also reaches its children.
+"""
 
 import json
 import os
@@ -37,15 +40,23 @@ def settings(pair: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def start(settings: dict[str, Any], folder: Path) -> "subprocess.Popen[str]":
+TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+TAKE_TERMINAL += "os.execvp(sys.argv[1], sys.argv[1:])"
+
+
+def start(
+    settings: dict[str, Any], folder: Path, *, terminal: int | None = None
+) -> "subprocess.Popen[str]":
     """``paraknow compare`` in a session of its own, as a terminal would start it."""
     config = folder / "compare.yaml"
     config.write_text(yaml.safe_dump(settings))
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    taking = [sys.executable, "-c", TAKE_TERMINAL] if terminal is not None else []
     return subprocess.Popen(
         # A runner in the background may ignore Ctrl-C, and what it starts would ignore it too.
-        ["env", "--default-signal=INT", str(PARAKNOW), "compare", str(config), "--json"],
+        [*taking, "env", "--default-signal", str(PARAKNOW), "compare", str(config), "--json"],
         env=kept | {"PREFECT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
+        stdin=terminal,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,22 +96,36 @@ def living(session: int) -> list[int]:
     return found
 
 
+def command_of(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
 def test_the_next_run_computes_only_what_is_missing(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     store = CompareConfig.model_validate(settings).run.open_store()
     first = start(settings, tmp_path)
     wait_for(store, "finetune", 1, first)
+    (server,) = (pid for pid in living(first.pid) if "uvicorn" in command_of(pid))
+    os.kill(server, signal.SIGINT)  # as a terminal does: it is not for the server
+    wait_for(store, "finetune", 2, first)
+    assert "uvicorn" in command_of(server)
     os.kill(first.pid, signal.SIGKILL)  # the parent alone, as for want of memory
     first.communicate(timeout=PATIENCE)
     nobody_is_left(first)
 
-    second = start(settings, tmp_path)
+    keyboard, terminal = os.openpty()
+    second = start(settings, tmp_path, terminal=terminal)
     wait_for(store, "finetune", 4, second)
-    os.kill(second.pid, signal.SIGINT)  # Ctrl-C
+    os.write(keyboard, b"\x03")  # Ctrl-C
     _, said = second.communicate(timeout=PATIENCE)
+    os.close(keyboard)
+    os.close(terminal)
     assert second.returncode == 130, said
-    assert "run the same command again to go on" in said
+    assert said.count("run the same command again to go on") == 1
     assert "Traceback" not in said
     nobody_is_left(second)
 

@@ -1,4 +1,4 @@
-"""Why a planned step would run: the nearest stored result and the fields that differ."""
+"""Plans over a store with results: why a step would run, and that a run of hits needs no server."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.direct import run_direct
 from support.pair import pair_settings, write_pair
 from support.results import payload
@@ -15,6 +16,7 @@ from artifacts.keys import KeyPayload
 from artifacts.queries.explain import nearest
 from artifacts.store import Store
 from flows.cli.main import app
+from flows.cli.server import ServerError
 from flows.graph.stages import Stage
 
 pytestmark = pytest.mark.flow
@@ -94,3 +96,14 @@ def test_without_explain_the_plan_is_as_it_was(home: Path) -> None:
     assert all("why" not in step for step in plan["steps"])
     assert {step["status"] for step in plan["steps"]} == {"cached"}
     assert {step["drift"] for step in plan["steps"]} == {None}
+
+
+def test_a_run_of_hits_needs_no_server(home: Path) -> None:
+    command = ["transfer", str(home / "tiny.yaml"), "--until", "lora", "--json"]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # nobody is there
+        result = CliRunner().invoke(app, command, catch_exceptions=False)
+        other = CliRunner().invoke(app, [*command, "--set", "lora.rank=2"])
+    assert result.exit_code == 0, result.output
+    assert "Prefect will not show it" in result.stderr
+    assert {step["status"] for step in json.loads(result.stdout)["steps"]} == {"cached"}
+    assert isinstance(other.exception, ServerError)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from artifacts.names import StepKey
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.cli.main import app, main
+from flows.cli.main import app, run_command
 from flows.config.transfer import TransferConfig
 from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import ModelConfig, acquire_model
@@ -309,6 +309,6 @@ def test_what_cannot_be_done_exits_with_2(
     for key in (refs["decompose"].key, "0123"):
         monkeypatch.setattr("sys.argv", ["paraknow", "reproduce", key, *where])
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_command()
         assert ended.value.code == 2
         assert key[:12] in capsys.readouterr().err

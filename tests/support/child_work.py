@@ -3,8 +3,13 @@
 import os
 import signal
 import time
+from pathlib import Path
+
+from support.guarded import hold_lock_for_ever
 
 from paraknow_core.errors import DataError
+from paraknow_core.progress import no_progress
+from tasks.engine.child import Worker
 
 
 def add(a, b, progress):
@@ -41,3 +46,23 @@ def linger(progress, folder):
 def wait_for_ever(progress, started):
     started.touch()
     time.sleep(3600)
+
+
+def hold_lock(progress, started):
+    """One long call that lets no other Python of this process run."""
+    started.touch()
+    hold_lock_for_ever()
+
+
+def wait_for_worker(started):
+    """What a parent is doing when it is killed."""
+    Worker().run(hold_lock, progress=no_progress, started=Path(started))
+
+
+def interrupt_worker():
+    """Send a worker the terminal's Ctrl-C; it serves on if it was not for it."""
+    worker = Worker()
+    first, _ = worker.run(whereabouts, progress=no_progress, name="")
+    os.kill(first, signal.SIGINT)
+    assert worker.run(whereabouts, progress=no_progress, name="")[0] == first
+    worker.close()

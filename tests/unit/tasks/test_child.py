@@ -1,12 +1,16 @@
 """A function in a process of its own: result, progress, errors, death."""
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from support import child_work
 from support.child_work import add, break_down, die, linger, refuse, wait_for_ever, whereabouts
-from support.patience import PATIENCE
+from support.patience import PATIENCE, wait_until
 
 from paraknow_core.errors import DataError
 from paraknow_core.progress import no_progress
@@ -129,3 +133,24 @@ def test_a_closed_worker_refuses():
     worker.close()
     with pytest.raises(ChildError, match="was closed"):
         worker.run(add, progress=no_progress, a=1, b=2)
+
+
+def test_a_worker_in_one_long_call_does_not_outlive_its_parent(tmp_path):
+    started, tests = tmp_path / "started", Path(child_work.__file__).parents[1]
+    code = f"from support.child_work import wait_for_worker; wait_for_worker({str(started)!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tests, stdout=subprocess.PIPE)
+    try:
+        wait_until("the call", started.exists)
+    finally:
+        parent.kill()
+    parent.communicate(timeout=PATIENCE)  # the worker holds stdout open for as long as it lives
+
+
+def test_the_terminals_interrupt_is_not_for_workers():
+    """Not for the first one of a process either, which multiprocessing starts otherwise."""
+    code = "from support.child_work import interrupt_worker; interrupt_worker()"
+    tests = Path(child_work.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tests, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
