@@ -183,7 +183,7 @@ def _try(arm: Arm, pair: Pair, do: TrialRunner, trial: Trial) -> None:
     start = start_point(arm.config.start, pair, seed=trial.seed)
     label = f"{arm.config.name} lr {trial.rate:g} seed {trial.seed}"
     trial.adapter = _train(pair, start, arm.training(trial.seed, trial.rate), label)
-    pair.do.check(check_trial, adapter=trial.adapter, student=pair.student)
+    pair.do.check(check_trial, {"adapter": trial.adapter, "student": pair.student})
     facts = do.facts(trial.adapter)
     if not facts:
         return  # a plan does not know it yet

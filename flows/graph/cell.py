@@ -67,7 +67,7 @@ class Cell:
                 continue
             asked = {**given, "measured": run.measured}
             known = {role: handle for role, handle in asked.items() if handle is not None}
-            attempt(run, partial(do.check, check_measured, **known))
+            attempt(run, partial(do.check, check_measured, known))
 
     def _share(self, do: TrialRunner, outcome: CellOutcome) -> None:
         settings = self.config.transfer(
@@ -78,7 +78,7 @@ class Cell:
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
         allowed = partial(check_contamination, allow=self.config.allow_overlap)
-        pair.do.check(allowed, overlap=overlap)
+        pair.do.check(allowed, {"overlap": overlap})
         outcome.looks["overlap"] = overlap
         outcome.vanilla = measure(pair, "vanilla")
         outcome.look_reason = reason_of(partial(self._look, pair, outcome))

@@ -41,7 +41,9 @@ class Runner(Protocol):
     def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Run a step to its end: each wants the whole machine."""
 
-    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+    def check(
+        self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
+    ) -> None:
         """Check the folders of finished steps before anything expensive runs.
 
         Args:
@@ -88,7 +90,9 @@ class PrefectRunner:
         _ = handle.ref
         return handle
 
-    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+    def check(
+        self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
+    ) -> None:
         """Run the check on the inputs' folders."""
         if before is not None and not is_within(before.name, self.until):
             return
@@ -116,7 +120,7 @@ class PrefectRunner:
         return [handle.known for handle in self.handles if handle.known is not None]
 
 
-def known_folders(run: RunConfig, inputs: dict[str, Handle]) -> dict[str, Path]:
+def known_folders(run: RunConfig, inputs: Mapping[str, Handle]) -> dict[str, Path]:
     """Return role → folder of every input whose output is known."""
     store = run.open_store()
     refs = {role: handle.ref for role, handle in inputs.items()}

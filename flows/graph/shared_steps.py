@@ -1,5 +1,6 @@
 """Steps that several arms share are started once in a run, whoever asks for them first."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flows.graph.runner import Handle, Runner
@@ -34,9 +35,11 @@ class Once:
             self._made[key] = self._do(step, config, label=label, **inputs), inputs
         return self._made[key][0]
 
-    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+    def check(
+        self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
+    ) -> None:
         """Check the folders of finished steps before anything expensive runs."""
-        self._do.check(check, before=before, **inputs)
+        self._do.check(check, inputs, before=before)
 
     @staticmethod
     def _key(step: Step[C], config: C, inputs: dict[str, Handle]) -> Any:

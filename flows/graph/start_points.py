@@ -69,9 +69,9 @@ def acquire_pair(
         max_rank=config.decompose.max_rank,
         methods=config.chosen_arms() if methods is None else methods,
     )
-    do.check(check, teacher=teacher, student=student)
+    do.check(check, {"teacher": teacher, "student": student})
     fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)
-    do.check(fits, before=evaluate, data=data)
+    do.check(fits, {"data": data}, before=evaluate)
     return Pair(config, do, teacher, student, data)
 
 

@@ -24,7 +24,7 @@ def wire(config: TransferConfig, do: Runner) -> None:
         try:
             results[arm] = train(pair, arm, start, learning_rate=rate, seed=seed)
             beside = {"vanilla": results["vanilla"], "student": pair.student}
-            pair.do.check(check_measured, measured=results[arm], **beside)
+            pair.do.check(check_measured, {"measured": results[arm], **beside})
         except DivergedError as error:  # the other arms go on, and the report says so
             diverged[arm] = str(error)
     own = cuts(TRANSFER, pair, seed=seed)
@@ -57,6 +57,6 @@ def measure(pair: Pair, arm: str, **adapter: Handle) -> Handle:
     Raises:
         DivergedError: if the adapter's training ended in none.
     """
-    pair.do.check(check_adapter, **adapter)
+    pair.do.check(check_adapter, adapter)
     given = {"student": pair.student, "data": pair.data, **adapter}
     return pair.do(evaluate, pair.config.evaluate, label=f"evaluate {arm}", **given)

@@ -100,7 +100,9 @@ class Planner:
         """Plan one step."""
         return self.start(step, config, label=label, **inputs)
 
-    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+    def check(
+        self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
+    ) -> None:
         """Run the check on what is known."""
         if before is not None and not is_within(before.name, self._until):
             return

@@ -1,5 +1,6 @@
 """A transfer's steps one after another in this process, without Prefect."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from flows.config.transfer import TransferConfig
@@ -29,7 +30,9 @@ class DirectRunner:
 
     start = __call__
 
-    def check(self, check: Check, *, before: Step[Any] | None = None, **inputs: Handle) -> None:
+    def check(
+        self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
+    ) -> None:
         if before is not None and not is_within(before.name, self.until):
             return
         check(known_folders(self.run, inputs), known_locations(inputs))

@@ -115,7 +115,7 @@ def test_a_file_system_without_inodes(tmp_path):
 def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["paraknow", *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        cli.run_command()
     return int(end.value.code or 0)
 
 
