@@ -19,7 +19,7 @@ from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.printable import printable
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 MODELS: dict[str, Any] = {"llama.yaml": TransferConfig, "compare.yaml": CompareConfig}
 VALUES = st.recursive(
     st.sampled_from([None, True, 0, -1, 2**64, 10**40, 0.5, "", "a", "\x1b[31m", "é", "\n"]),

@@ -111,9 +111,7 @@ def test_what_the_demo_is_has_not_changed() -> None:
             "{arms: [transfer, shuffled-vocabulary], extract: {roles: [q]}}",
             r"shuffled-vocabulary permutes rows .* extract\.roles are q",
         ),
-        ('run.store="a\\0b"', r"run\.store: a path has no zero characters"),
         ("student.model=~no-such-user/x", r"no user whose home ~no-such-user"),
-        ('data.columns.prompt="\\ud800"', r"data\.columns\.prompt: must be a text that UTF-8"),
     ],
 )
 def test_a_transfer_that_cannot_run_is_not_even_read(
@@ -169,6 +167,12 @@ def refused(model: type[BaseModel], name: str, override: str, message: str, fold
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(model, path, [override] if "=" in override else [])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 300, "y/" * 3000])
+def test_a_path_that_no_file_system_takes_is_refused_by_forms_too(text: str) -> None:
+    with pytest.raises(ValidationError, match=r"zero characters|valid string|at most 4096"):
+        RunConfig(store=text)
 
 
 def test_no_threads_are_as_many_as_there_are_cores() -> None:

@@ -134,7 +134,8 @@ def is_told(said: str | list[str], place: str) -> None:
     if isinstance(said, str):
         assert said.isprintable(), said
         assert len(said) < 1500
-        named = [*place.split("."), "data.rows", *STEPS]  # what it has to do with may be named
+        # It may be no YAML to begin with; or what the setting has to do with is named.
+        named = [*place.split("."), "data.rows", *STEPS, "no valid YAML: line "]
         assert any(name in said for name in named), said
 
 
