@@ -13,8 +13,6 @@ from paraknow_core.strict_yaml import parse_yaml, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
 
-"""Faults named in one message; a list given in place of another thing can have thousands."""
-
 
 def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     """Read an experiment.
@@ -62,7 +60,7 @@ def _set(fields: dict[str, Any], override: str) -> None:
         below = place.setdefault(parent, {})
         if not isinstance(below, dict):
             raise ConfigError(
-                f"--set {shown(override)}: {parent!r} is a value, it has no settings below it"
+                f"--set {shown(override)}: {shown(parent)} is a value, it has no settings below it"
             )
         place = below
     try:

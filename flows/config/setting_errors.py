@@ -8,9 +8,11 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from paraknow_core.errors import ConfigError
+from paraknow_core.printable import printable
 
 SHOWN_ERRORS = 5
 SHOWN_CHARACTERS = 80
+LONGEST_MESSAGE = 600
 
 _WORDS: Mapping[str, str] = {
     "model_type": "must hold settings (key: value)",
@@ -75,12 +77,11 @@ def explain(model: type[BaseModel], error: Mapping[str, Any], *, place: str | No
         message = _WORDS[error["type"]].format(**error.get("ctx", {}))
     else:
         message = error["msg"].removeprefix("Value error, ")
-        message = message.replace("Input should be ", "must be ", 1)
+        message = printable(message.replace("Input should be ", "must be ", 1))
     # A rule across several settings says itself which of them do not go together.
     told = error["type"] == "value_error" and isinstance(error["input"], dict | BaseModel)
-    given = (
-        "" if told else f" (given {shown(error['input'])})"
-    )  # its own words say what does not fit
+    given = "" if told else f" (given {shown(error['input'])})"
+    message = _cut(message, LONGEST_MESSAGE)
     return f"{where}: {message}{given}" if where else message
 
 
@@ -91,23 +92,20 @@ def place_of(path: Sequence[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         elif part != "[key]":  # pydantic's mark: the fault is the key's own
-            name = part if part.isprintable() else repr(part)
-            text += f".{_cut(name)}" if text else _cut(name)
-    return text
+            text += f".{_cut(part)}" if text else _cut(part)
+    return printable(text)
 
 
 def shown(value: object) -> str:
     """Write what was given on one line, however large or odd it is."""
     try:
-        return _cut(repr(value))
+        return printable(_cut(repr(value)))
     except Exception:  # noqa: BLE001 - whatever the value is, the error about it is to be told
         return f"a {type(value).__name__} that is too large to show"
 
 
-def _cut(text: str) -> str:
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    return f"{text[:SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+def _cut(text: str, longest: int = SHOWN_CHARACTERS) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:

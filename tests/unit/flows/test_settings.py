@@ -94,6 +94,7 @@ def test_what_the_demo_is_has_not_changed() -> None:
         ("align.layers=[]", r"align\.layers: must have no fewer entries than 1"),
         ("decompose.max_rank=1000000", r"decompose\.max_rank: must be less than or equal to"),
         ("evaluate.match=exakt", r"evaluate\.match: unknown match.*did you mean 'exact'"),
+        ("evaluate.match=" + "x" * 5000, r"unknown match 'x{500,600}… \(5,0\d\d characters\)"),
         ("data.template=tulo", r"data\.template: unknown template.*did you mean 'tulu'"),
         ("run.threads=-1", r"run\.threads: must be greater than or equal to 0 \(given -1\)"),
         ("finetune.epochs=1000000000000", r"finetune\.epochs: must be less than"),
