@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from artifacts.errors import StoreError
 from artifacts.files import full_error
@@ -91,7 +90,7 @@ def _main(context: typer.Context) -> None:
 
 
 def _warn(sentence: str) -> None:
-    Console(stderr=True).print(sentence, style="yellow", markup=False, soft_wrap=True)
+    Terminal(stderr=True).print(sentence, style="yellow", soft_wrap=True)
 
 
 def _check_working_folder() -> None:

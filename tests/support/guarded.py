@@ -13,8 +13,19 @@ import time
 from flows.cli import guard
 
 
+def ready() -> None:
+    """Say that signals may come."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
 def hold_lock_for_ever() -> None:
-    """Wait in C, with Python's lock held: nothing of Python runs in this process any more."""
+    """Wait in C, with Python's lock held: nothing of Python runs in this process any more.
+
+    Signals are held back from before it says so: none can come just before it stands still.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, guard.ENDING)
+    ready()
     mutex = ctypes.create_string_buffer(128)
     lock = ctypes.PyDLL(None).pthread_mutex_lock
     lock(mutex)
@@ -24,6 +35,7 @@ def hold_lock_for_ever() -> None:
 def tidy_up() -> None:
     """Take some time to end well, and be told only once."""
     try:
+        ready()
         signal.pause()
     except KeyboardInterrupt:
         time.sleep(0.5)
@@ -35,15 +47,15 @@ def tidy_up() -> None:
 def main(how: str, grace: str) -> None:
     guard.GRACE_SECONDS = float(grace)
     guard.guard()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     if how == "stuck":
         hold_lock_for_ever()
     elif how == "tidy":
         tidy_up()
     elif how == "killed":
+        ready()
         os.kill(os.getpid(), signal.SIGKILL)
     else:
+        ready()
         sys.exit(int(how))
 
 

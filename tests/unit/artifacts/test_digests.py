@@ -119,6 +119,6 @@ def test_bad_inputs_are_named(tmp_path):
     for name in ("sub", "pipe", "absent"):
         with pytest.raises(StoreIOError, match=name):
             digest_folder(tmp_path, [name])
-    for name in ("../x", "/etc/passwd", "", "a//b", ".hidden", "a\nb", "a" * 200):
+    for name in ("../x", "/etc/passwd", "", "a/../../b"):
         with pytest.raises(NameRefusedError):
             digest_folder(tmp_path, [name])

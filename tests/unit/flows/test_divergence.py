@@ -185,7 +185,7 @@ def test_a_rate_that_cannot_be_tried_is_refused_where_it_is_declared(wrong: floa
         lambda: ArmConfig(name="plain", learning_rates=(1e-3, wrong)),
         lambda: TuningConfig(learning_rates=(wrong,)),
     ):
-        with pytest.raises(ValueError, match=r"learning rate .*; allowed is above 0, at most"):
+        with pytest.raises(ValueError, match="learning_rates"):
             made()
 
 

@@ -95,7 +95,7 @@ def test_no_record_reaches_the_terminal_unescaped(tmp_path, command):
 def test_nothing_in_the_flows_prints_in_another_way():
     """``Terminal`` and ``say`` are the only places that print, so none can forget to escape."""
     for path in Path(flows.__file__).parent.rglob("*.py"):
-        if path.name == "terminal.py":
+        if path.name in ("terminal.py", "output.py"):  # the latter speaks when stdout is broken
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

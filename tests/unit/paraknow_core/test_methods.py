@@ -26,12 +26,12 @@ def test_a_claim_about_the_teacher_needs_the_controls_without_its_knowledge() ->
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"arms": ["transfer", "pisa"]}, "arms names 'pisa'; known are plain, transfer, pissa"),
-        ({"arms": ["plain"]}, "and transfer among them"),
-        ({"arms": ["transfer", "plain", "plain"]}, "name each once"),
+        ({"arms": ["transfer", "pisa"]}, "unknown method 'pisa'; known are plain, transfer, pissa"),
+        ({"arms": ["plain"]}, "transfer must be among them"),
+        ({"arms": ["transfer", "plain", "plain"]}, "each may be given once; given twice: plain"),
         ({"arms": ["transfer", "other-seeds"]}, "set other_data or other_problems"),
-        ({"learning_rates": {"pisa": 0.1}}, "learning_rates names 'pisa'"),
-        ({"learning_rates": {"pissa": 0.0}}, "every rate is above 0"),
+        ({"learning_rates": {"pisa": 0.1}}, "unknown method 'pisa'"),
+        ({"learning_rates": {"pissa": 0.0}}, "should be greater than 0"),
     ],
 )
 def test_arms_that_cannot_be_are_refused(settings: dict[str, object], says: str) -> None:
