@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # A file's tests stay together: they share what its fixtures have trained.
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: demo test check lint faults server deploy worker bench bench-store clean
+.PHONY: demo test check lint faults server deploy worker bench bench-store clean help
 
 demo: $(INSTALLED)  ## the whole method on a real (small) pair
 	$(BIN)/paraknow transfer configs/demo.yaml
@@ -18,7 +18,7 @@ test: lint  ## everything that CI runs
 check: lint  ## quick: style, types, arrows, unit tests
 	$(PYTEST) tests/unit
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev  ## style, types and arrows alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,3 +54,6 @@ $(VENV)/.dev: $(INSTALLED)
 
 clean:  ## remove the environment; the artifact store is kept
 	rm -rf $(VENV)
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

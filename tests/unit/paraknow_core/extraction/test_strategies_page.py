@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-import tasks.extract
 from paraknow_core.alignment.layers import LAYER_STRATEGIES
 from paraknow_core.extraction.score_map import ScoreMap
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.extraction.structures.base import Request, each_matrix
-from paraknow_core.registry import Registry
 from tasks.engine.identity import identity_of
 from tasks.extract import ROLE_GROUPS, ExtractConfig
 
@@ -28,8 +26,7 @@ def test_the_example_is_a_structure_that_a_config_can_name(
     names: dict[str, Any] = {}
     exec(code, names)
     structure = each_matrix(names[function])
-    more = Registry("structure", {**STRUCTURES, name: structure})
-    monkeypatch.setattr(tasks.extract, "STRUCTURES", more)
+    monkeypatch.setitem(STRUCTURES._entries, name, structure)
     assert ExtractConfig(structure=name).structure == name
     scores = torch.rand(9, 6)
     pair: Any = (None, None)

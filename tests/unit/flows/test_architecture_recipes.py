@@ -1,0 +1,152 @@
+"""The recipes of docs/architecture.md work as they stand there."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from support.direct import DirectRunner
+from support.pair import pair_settings, write_pair
+from support.starts import token_examples
+from support.tiny import tiny_model
+
+import flows.graph.stages as stages
+from flows.config.transfer import TransferConfig
+from flows.graph.runner import Handle
+from flows.graph.stages import Stage
+from flows.graph.start_points import acquire_pair
+from flows.planning.transfer import Planner
+from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
+from paraknow_core.data.templates import TEMPLATES, Message, get_template
+from paraknow_core.evaluation.match import MATCHES, get_match
+from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.models.config import own_names, read_config
+from paraknow_core.models.describe import describe
+from paraknow_core.models.family_tables import FAMILIES
+from paraknow_core.models.load import load_model
+from paraknow_core.registry import Registry
+from tasks.acquire_data import DataConfig
+from tasks.align import AlignConfig
+from tasks.evaluate import EvaluateConfig
+
+PAGE = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
+
+
+def example(what: str) -> str:
+    """The code of one recipe."""
+    (code,) = re.findall(rf"^ *```python\n *# {what}\n(.*?)```", PAGE, flags=re.S | re.M)
+    return str(code)
+
+
+def carry_out(what: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(example(what), names)
+    return names
+
+
+def register(what: str, registry: Registry[Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Do what the recipe says: its function, and its line in the table; returns the name."""
+    names = carry_out(what)
+    lines = [(n, v) for n, v in re.findall(r'`"([\w-]+)": (\w+),`', PAGE) if v in names]
+    ((name, variable),) = lines
+    assert name not in registry
+    monkeypatch.setitem(registry._entries, name, names[variable])
+    return str(name)
+
+
+def test_a_layer_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = register("layer choice", LAYER_STRATEGIES, monkeypatch)
+    assert AlignConfig(strategy=name).strategy == name
+    chosen = choose_layers(name, scores=[1.0] * 7, num_teacher=7, num_student=3, seed=0)
+    assert chosen == [2, 3, 4]
+
+
+def test_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = register("template", TEMPLATES, monkeypatch)
+    assert DataConfig(template=name).template == name
+    turns = [Message("user", " 2 + 2? "), Message("assistant", "4\n")]
+    prompt, answer = get_template(name)(turns)
+    assert prompt == "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
+    assert answer == "4"
+
+
+def test_a_match_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = register("match rule", MATCHES, monkeypatch)
+    assert EvaluateConfig(match=name).match == name
+    found = [get_match(name)(text) for text in ("The answer is (B).", "A or D? D", "none")]
+    assert found == ["B", "D", ""]
+
+
+def test_a_model_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tensors, logits and defaults are those of the Transformers class."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    family = register("model family", FAMILIES, monkeypatch)
+    folder = tiny_model(tmp_path / "model", family, head_dim=8, tied=True, attention_bias=True)
+    theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ours = load_model(folder).eval()
+    batch = collate(token_examples(3))
+    with torch.no_grad():
+        assert torch.equal(next_token_logits(ours, batch), next_token_logits(theirs, batch))
+    told = {tensor.parameter for tensor in describe(folder).tensors}
+    assert told == {name for name, _parameter in theirs.named_parameters()}
+
+    sizes = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    whole = json.loads((folder / "config.json").read_text())
+    kept = {name: whole[name] for name in (*sizes, "intermediate_size", "vocab_size")}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    class_of = AutoConfig.from_pretrained(tmp_path)
+    read = own_names(read_config(tmp_path))
+    assert AutoConfig.for_model(**read).to_diff_dict() == class_of.to_diff_dict()
+    defaults = (FAMILIES[family].kv_heads, FAMILIES[family].head_dim, FAMILIES[family].tied)
+    of_class = (class_of.num_key_value_heads, class_of.head_dim, class_of.tie_word_embeddings)
+    assert defaults == of_class
+
+
+def new_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Do what the recipe of a step says, but for the wiring."""
+    module = ModuleType("tasks.norms")
+    monkeypatch.setitem(sys.modules, "tasks.norms", module)
+    exec(example("step"), vars(module))
+    ((name, stage),) = re.findall(r'`"([\w-]+)": Stage\.(\w+),`', PAGE)
+    monkeypatch.setitem(stages._OF_STEP, name, Stage[stage])
+    return module
+
+
+def test_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is planned, computed, and from then on a hit; another setting is another result."""
+    module = new_step(monkeypatch)
+    folder = write_pair(tmp_path)
+    config = TransferConfig.model_validate(pair_settings(folder, folder / "store"))
+
+    def under(runner: Any, **settings: str) -> Handle:
+        pair = acquire_pair(config, runner)
+        made = {"pair": pair, "norms": module.norms}
+        made["NormsConfig"] = lambda: module.NormsConfig(**settings)
+        found: Handle = eval(example("wiring").strip(), made)
+        return found
+
+    (tmp_path / "aside").mkdir()
+    planner = Planner(config.run, Stage.ACQUIRE, tmp_path / "aside")
+    under(planner)
+    assert planner.steps[-1].step == "norms"
+    assert planner.steps[-1].status == "run"
+
+    first, second, other = (
+        under(DirectRunner(config.run, Stage.ACQUIRE), **given).known
+        for given in ({}, {}, {"order": "nuc"})
+    )
+    assert first is not None
+    assert second is not None
+    assert other is not None
+    assert [ref.cached for ref in (first, second, other)] == [False, True, False]
+    assert first.key == second.key == planner.steps[-1].key != other.key
+    record = config.run.open_store().find(first.key)
+    norms = json.loads((config.run.open_store().tree_path(record) / "norms.json").read_text())
+    weight = load_model(folder / "student").get_input_embeddings().weight.detach()
+    assert norms["model.embed_tokens.weight embed"] == pytest.approx(float(weight.norm()), rel=1e-6)
+    assert record.facts["matrices"] == len(norms)
