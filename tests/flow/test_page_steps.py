@@ -46,7 +46,7 @@ class Direct:
 
     start = __call__
 
-    def check(self, check: Any, **inputs: Any) -> None:
+    def check(self, check: Any, inputs: Any, *, before: Any = None) -> None:
         """Nothing to check beforehand."""
 
     def facts(self, handle: Any) -> dict[str, Any]:
