@@ -22,6 +22,7 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import Place, Text
 from tasks.engine.source_files import MANIFEST, Source, SourceFiles
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
 from tasks.pretrain import PretrainConfig
 
@@ -173,6 +174,7 @@ def load_architecture(folder: Path) -> Architecture:
 
 acquire_model = Step(
     name="acquire-model",
+    stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,
     source=_source,

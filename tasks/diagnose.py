@@ -17,6 +17,7 @@ from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import BatchSize, Count, Tokens
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 DIAGNOSTICS = "diagnostics.json"
@@ -138,6 +139,7 @@ def _estimate_likeness(config: LikenessConfig, known: Foreseen) -> Estimate:
 
 diagnose = Step(
     name="diagnose",
+    stage=Stage.REPORT,
     version=1,
     compute=_compute,
     reads={
@@ -152,6 +154,7 @@ diagnose = Step(
 
 likeness = Step(
     name="likeness",
+    stage=Stage.REPORT,
     version=1,
     compute=_compare,
     reads={

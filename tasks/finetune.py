@@ -30,6 +30,7 @@ from tasks.engine.setting_types import (
     TrainingSeed,
     WeightDecay,
 )
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -175,6 +176,7 @@ def _show(ref: Ref, folder: Path) -> None:
 
 finetune = Step(
     name="finetune",
+    stage=Stage.FINETUNE,
     version=1,
     compute=_compute,
     reads={

@@ -26,10 +26,10 @@ from flows.cli.server import NO_ADDRESS, ServerError, shown_address, wrong_setti
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
-from flows.graph.stages import Stage
 from flows.terminal import Terminal, say
 from paraknow_core.errors import ConfigError, ParaknowError
 from paraknow_core.printable import printable
+from tasks.engine.stage import Stage
 
 if TYPE_CHECKING:
     from artifacts.canonical import Json

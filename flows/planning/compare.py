@@ -16,7 +16,6 @@ from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell
 from flows.graph.runner import Handle
-from flows.graph.stages import Stage
 from flows.graph.start_points import Pair, acquire_pair
 from flows.planning.durations import History
 from flows.planning.transfer import PlannedStep, Planner
@@ -25,6 +24,7 @@ from paraknow_core.errors import BudgetError, ParaknowError
 from tasks.comparison import comparison
 from tasks.engine.drift import Drift, refusal
 from tasks.engine.run import DriftMode, RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import C, Step
 
 

@@ -16,13 +16,13 @@ from artifacts.records import Record, tree_digest
 from artifacts.sizes import unequal
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, known_locations
-from flows.graph.stages import Stage, is_within
 from flows.graph.transfer_steps import wire
 from tasks.engine.drift import Drift, drift_of, refusal
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.ref import Ref
 from tasks.engine.run import DriftMode, RunConfig
 from tasks.engine.source_files import Source
+from tasks.engine.stage import Stage
 from tasks.engine.step import (
     C,
     Need,
@@ -78,7 +78,7 @@ class Planner:
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Plan one step."""
         planned = PlannedStep(label, step=step.name)
-        if not is_within(step.name, self._until):
+        if not step.stage.is_within(self._until):
             return planned
         self.steps.append(planned)
         known = {role: ref for role, given in inputs.items() if (ref := given.known) is not None}
@@ -104,7 +104,7 @@ class Planner:
         self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
     ) -> None:
         """Run the check on what is known."""
-        if before is not None and not is_within(before.name, self._until):
+        if before is not None and not before.stage.is_within(self._until):
             return
         planned = {role: given for role, given in inputs.items() if isinstance(given, PlannedStep)}
         folders = {role: given.folder for role, given in planned.items() if given.folder}

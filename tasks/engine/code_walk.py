@@ -30,6 +30,7 @@ PLUMBING = frozenset(
         "tasks.engine.run",
         "tasks.engine.reached_code",
         "tasks.engine.source_files",
+        "tasks.engine.stage",
         "tasks.engine.step",
         "tasks.engine.workers",
     }

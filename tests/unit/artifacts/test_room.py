@@ -20,6 +20,7 @@ from flows.cli import main as cli
 from flows.delivery.new_folder import new_folder
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, run_step
 
 
@@ -92,7 +93,7 @@ def fill(_job: Job[NoSettings]) -> dict[str, int]:
 
 def test_a_step_that_finds_the_disk_full_says_so(tmp_path):
     run = RunConfig(store=str(tmp_path / "store"))
-    step = Step("fill", 1, fill)
+    step = Step("fill", 1, Stage.REPORT, fill)
     with pytest.raises(StoreFullError, match="are free"):
         run_step(step, label="fill", config=NoSettings(), inputs={}, run=run)
 
