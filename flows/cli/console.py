@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from artifacts.sizes import size_text
-from flows.planning.transfer import Plan, PlannedStep
+from flows.planning.planner import PlannedStep
+from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown, shown
 from flows.transfer import StepResult, TransferResult
 from tasks.engine.drift import warn
