@@ -24,6 +24,7 @@ from tasks.engine.setting_types import Place, Text
 from tasks.engine.source_files import MANIFEST, Source, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
+from tasks.engine.step_names import MODEL_STEP
 from tasks.pretrain import PretrainConfig
 
 FORESEEN_TOKENS = "foreseen-tokens.json"
@@ -173,7 +174,7 @@ def load_architecture(folder: Path) -> Architecture:
 
 
 acquire_model = Step(
-    name="acquire-model",
+    name=MODEL_STEP,
     stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,

@@ -32,6 +32,7 @@ PLUMBING = frozenset(
         "tasks.engine.source_files",
         "tasks.engine.stage",
         "tasks.engine.step",
+        "tasks.engine.step_names",
         "tasks.engine.workers",
     }
 )
