@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from artifacts.canonical import canonical_bytes
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.names import Digest
 from paraknow_core.data import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from artifacts.canonical import canonical_bytes
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.records import folder_digest
 from paraknow_core.checkpoint.model_folder import MODEL_FILES, model_files

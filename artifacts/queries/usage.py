@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from artifacts.files import reading
+from artifacts.disk.files import reading
 from artifacts.names import Digest
 from artifacts.queries.lineage import Lineage, model_name
 from artifacts.records import Record

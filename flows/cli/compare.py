@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from artifacts.sizes import size_text
+from artifacts.disk.sizes import size_text
 from flows.cli.options import Rebuild, Strict
 from flows.config.load import drift_overrides, load_config
 from flows.terminal import Terminal, markdown, say

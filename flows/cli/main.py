@@ -9,8 +9,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from artifacts.disk.files import full_error
 from artifacts.errors import StoreError
-from artifacts.files import full_error
 from artifacts.live import keeping
 from flows.cli.compare import compare_command
 from flows.cli.deliver import deliver_command

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from artifacts.canonical import Json
+from artifacts.disk.sizes import size_text
 from artifacts.queries.explain import explain
 from artifacts.queries.lineage import Input, Lineage, model_name
 from artifacts.queries.usage import Share, usage
 from artifacts.records import Record
-from artifacts.sizes import size_text
 from artifacts.store import Store
 from flows.cli.store_care import care_app
 from flows.cli.store_options import (

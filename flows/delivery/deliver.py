@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from artifacts.disk.files import free_bytes
+from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreFullError, UnknownKeyError
-from artifacts.files import free_bytes
 from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
-from artifacts.sizes import unequal
 from artifacts.store import Store
 from flows.delivery.models import (
     Asked,

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from prefect.futures import PrefectFuture
 
 from artifacts.names import StepKey
+from tasks.checks.preflight import Check
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import C, Step, folder_of
-from tasks.preflight import Check
 
 
 @dataclass

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
 from artifacts.names import StepKey
-from artifacts.sizes import unequal
 from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome

@@ -10,6 +10,7 @@ from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import Record, tree_digest
 from flows.graph.runner import Handle, known_locations
+from tasks.checks.preflight import Check
 from tasks.engine.drift import Drift, drift_of, refusal
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.ref import Ref
@@ -25,7 +26,6 @@ from tasks.engine.step import (
     payload_of,
     ref_of,
 )
-from tasks.preflight import Check
 
 Status = Literal["cached", "rebuild", "run", "unknown"]
 

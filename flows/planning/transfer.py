@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from artifacts.canonical import Json
+from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreFullError
-from artifacts.sizes import unequal
 from flows.config.transfer import TransferConfig
 from flows.graph.transfer_steps import wire
 from flows.planning.planner import Planner, StepsPlan

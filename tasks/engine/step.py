@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from artifacts.disk.files import needing_room
 from artifacts.errors import UnknownKeyError
-from artifacts.files import needing_room
 from artifacts.keys import KeyPayload
 from artifacts.live import keeping
 from artifacts.names import Digest, StepKey

@@ -6,11 +6,11 @@ from typing import Any
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, known_folders, known_locations
 from flows.graph.transfer_steps import wire
+from tasks.checks.preflight import Check
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Step, run_step
-from tasks.preflight import Check
 
 
 class DirectRunner:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support.disk import small_disk
 from support.results import payload
 
+from artifacts.disk.files import full_error, needing_room, writing
+from artifacts.disk.sizes import size_text, unequal
 from artifacts.errors import StoreFullError
-from artifacts.files import full_error, needing_room, writing
-from artifacts.sizes import size_text, unequal
 from artifacts.store import Store
 from flows.cli import main as cli
 from flows.delivery.new_folder import new_folder
@@ -61,8 +61,8 @@ class Counts:
 def test_what_ran_out_is_said_however_it_is_met(
     tmp_path, monkeypatch, number, files, free, said, how
 ):
-    monkeypatch.setattr("artifacts.files.os.statvfs", lambda _path: Counts(files, free))
-    monkeypatch.setattr("artifacts.files.free_bytes", lambda _path: 5000)
+    monkeypatch.setattr("artifacts.disk.files.os.statvfs", lambda _path: Counts(files, free))
+    monkeypatch.setattr("artifacts.disk.files.free_bytes", lambda _path: 5000)
     text = os.strerror(number)
     error = OSError(number, text, str(tmp_path / "x"))
     if how == "rust":

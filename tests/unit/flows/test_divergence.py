@@ -20,7 +20,7 @@ from paraknow_core.divergence import EVEN, FACTOR, KNOWING, check_loss
 from paraknow_core.errors import DivergedError, NumericsError
 from paraknow_core.evaluation.items import Item
 from paraknow_core.report.transfer_summary import as_markdown, compare_arms
-from tasks.divergence import check_adapter, check_trial
+from tasks.checks.divergence import check_adapter, check_trial
 from tasks.engine.stage import Stage
 from tasks.engine.step import Step
 
