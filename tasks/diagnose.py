@@ -44,7 +44,7 @@ def _compute(job: Job[DiagnoseConfig]) -> Facts:
     """Measure ‖B₀A₀‖/‖W‖ and the cosine of B₀A₀ with W for every module of a start point."""
     from paraknow_core.checkpoint.reader import Checkpoint
     from paraknow_core.evaluation.diagnostics import start_fact
-    from paraknow_core.lora.adapter import read_adapter
+    from paraknow_core.lora.adapter_reader import read_adapter
 
     adapter = read_adapter(job.inputs["start"])
     architecture = load_architecture(job.inputs["student"])
