@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from artifacts.digests import BytesProgress, hash_file, no_bytes_progress
+from artifacts.disk.digests import BytesProgress, hash_file, no_bytes_progress
+from artifacts.disk.files import reading
+from artifacts.disk.stamps import Stamp, StampCache
 from artifacts.errors import StoreIOError
-from artifacts.files import reading
 from artifacts.names import Digest, check_inside
 from artifacts.records import FileEntry
-from artifacts.stamps import Stamp, StampCache
 
 _READ_HERE: dict[str, tuple[Stamp, Digest]] = {}
 """Real path → stamp and digest of each file whose bytes this process itself has hashed."""

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import Json, canonical_bytes, parse_any
-from artifacts.errors import CanonicalError, StoreFormatError
-from artifacts.files import (
+from artifacts.disk.files import (
     ensure_folder,
     read_small,
     reading,
@@ -19,6 +18,7 @@ from artifacts.files import (
     write_new,
     writing,
 )
+from artifacts.errors import CanonicalError, StoreFormatError
 
 STORE_FORMAT: Final = 1
 HASH_NAME: Final = "blake3"

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from artifacts.errors import CorruptRecordError, UnknownKeyError
-from artifacts.files import (
+from artifacts.disk.files import (
     ensure_folder,
     read_small,
     reading,
@@ -27,6 +26,7 @@ from artifacts.files import (
     temporary_path,
     write_new,
 )
+from artifacts.errors import CorruptRecordError, UnknownKeyError
 from artifacts.names import StepKey, is_hex_digest
 from artifacts.records import MAX_RECORD_BYTES, TOMBSTONE, Record, decode_record
 

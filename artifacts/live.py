@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import canonical_bytes
+from artifacts.disk.files import open_regular, reading, temporary_path, write_all
 from artifacts.errors import StoreBusyError
-from artifacts.files import open_regular, reading, temporary_path, write_all
 from artifacts.names import StepKey
 
 OTHER_HOST_SECONDS: Final = 7 * 86400.0

@@ -6,9 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from artifacts.digests import digest_bytes, hash_descriptor
-from artifacts.errors import NameRefusedError, StoreIOError
-from artifacts.files import (
+from artifacts.disk.digests import digest_bytes, hash_descriptor
+from artifacts.disk.files import (
     ensure_folder,
     new_file,
     open_regular,
@@ -19,10 +18,11 @@ from artifacts.files import (
     temporary_path,
     write_all,
 )
+from artifacts.disk.stamps import Stamp, StampCache
+from artifacts.disk.streams import copy_hashing, flushing
+from artifacts.errors import NameRefusedError, StoreIOError
 from artifacts.names import Digest, is_hex_digest
 from artifacts.records import FileEntry
-from artifacts.stamps import Stamp, StampCache
-from artifacts.streams import copy_hashing, flushing
 
 _log = logging.getLogger(__name__)
 

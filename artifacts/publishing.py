@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from artifacts.disk.files import reading
 from artifacts.errors import CorruptObjectError, NameRefusedError, StoreIOError
-from artifacts.files import reading
 from artifacts.ledger import Current, Ledger
 from artifacts.names import check_file_names
 from artifacts.objects import Objects

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from artifacts.canonical import Json, canonical_bytes, parse
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.errors import (
     CanonicalError,
     CorruptRecordError,

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import Json
+from artifacts.disk.files import free_bytes, new_file, reading, writing
+from artifacts.disk.locations import user_cache_folder
+from artifacts.disk.sizes import unequal
+from artifacts.disk.stamps import StampCache
 from artifacts.errors import StoreFullError, StoreReadOnlyError, UnknownKeyError
-from artifacts.files import free_bytes, new_file, reading, writing
 from artifacts.keys import KeyPayload
 from artifacts.layout import StoreInfo, open_layout
 from artifacts.ledger import Ledger
 from artifacts.live import between_takes, mark
-from artifacts.locations import user_cache_folder
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
 from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of
 from artifacts.records import FileEntry, Record
-from artifacts.sizes import unequal
-from artifacts.stamps import StampCache
 from artifacts.views import ensure_view
 from artifacts.work import discard, held_lease, work_folder
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from artifacts.digests import hash_file
+from artifacts.disk.digests import hash_file
+from artifacts.disk.files import read_small, reading, temporary_path, writing
 from artifacts.errors import StoreIOError, UnknownKeyError
-from artifacts.files import read_small, reading, temporary_path, writing
 from artifacts.names import StepKey, is_hex_digest
 from artifacts.publishing import Source
 from artifacts.queries.lineage import Lineage

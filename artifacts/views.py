@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from artifacts.files import reading, temporary_path, writing
+from artifacts.disk.files import reading, temporary_path, writing
 from artifacts.objects import Objects
 from artifacts.records import Record
 

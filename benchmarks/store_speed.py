@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import FileEntry, Record, tree_bytes

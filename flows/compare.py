@@ -16,10 +16,10 @@ from flows.graph.cell import Cell, CellOutcome
 from flows.graph.runner import PrefectRunner
 from flows.graph.shared_steps import Once
 from flows.graph.side_by_side import side_by_side
-from flows.graph.stages import Stage
 from flows.graph.start_points import Pair
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
+from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool, worker_pool
 
 

@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.live import keeping
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import PrefectRunner
-from flows.graph.stages import Stage
 from flows.graph.transfer_steps import wire
 from flows.planning.transfer import make_plan
 from tasks.engine.json_files import read_json
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import folder_of
 
 

@@ -1,4 +1,8 @@
-"""Files that are complete or absent, also after a power cut: flush, rename, flush the folder."""
+"""Files that are complete or absent, also after a power cut: flush, rename, flush the folder.
+
+For everything outside the store. The store's own files are written by ``artifacts``, which knows
+nothing of this package.
+"""
 
 import os
 from pathlib import Path
@@ -11,6 +15,14 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if need be, each one's name durable."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        flush(folder.parent)
 
 
 def settle(written: Path, final: Path) -> None:

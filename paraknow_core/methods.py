@@ -151,5 +151,9 @@ METHODS: Registry[Method] = Registry(
 )
 """Every method by name, in the order of reports."""
 
+VANILLA = "vanilla"
+ARMS: tuple[str, ...] = (VANILLA, *METHODS)
+"""Every arm that a run can have, in the order of reports; the first is the untouched student."""
+
 CONTROLS: tuple[str, ...] = tuple(name for name, m in METHODS.items() if m.is_control)
 STUDENT_STARTS: tuple[str, ...] = tuple(n for n, m in METHODS.items() if m.kind == "student-start")

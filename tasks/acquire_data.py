@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from artifacts.canonical import canonical_bytes
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.names import Digest
 from paraknow_core.data import (
@@ -29,6 +29,7 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import Count, CountOrNone, OneOf, Place, Seed, Text
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 
 SPLIT_FILES = {name: f"{name}.parquet" for name in ("seeds", "train", "validation", "test")}
@@ -187,6 +188,7 @@ def _compute(job: Job[DataConfig]) -> Facts:
 
 acquire_data = Step(
     name="acquire-data",
+    stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,
     source=_source,

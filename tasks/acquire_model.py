@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from artifacts.canonical import canonical_bytes
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.records import folder_digest
 from paraknow_core.checkpoint.model_folder import MODEL_FILES, model_files
@@ -22,7 +22,9 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import Place, Text
 from tasks.engine.source_files import MANIFEST, Source, SourceFiles
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
+from tasks.engine.step_names import MODEL_STEP
 from tasks.pretrain import PretrainConfig
 
 FORESEEN_TOKENS = "foreseen-tokens.json"
@@ -172,7 +174,8 @@ def load_architecture(folder: Path) -> Architecture:
 
 
 acquire_model = Step(
-    name="acquire-model",
+    name=MODEL_STEP,
+    stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,
     source=_source,

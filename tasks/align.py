@@ -9,6 +9,7 @@ from tasks.acquire_model import load_architecture
 from tasks.engine.identity import StepConfig, later
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.setting_types import EachOnce, Layer, OneOf, Seed
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -56,6 +57,7 @@ def _compute(job: Job[AlignConfig]) -> Facts:
 
 align = Step(
     name="align",
+    stage=Stage.ALIGN,
     version=1,
     compute=_compute,
     reads={

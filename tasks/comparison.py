@@ -10,6 +10,7 @@ from tasks.comparison_config import CAVEATS, ComparisonConfig
 from tasks.engine.json_files import write_json
 from tasks.engine.progress import in_task_run, logger
 from tasks.engine.ref import Ref
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 if TYPE_CHECKING:
@@ -104,4 +105,6 @@ def _show(_ref: Ref, folder: Path) -> None:
     )
 
 
-comparison = Step(name="comparison", version=1, compute=_compute, on_result=_show)
+comparison = Step(
+    name="comparison", stage=Stage.REPORT, version=1, compute=_compute, on_result=_show
+)

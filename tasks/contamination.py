@@ -10,6 +10,7 @@ from paraknow_core.errors import DataError
 from tasks.acquire_data import SPLIT_FILES
 from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 OVERLAP = "overlap.json"
@@ -52,4 +53,6 @@ def check_contamination(
         )
 
 
-contamination = Step(name="contamination", version=1, compute=_compute, preview=True)
+contamination = Step(
+    name="contamination", stage=Stage.ACQUIRE, version=1, compute=_compute, preview=True
+)

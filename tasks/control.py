@@ -10,6 +10,7 @@ from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.setting_types import Seed
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -56,6 +57,7 @@ def _estimate(_config: ControlConfig, known: Foreseen) -> Estimate:
 
 control = Step(
     name="control",
+    stage=Stage.DECOMPOSE,
     version=1,
     compute=_compute,
     reads={

@@ -15,6 +15,7 @@ from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import Rank
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import read_cuts, read_indices
 
@@ -104,6 +105,7 @@ def _estimate(config: DecomposeConfig, known: Foreseen) -> Estimate:
 
 decompose = Step(
     name="decompose",
+    stage=Stage.DECOMPOSE,
     version=1,
     compute=_compute,
     reads={"teacher": ("manifest.json",), "windows": (), "student": ("architecture.json",)},

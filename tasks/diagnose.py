@@ -17,6 +17,7 @@ from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import BatchSize, Count, Tokens
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 DIAGNOSTICS = "diagnostics.json"
@@ -43,7 +44,7 @@ def _compute(job: Job[DiagnoseConfig]) -> Facts:
     """Measure ‖B₀A₀‖/‖W‖ and the cosine of B₀A₀ with W for every module of a start point."""
     from paraknow_core.checkpoint.reader import Checkpoint
     from paraknow_core.evaluation.diagnostics import start_fact
-    from paraknow_core.lora.adapter import read_adapter
+    from paraknow_core.lora.adapter_reader import read_adapter
 
     adapter = read_adapter(job.inputs["start"])
     architecture = load_architecture(job.inputs["student"])
@@ -138,6 +139,7 @@ def _estimate_likeness(config: LikenessConfig, known: Foreseen) -> Estimate:
 
 diagnose = Step(
     name="diagnose",
+    stage=Stage.REPORT,
     version=1,
     compute=_compute,
     reads={
@@ -152,6 +154,7 @@ diagnose = Step(
 
 likeness = Step(
     name="likeness",
+    stage=Stage.REPORT,
     version=1,
     compute=_compare,
     reads={

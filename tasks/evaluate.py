@@ -14,6 +14,7 @@ from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import finite, write_json
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import BatchSize, Count, OneOf
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -93,6 +94,7 @@ def _estimate(config: EvaluateConfig, known: Foreseen) -> Estimate:
 
 evaluate = Step(
     name="evaluate",
+    stage=Stage.EVALUATE,
     version=1,
     compute=_compute,
     reads={

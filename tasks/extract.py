@@ -21,6 +21,7 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import OneOf, Seed, Share, choose_setting
 from tasks.engine.source_files import Source
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.vocabulary import match_vocabularies
 
@@ -186,6 +187,7 @@ def _estimate(config: ExtractConfig, known: Foreseen) -> Estimate:
 
 extract = Step(
     name="extract",
+    stage=Stage.EXTRACT,
     version=1,
     compute=_compute,
     reads={

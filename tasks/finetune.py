@@ -11,7 +11,7 @@ from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.finetuning.recipe import check_micro_batch
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
-from tasks.divergence import DIVERGED
+from tasks.checks.divergence import DIVERGED
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import finite, read_json, write_json
@@ -30,6 +30,7 @@ from tasks.engine.setting_types import (
     TrainingSeed,
     WeightDecay,
 )
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -175,6 +176,7 @@ def _show(ref: Ref, folder: Path) -> None:
 
 finetune = Step(
     name="finetune",
+    stage=Stage.FINETUNE,
     version=1,
     compute=_compute,
     reads={

@@ -9,6 +9,7 @@ from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes
 from tasks.engine.identity import StepConfig
 from tasks.engine.setting_types import Rank, Scale, Seed
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig, Roles
 
@@ -106,6 +107,7 @@ def _estimate_plain(config: PlainLoraConfig, known: Foreseen) -> Estimate:
 
 lora = Step(
     name="lora",
+    stage=Stage.LORA,
     version=1,
     compute=_compute,
     reads={"student": ("architecture.json",), "factors": ("factors.safetensors",)},
@@ -116,6 +118,7 @@ lora = Step(
 
 plain_lora = Step(
     name="plain-lora",
+    stage=Stage.LORA,
     version=1,
     compute=_compute_plain,
     reads={"student": ("architecture.json",)},

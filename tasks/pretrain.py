@@ -11,6 +11,7 @@ from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 MAX_ROWS = 10_000_000
@@ -84,6 +85,7 @@ def _estimate(config: PretrainConfig, _known: Foreseen) -> Estimate:
 
 pretrain = Step(
     name="pretrain",
+    stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,
     numerics=_numerics,

@@ -6,6 +6,7 @@ from paraknow_core.models.describe import describe
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.identity import StepConfig
 from tasks.engine.setting_types import Seed
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -31,6 +32,7 @@ def _estimate(_config: RandomModelConfig, known: Foreseen) -> Estimate:
 
 random_model = Step(
     name="random-model",
+    stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,
     reads={"like": ("manifest.json", "architecture.json")},

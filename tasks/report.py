@@ -4,14 +4,13 @@ import base64
 import math
 from pathlib import Path
 
-from paraknow_core.methods import METHODS
+from paraknow_core.methods import ARMS
 from tasks.engine.identity import StepConfig, later
 from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import in_task_run
 from tasks.engine.ref import Ref
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
-
-ARMS = ("vanilla", *METHODS)
 
 
 class ReportConfig(StepConfig):
@@ -80,6 +79,7 @@ def _show(_ref: Ref, folder: Path) -> None:
 
 report = Step(
     name="report",
+    stage=Stage.REPORT,
     version=1,
     compute=_compute,
     reads={

@@ -23,6 +23,7 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles, listing
 from tasks.engine.step import Need, Step, folder_of, payload_of, ref_of
+from tasks.engine.step_names import MODEL_STEP
 from tasks.steps import STEPS
 
 NEEDED = ("config", "device", "threads", "label", "location", "inputs")
@@ -32,7 +33,7 @@ IN_INPUT = ("step", "key", "digest", "location")
 """What it must hold of each input."""
 
 OWN_PLACES: Mapping[str, Mapping[str, str]] = {
-    "acquire-model": {"self": "model"},
+    MODEL_STEP: {"self": "model"},
     "acquire-data": {"rows": "rows.path", "test": "test.path"},
 }
 """Step → role → the setting that says where something from outside the store lies."""

@@ -12,6 +12,7 @@ from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, 
 from tasks.engine.identity import StepConfig, execution
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import Seconds, Tokens
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
@@ -93,6 +94,7 @@ def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
 
 sensitivity = Step(
     name="sensitivity",
+    stage=Stage.SENSITIVITY,
     version=1,
     compute=_compute,
     reads={"teacher": (), "data": ("seeds.parquet",)},

@@ -12,6 +12,7 @@ from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
 from tasks.engine.setting_types import OneOf, Rank, Scale, Seed, Tokens
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig, Roles
 
@@ -110,6 +111,7 @@ def _estimate(config: StudentStartConfig, known: Foreseen) -> Estimate:
 
 student_start = Step(
     name="student-start",
+    stage=Stage.LORA,
     version=1,
     compute=_compute,
     reads={"student": ("manifest.json", "architecture.json"), "data": ("seeds.parquet",)},

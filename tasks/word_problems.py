@@ -8,6 +8,7 @@ from paraknow_core.data import SplitSizes, check_overlap, write_examples
 from tasks.acquire_data import SPLIT_FILES, SizesConfig
 from tasks.engine.identity import StepConfig, later
 from tasks.engine.setting_types import Seed
+from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 MAX_ROWS = 200_000
@@ -48,4 +49,6 @@ def _compute(job: Job[WordProblemsConfig]) -> Facts:
     return {name: len(rows) for name, rows in splits.items()}
 
 
-word_problems = Step(name="word-problems", version=1, compute=_compute, preview=True)
+word_problems = Step(
+    name="word-problems", stage=Stage.ACQUIRE, version=1, compute=_compute, preview=True
+)

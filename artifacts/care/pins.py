@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import canonical_bytes, parse
-from artifacts.errors import CanonicalError, UnknownKeyError
-from artifacts.files import (
+from artifacts.disk.files import (
     ensure_folder,
     read_small,
     reading,
@@ -21,6 +20,7 @@ from artifacts.files import (
     sync_folder,
     writing,
 )
+from artifacts.errors import CanonicalError, UnknownKeyError
 from artifacts.live import keeping, mark, read_live
 from artifacts.names import StepKey, check_name, is_hex_digest
 from artifacts.store import Store

@@ -16,8 +16,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from artifacts.disk.files import read_small, reading, retrying, sync_folder, temporary_path
 from artifacts.errors import CorruptRecordError, StoreIOError
-from artifacts.files import read_small, reading, retrying, sync_folder, temporary_path
 from artifacts.names import Digest, StepKey, is_hex_digest
 from artifacts.records import MAX_RECORD_BYTES, Record, decode_record
 from artifacts.store import Store

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.care.trash import Trash, record_in
-from artifacts.digests import BytesProgress, no_bytes_progress
-from artifacts.files import reading, temporary_path, writing
+from artifacts.disk.digests import BytesProgress, no_bytes_progress
+from artifacts.disk.files import reading, temporary_path, writing
 from artifacts.names import Digest, StepKey, is_hex_digest
 from artifacts.store import Store
 

@@ -7,8 +7,6 @@ from artifacts.names import Digest, StepKey, is_hex_digest
 from artifacts.records import Record
 from artifacts.store import Store
 
-MODEL_STEP = "acquire-model"
-
 
 @dataclass(frozen=True)
 class Input:
@@ -89,10 +87,18 @@ class Lineage:
                 waiting += [i.record.key for i in made_from if i.record is not None]
         return found
 
-    def models(self, record: Record) -> list[Record]:
-        """Return the records of the models that a result depends on, in key order."""
+    def depends_on(self, record: Record, step: str) -> list[Record]:
+        """Return a result, and those that it was made from, as far as ``step`` made them.
+
+        Args:
+            record: of the result.
+            step: the name of a step.
+
+        Returns:
+            Their records, in key order.
+        """
         above = (self.records[key] for key in sorted(self.upstream([record.key])))
-        return [found for found in above if found.step == MODEL_STEP]
+        return [found for found in above if found.step == step]
 
     def walk(self, record: Record) -> Iterator[tuple[int, Input]]:
         """Yield (depth, input) of the whole tree above a record, depth first.

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from artifacts.files import reading
+from artifacts.disk.files import reading
 from artifacts.names import Digest
 from artifacts.queries.lineage import Lineage, model_name
 from artifacts.records import Record
@@ -45,8 +45,12 @@ class Usage:
     unused_bytes: int
 
 
-def usage(store: Store) -> Usage:
+def usage(store: Store, *, model_step: str) -> Usage:
     """Add up a store.
+
+    Args:
+        store: whose bytes are meant.
+        model_step: name of the step whose results are the models.
 
     Raises:
         StoreIOError: if something could not be read.
@@ -57,7 +61,8 @@ def usage(store: Store) -> Usage:
     used = {digest for record in records for digest in record.objects()}
 
     def models(record: Record) -> list[str]:
-        return [model_name(model) for model in lineage.models(record)] or ["(no model)"]
+        found = lineage.depends_on(record, model_step)
+        return [model_name(model) for model in found] or ["(no model)"]
 
     return Usage(
         by_step=_shares(records, sizes, lambda record: [record.step]),

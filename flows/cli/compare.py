@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from artifacts.sizes import size_text
+from artifacts.disk.sizes import size_text
 from flows.cli.options import Rebuild, Strict
 from flows.config.load import drift_overrides, load_config
 from flows.terminal import Terminal, markdown, say
@@ -86,7 +86,7 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
         hours += f", and {plan.untimed} steps the like of which never ran here"
     console.print(
         f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
-        f"{sum(plan.uses.values())} times; {hours}; disk about {size_text(plan.disk_bytes)} "
+        f"{plan.asked} times; {hours}; disk about {size_text(plan.disk_bytes)} "
         f"of {size_text(plan.free_bytes)} free in {plan.store}",
         soft_wrap=True,
     )

@@ -10,8 +10,9 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from artifacts.sizes import size_text
-from flows.planning.transfer import Plan, PlannedStep
+from artifacts.disk.sizes import size_text
+from flows.planning.planner import PlannedStep
+from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown, shown
 from flows.transfer import StepResult, TransferResult
 from tasks.engine.drift import warn

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 
 from artifacts.canonical import Json
-from artifacts.locations import default_store_root
+from artifacts.disk.locations import default_store_root
 from flows.cli.store_options import JsonOption, StoreOption, print_json
 from flows.doctor.finding import Finding, State
 from flows.terminal import say

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from artifacts.sizes import size_text
+from artifacts.disk.sizes import size_text
 from flows.cli.store_options import JsonOption, StoreOption
 from flows.terminal import Terminal, say
 

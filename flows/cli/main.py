@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from artifacts.disk.files import full_error
 from artifacts.errors import StoreError
-from artifacts.files import full_error
 from artifacts.live import keeping
 from flows.cli.compare import compare_command
 from flows.cli.deliver import deliver_command
@@ -25,10 +25,10 @@ from flows.cli.server import NO_ADDRESS, ServerError, shown_address, wrong_setti
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
-from flows.graph.stages import Stage
 from flows.terminal import Terminal, say
 from paraknow_core.errors import ConfigError, ParaknowError
 from paraknow_core.printable import printable
+from tasks.engine.stage import Stage
 
 if TYPE_CHECKING:
     from artifacts.canonical import Json

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from artifacts.canonical import Json
+from artifacts.disk.sizes import size_text
 from artifacts.queries.explain import explain
 from artifacts.queries.lineage import Input, Lineage, model_name
 from artifacts.queries.usage import Share, usage
 from artifacts.records import Record
-from artifacts.sizes import size_text
 from artifacts.store import Store
 from flows.cli.store_care import care_app
 from flows.cli.store_options import (
@@ -27,6 +27,7 @@ from flows.cli.store_options import (
 )
 from flows.terminal import one_line, say
 from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
+from tasks.engine.step_names import MODEL_STEP
 
 store_app = typer.Typer(
     name="store",
@@ -82,7 +83,7 @@ def _of_model(store: Store, records: list[Record], wanted: str) -> list[Record]:
     def fits(model: Record) -> bool:
         return model.key.startswith(wanted) or wanted.lower() in model_name(model).lower()
 
-    return [r for r in records if any(fits(model) for model in lineage.models(r))]
+    return [r for r in records if any(fits(model) for model in lineage.depends_on(r, MODEL_STEP))]
 
 
 @store_app.command()
@@ -146,7 +147,7 @@ def _input_text(found: Input) -> str:
 @store_app.command("du")
 def disk_usage(as_json: JsonOption = False, store: StoreOption = None) -> None:
     """Say where the store's bytes are, by step and by model."""
-    found = usage(open_store(store))
+    found = usage(open_store(store), model_step=MODEL_STEP)
     if as_json:
         print_json(asdict(found))
         return

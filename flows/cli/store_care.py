@@ -10,9 +10,9 @@ from artifacts.canonical import Json
 from artifacts.care.gc import GRACE_SECONDS, Collected, Plan, Policy, collect, plan
 from artifacts.care.pins import pin, pins, unpin
 from artifacts.care.verify import Problem, repair, verify
+from artifacts.disk.locations import default_store_root
+from artifacts.disk.sizes import size_text
 from artifacts.errors import StoreFormatError
-from artifacts.locations import default_store_root
-from artifacts.sizes import size_text
 from artifacts.store import Store
 from artifacts.transport import export, import_results
 from flows.cli.store_options import (

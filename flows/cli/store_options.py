@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from artifacts.canonical import Json
-from artifacts.locations import STORE_VARIABLE, default_store_root
+from artifacts.disk.locations import STORE_VARIABLE, default_store_root
 from artifacts.store import Store
 from flows.terminal import one_line, say
 from flows.text import value_text

@@ -9,6 +9,7 @@ from flows.config.setting_errors import explain, first_causes, place_of
 from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
+from paraknow_core.statistics.design import MIN_SEEDS
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.engine.identity import StepConfig
@@ -29,9 +30,6 @@ _SHARED = (
     *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
     *("starts", "random_teacher"),
 )
-
-MIN_SEEDS = 5
-"""The exact sign-flip test of five pairs cannot go below p = .0625; fewer show nothing at all."""
 
 Rates = Annotated[tuple[LearningRate, ...], EachOnce]
 Seeds = Annotated[tuple[TrainingSeed, ...], Field(max_length=10_000), EachOnce]
@@ -152,7 +150,7 @@ class CompareConfig(StepConfig):
         tuple(range(8)),
         min_length=MIN_SEEDS,
         title="Seeds",
-        description="Paired: the same data order for every method. At least 5.",
+        description=f"Paired: the same data order for every method. At least {MIN_SEEDS}.",
     )
     allow_overlap: bool = Field(
         False,

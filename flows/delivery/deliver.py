@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from artifacts.disk.files import free_bytes
+from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreFullError, UnknownKeyError
-from artifacts.files import free_bytes
 from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
-from artifacts.sizes import unequal
 from artifacts.store import Store
 from flows.delivery.models import (
     Asked,
@@ -23,7 +23,8 @@ from flows.delivery.models import (
 from flows.delivery.new_folder import new_folder, refuse_used
 from flows.delivery.provenance import Origin, find_adapter, origin_of
 from paraknow_core.errors import ConfigError, ModelFolderError
-from paraknow_core.lora.adapter import Adapter, read_adapter, write_adapter
+from paraknow_core.lora.adapter import Adapter, write_adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.compress import compress, without_modules
 from paraknow_core.lora.merge import check_shard_size, write_merged
 from paraknow_core.models.describe import Architecture, describe

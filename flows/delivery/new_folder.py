@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from artifacts.files import needing_room, writing
+from artifacts.disk.files import needing_room, writing
 from paraknow_core.durable_files import flush
 from paraknow_core.errors import ConfigError
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.errors import UnknownKeyError
-from artifacts.queries.lineage import MODEL_STEP, Lineage
+from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import DivergedError
 from paraknow_core.report.model_card import StepNote
+from tasks.engine.step_names import MODEL_STEP
 
 TRAINED = "finetune"
 WEIGHTS = "adapter_model.safetensors"
@@ -131,7 +132,11 @@ def _teacher(lineage: Lineage, adapter: Record, student: Record | None) -> Recor
     for _, found in lineage.walk(adapter):
         if found.role == "teacher" and found.record is not None and found.step == MODEL_STEP:
             return found.record
-    models = [m for m in lineage.models(adapter) if student is None or m.key != student.key]
+    models = [
+        m
+        for m in lineage.depends_on(adapter, MODEL_STEP)
+        if student is None or m.key != student.key
+    ]
     return models[0] if len(models) == 1 and student is not None else None
 
 

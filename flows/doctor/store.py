@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from artifacts.disk.files import free_bytes
+from artifacts.disk.sizes import size_text
 from artifacts.errors import StoreError
-from artifacts.files import free_bytes
 from artifacts.layout import FOLDERS, open_to_others
 from artifacts.records import Record
-from artifacts.sizes import size_text
 from artifacts.store import Store
 from artifacts.work import is_aside
 from flows.doctor.finding import Finding, State

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from artifacts.sizes import size_text
+from artifacts.disk.sizes import size_text
 from flows.doctor.finding import Finding, State
 
 PROJECT: Final = "paraknow"

@@ -14,8 +14,8 @@ from flows.graph.start_points import Pair, cuts, start_point
 from flows.graph.transfer_steps import measure
 from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.methods import TRANSFER
+from tasks.checks.divergence import check_trial
 from tasks.diagnose import DiagnoseConfig, diagnose
-from tasks.divergence import check_trial
 from tasks.engine.ref import Ref
 from tasks.engine.workers import WorkersClosedError
 from tasks.finetune import FinetuneConfig, finetune

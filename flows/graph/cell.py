@@ -10,9 +10,9 @@ from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import Pair, acquire_pair
 from flows.graph.transfer_steps import measure
 from paraknow_core.methods import TRANSFER
+from tasks.checks.divergence import check_measured
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
 from tasks.diagnose import LikenessConfig, likeness
-from tasks.divergence import check_measured
 from tasks.engine.ref import Ref
 
 RunArms = Callable[[Sequence[Arm], Pair], list[ArmOutcome]]

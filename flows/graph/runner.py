@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from prefect.futures import PrefectFuture
 
 from artifacts.names import StepKey
-from flows.graph.stages import Stage, is_within
+from tasks.checks.preflight import Check
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import C, Step, folder_of
-from tasks.preflight import Check
 
 
 @dataclass
@@ -78,7 +78,7 @@ class PrefectRunner:
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Submit the step, unless it lies beyond the last stage."""
         handle = Handle(label)
-        if is_within(step.name, self.until):
+        if step.stage.is_within(self.until):
             given = {role: asked.future or asked.known for role, asked in inputs.items()}
             handle.future = step.task.submit(label=label, config=config, inputs=given, run=self.run)
             self.handles.append(handle)
@@ -94,7 +94,7 @@ class PrefectRunner:
         self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
     ) -> None:
         """Run the check on the inputs' folders."""
-        if before is not None and not is_within(before.name, self.until):
+        if before is not None and not before.stage.is_within(self.until):
             return
         check(known_folders(self.run, inputs), known_locations(inputs))
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.graph.runner import Handle, Runner
+from tasks.checks.preflight import Check
 from tasks.engine.step import C, Step
-from tasks.preflight import Check
 
 
 class Once:

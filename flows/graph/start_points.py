@@ -12,12 +12,12 @@ from paraknow_core.methods import METHODS, Method
 from tasks.acquire_data import DataConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.align import AlignConfig, align
+from tasks.checks.preflight import check_answers, check_pair
 from tasks.control import ControlConfig, control
 from tasks.decompose import decompose
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.lora import PlainLoraConfig, lora, plain_lora
-from tasks.preflight import check_answers, check_pair
 from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.sensitivity import sensitivity

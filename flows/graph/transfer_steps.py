@@ -5,7 +5,7 @@ from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import Pair, acquire_pair, cuts, start_point
 from paraknow_core.errors import DivergedError
 from paraknow_core.methods import TRANSFER
-from tasks.divergence import check_adapter, check_measured
+from tasks.checks.divergence import check_adapter, check_measured
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
 from tasks.report import ReportConfig, report

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from flows.config.setting_errors import explain, first_causes
 from paraknow_core.alignment.matrices import Match
 from paraknow_core.errors import ConfigError

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.files import free_bytes
-from artifacts.locations import default_store_root
-from artifacts.sizes import size_text, unequal
+from artifacts.disk.files import free_bytes
+from artifacts.disk.locations import default_store_root
+from artifacts.disk.sizes import size_text, unequal
 from flows.inspection.needs import StepNeed, measured, memory_needs, needs, settings_of
 from paraknow_core.errors import ModelFolderError
 from paraknow_core.inspection.compatibility import (

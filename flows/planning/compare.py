@@ -2,29 +2,27 @@
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
 from artifacts.names import StepKey
-from artifacts.sizes import unequal
 from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
-from flows.graph.cell import Cell
+from flows.graph.cell import Cell, CellOutcome
 from flows.graph.runner import Handle
-from flows.graph.stages import Stage
 from flows.graph.start_points import Pair, acquire_pair
 from flows.planning.durations import History
-from flows.planning.transfer import PlannedStep, Planner
+from flows.planning.planner import PlannedStep, Planner, StepsPlan
 from flows.results.report_inputs import inputs_of, report_of
 from paraknow_core.errors import BudgetError, ParaknowError
 from tasks.comparison import comparison
-from tasks.engine.drift import Drift, refusal
-from tasks.engine.run import DriftMode, RunConfig
+from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import C, Step
 
 
@@ -35,20 +33,19 @@ class ComparePlanner(Planner):
 
     def __init__(self, run: RunConfig, aside: Path) -> None:
         super().__init__(run, Stage.REPORT, aside)
-        self.uses: Counter[int] = Counter()
-        self.inputs: dict[int, frozenset[str]] = {}
         self._open = False
-        self._seen: dict[str, PlannedStep] = {}
+        self._asked: dict[str, PlannedStep] = {}
+        self._keyed: dict[str, PlannedStep] = {}
 
-    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> PlannedStep:
         """Plan one step, or find it planned."""
         asked = {role: id(given) for role, given in sorted(inputs.items())}
         question = json.dumps([step.name, config.model_dump_json(), asked, self._open and label])
-        planned = self._seen.get(question)
+        planned = self._asked.get(question)
         if planned is None:
-            planned = self._plan(step, config, label, inputs)
-            self._seen[question] = planned
-        self.uses[id(planned)] += 1
+            planned = self._asked[question] = self._plan(step, config, label, inputs)
+        else:
+            planned.uses += 1
         return planned
 
     def _plan(
@@ -60,19 +57,16 @@ class ComparePlanner(Planner):
         except BaseException:
             del self.steps[before:]  # a step that cannot run is told as a failure
             raise
-        assert isinstance(planned, PlannedStep)  # noqa: S101 - for the type checker
-        known = (given.known for given in inputs.values())
-        self.inputs[id(planned)] = frozenset(str(ref.tree) for ref in known if ref is not None)
         if self._open:
             planned.status, planned.key = "unknown", ""
             planned.known = planned.folder = None
-        same = self._seen.get(planned.key) if planned.key else None
-        if same is not None:  # the same key by other settings that mean the same
+        if not planned.key:
+            return planned
+        same = self._keyed.setdefault(planned.key, planned)
+        if same is not planned:  # the same key by other settings that mean the same
             self.steps.pop()
-            return same
-        if planned.key:
-            self._seen[planned.key] = planned
-        return planned
+            same.uses += 1
+        return same
 
     def facts(self, handle: Handle) -> Mapping[str, Any]:
         """Return what a step told when it was computed, if it was."""
@@ -83,7 +77,7 @@ class ComparePlanner(Planner):
 
     @contextmanager
     def undecided(self, undecided: bool) -> Iterator[None]:
-        """Plan the steps inside as ones whose settings hang on results that are not there yet."""
+        """Plan the steps inside as ones whose settings depend on results that are not there yet."""
         self._open = undecided
         try:
             yield
@@ -92,48 +86,31 @@ class ComparePlanner(Planner):
 
 
 @dataclass(frozen=True)
-class ComparePlan:
+class ComparePlan(StepsPlan):
     """The distinct steps of a comparison, and what they need."""
 
-    steps: list[PlannedStep]
-    uses: Mapping[int, int]
-    seconds: Mapping[int, float]
-    """Estimated seconds of steps to run, by ``id``; a step never run before is missing."""
-    failures: list[str]
-    slots: int
-    store: Path
-    free_bytes: int
-    drift_mode: DriftMode = "warn"
+    failures: list[str] = field(default_factory=list)
+    slots: int = 1
 
     @property
-    def drifted(self) -> dict[str, Drift]:
-        """Step → how its stored result drifted; of several with one label and reason, one."""
-        return {step.label: step.drift for step in self.steps if step.drift is not None}
-
-    @property
-    def to_run(self) -> list[PlannedStep]:
-        """Steps that are not in the store."""
-        return [step for step in self.steps if step.status != "cached"]
+    def asked(self) -> int:
+        """How often the wiring asked for a step."""
+        return sum(step.uses for step in self.steps)
 
     @property
     def hours(self) -> float:
         """Estimated hours of the steps whose time is known, the slots all busy."""
-        return sum(self.seconds.values()) / self.slots / 3600
+        return sum(step.seconds or 0.0 for step in self.to_run) / self.slots / 3600
 
     @property
     def untimed(self) -> int:
         """Steps to run whose like has never been run here."""
-        return sum(id(step) not in self.seconds for step in self.to_run)
-
-    @property
-    def disk_bytes(self) -> int:
-        """Bytes that the steps to run are known to need."""
-        return sum(step.estimate.disk_bytes or 0 for step in self.to_run)
+        return sum(step.seconds is None for step in self.to_run)
 
     @property
     def all_cached(self) -> bool:
-        """Whether nothing is left to compute."""
-        return not self.to_run and not self.failures
+        """Whether nothing is left to compute, and nothing failed."""
+        return super().all_cached and not self.failures
 
     def check(self, budget: BudgetConfig) -> None:
         """Refuse a plan beyond its budget or the disk, and if the run is strict, drifted results.
@@ -161,15 +138,6 @@ class ComparePlan:
                 "pairs, methods, learning rates or seeds, or raise the budget."
             )
 
-    def check_drift(self) -> None:
-        """Refuse stored results that drifted, if the run is strict.
-
-        Raises:
-            DriftError: names every such step.
-        """
-        if self.drifted and self.drift_mode == "strict":
-            raise refusal(self.drifted)
-
     def table(self) -> list[dict[str, Any]]:
         """One row a kind of step: how often asked for, how many distinct, hits, to run."""
         rows: dict[str, dict[str, Any]] = {}
@@ -179,13 +147,13 @@ class ComparePlan:
                 {"step": step.step, "asked": 0, "distinct": 0, "hits": 0, "run": 0}
                 | {"seconds": 0.0, "untimed": 0, "disk_bytes": 0},
             )
-            row["asked"] += self.uses[id(step)]
+            row["asked"] += step.uses
             row["distinct"] += 1
             row["hits"] += step.status == "cached"
             if step.status != "cached":
                 row["run"] += 1
-                row["seconds"] += self.seconds.get(id(step), 0.0)
-                row["untimed"] += id(step) not in self.seconds
+                row["seconds"] += step.seconds or 0.0
+                row["untimed"] += step.seconds is None
                 row["disk_bytes"] += step.estimate.disk_bytes or 0
         return list(rows.values())
 
@@ -195,7 +163,7 @@ class ComparePlan:
             "steps": self.table(),
             "to_run": len(self.to_run),
             "hits": len(self.steps) - len(self.to_run),
-            "shared": sum(self.uses[id(step)] - 1 for step in self.steps),
+            "shared": self.asked - len(self.steps),
             "hours": self.hours,
             "untimed": self.untimed,
             "disk_bytes": self.disk_bytes,
@@ -214,6 +182,17 @@ def _plan_arm(arm: Arm, planner: ComparePlanner) -> ArmOutcome:
         return run_arm(arm, pair, planner)
     except (ParaknowError, StoreError) as error:
         return ArmOutcome(arm.config.name, arm.config.start, reason=str(error))
+
+
+def _failures(outcomes: Sequence[CellOutcome]) -> list[str]:
+    found = [f"{o.pair.name} on {o.task.name}: {o.reason}" for o in outcomes if o.reason]
+    for outcome in outcomes:
+        found += [
+            f"{outcome.pair.name} on {outcome.task.name}, {arm.name}: {reason}"
+            for arm in outcome.arms
+            for reason in sorted({arm.reason, *(t.reason for t in arm.trials)} - {""})
+        ]
+    return found
 
 
 def make_compare_plan(config: CompareConfig) -> ComparePlan:
@@ -238,29 +217,16 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         ]
         with planner.undecided(any(step.status != "cached" for step in planner.steps)):
             planner(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes))
-        failures = [f"{o.pair.name} on {o.task.name}: {o.reason}" for o in outcomes if o.reason]
-        for outcome in outcomes:
-            failures += [
-                f"{outcome.pair.name} on {outcome.task.name}, {arm.name}: {reason}"
-                for arm in outcome.arms
-                for reason in sorted({arm.reason, *(t.reason for t in arm.trials)} - {""})
-            ]
+        failures = _failures(outcomes)
         if all(outcome.reason for outcome in outcomes):
             raise ParaknowError("No pair can be compared. " + " ".join(failures))
         arms = [arm for outcome in outcomes for arm in outcome.arms]
         if arms and all(arm.reason for arm in arms):
             raise ParaknowError("No method can be trained. " + " ".join(failures))
         history = History(store)
-        waiting = [step for step in planner.steps if step.status != "cached"]
-        likely = {id(s): history.seconds(s.step, planner.inputs[id(s)]) for s in waiting}
-        seconds = {step: value for step, value in likely.items() if value is not None}
+        for step in planner.steps:
+            if step.status != "cached":
+                step.seconds = history.seconds(step.step, step.inputs)
     return ComparePlan(
-        planner.steps,
-        planner.uses,
-        seconds,
-        failures,
-        slots,
-        store.root,
-        store.free_bytes(),
-        config.run.drift,
+        planner.steps, store.root, store.free_bytes(), config.run.drift, failures, slots
     )

@@ -9,7 +9,8 @@ from artifacts.names import StepKey
 from artifacts.queries.explain import Explanation, explain, nearest, planned_record
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.planning.transfer import Plan, PlannedStep
+from flows.planning.planner import PlannedStep
+from flows.planning.transfer import Plan
 from flows.text import explanation_lines, name_of, text_of
 
 

@@ -5,13 +5,13 @@ One row is one seed of one method on one pair and task, or the reason why it has
 and its page.
 """
 
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paraknow_core.durable_files import make_folder, settle
 from paraknow_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def results_folder(store_root: Path) -> Path:
 
 
 def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Add one run's rows; the file appears whole or not at all.
+    """Add one run's rows; the file appears whole or not at all, and stays.
 
     Args:
         folder: of the data set; is made if need be.
@@ -72,14 +72,12 @@ def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, 
     import pyarrow.parquet as pq
 
     place = folder / f"comparison={comparison}" / f"run={run}"
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     full = [{**row, "schema_version": SCHEMA_VERSION} for row in rows]
     table = pa.Table.from_pylist(full, schema=_schema())
     draft, final = place / ".part-0.parquet", place / "part-0.parquet"
     pq.write_table(table, draft)
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.rename(final)
+    settle(draft, final)
     return final
 
 
@@ -89,10 +87,10 @@ def put_page(folder: Path, comparison: str, run: str, source: Path) -> Path:
     The store's own file has no ending, so a browser would show its source.
     """
     place = folder / "_pages"
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     draft, final = place / f".{run}", place / f"{comparison}-{run}{source.suffix}"
     draft.write_bytes(source.read_bytes())
-    draft.rename(final)
+    settle(draft, final)
     return final
 
 

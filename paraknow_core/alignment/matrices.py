@@ -102,16 +102,22 @@ def _match(
     )
 
 
-def check_cuts(matches: Sequence[Match]) -> None:
+def check_sizes(matches: Sequence[Match], *, by_token: bool) -> None:
     """Refuse matrices that are smaller in the teacher than in the student.
+
+    Args:
+        matches: from ``match_matrices``.
+        by_token: whether rows of embedding and head are matched by token, so that the teacher may
+            have fewer of them.
 
     Raises:
         ShapeError: names every role that cannot be cut, with both shapes.
     """
     bad: dict[Role, Match] = {}
     for match in matches:
-        wide = zip(match.student.shape, match.teacher.shape, strict=True)
-        if any(mine > theirs for mine, theirs in wide):
+        first = 1 if by_token and match.role in VOCABULARY_ROLES else 0
+        sides = zip(match.student.shape[first:], match.teacher.shape[first:], strict=True)
+        if any(mine > theirs for mine, theirs in sides):
             bad.setdefault(match.role, match)
     if not bad:
         return
@@ -125,25 +131,3 @@ def check_cuts(matches: Sequence[Match]) -> None:
         + "; ".join(lines)
         + f". Leave these roles out ({', '.join(bad)}) or take a larger teacher."
     )
-
-
-def check_sizes(matches: Sequence[Match], *, by_token: bool) -> None:
-    """Refuse matrices that are smaller in the teacher than in the student.
-
-    Args:
-        matches: from ``match_matrices``.
-        by_token: whether rows of embedding and head are matched by token, so that the teacher may
-            have fewer of them.
-
-    Raises:
-        ShapeError: names every role that cannot be cut, with both shapes.
-    """
-    tokens = [m for m in matches if by_token and m.role in VOCABULARY_ROLES]
-    check_cuts([m for m in matches if m not in tokens])
-    for match in tokens:
-        if match.teacher.shape[1] < match.student.shape[1]:
-            raise ShapeError(
-                f"The student is wider than the teacher: {match.role} {match.teacher.name} "
-                f"{list(match.teacher.shape)}, {match.student.name} {list(match.student.shape)}. "
-                f"Leave {match.role} out of extract.roles, or take a larger teacher."
-            )

@@ -22,7 +22,8 @@ from paraknow_core.finetuning.batches import answer_loss, check_examples
 from paraknow_core.finetuning.checkpoints import run_digest
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
 from paraknow_core.finetuning.recipe import check_recipe, trainer_arguments
-from paraknow_core.lora.adapter import CONFIG, WEIGHTS, Adapter, read_adapter, write_adapter
+from paraknow_core.lora.adapter import CONFIG, WEIGHTS, Adapter, write_adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import read_trained, recompute_activations, trainable_model
 from paraknow_core.lora.combine import combine
 from paraknow_core.models.load import load_model

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from paraknow_core.alignment.matrices import Match
 from paraknow_core.models.describe import Architecture, Role
+from paraknow_core.svd.limits import PADDING, takes_krylov
 
 _MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map read, one written, twice
 _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
 _KRYLOV_PASSES = 16
-_KRYLOV_PADDING = 48
-_KRYLOV_FROM = 1000
 _FLOAT = 4  # bytes; beside bfloat16 weights, norms, adapters and losses are float32 all the same
 _LOGITS = 3  # their values, log-probabilities and gradient
 
@@ -148,12 +147,12 @@ def _elements(shape: Sequence[int]) -> int:
 
 
 def _svd(shape: Sequence[int], rank: int) -> float:
-    """Operations of the driver that ``lowrank`` takes by itself, in those of float64.
+    """Operations of the driver that ``truncated_svd`` takes by itself, in those of float64.
 
     Krylov, for large matrices, runs in float32, which counts half.
     """
     long, short = max(shape), min(shape)
-    if short >= _KRYLOV_FROM and 16 * (rank + _KRYLOV_PADDING) <= short:
-        width = rank + _KRYLOV_PADDING
+    if takes_krylov(short, rank):
+        width = rank + PADDING
         return 0.5 * _KRYLOV_PASSES * 4.0 * long * short * width
     return 2.0 * long * short**2 + 4.0 * short**3 + 4.0 * long * short * rank

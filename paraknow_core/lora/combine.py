@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from paraknow_core.errors import ConfigError
-from paraknow_core.lora.adapter import Adapter, LoraFactors, read_adapter, write_adapter
+from paraknow_core.lora.adapter import Adapter, LoraFactors, write_adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 
 
 def combine(start: Adapter, trained: Adapter) -> Adapter:

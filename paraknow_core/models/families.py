@@ -81,6 +81,8 @@ class Family:
         head_dim: width of a head where the config names none; None: hidden size / heads.
         ffn_per_hidden: intermediate size / hidden size where the config names none; None: it must.
         tied: whether the head is the embedding where the config does not say.
+        partly_turned: whether its rotary embedding may turn only the first part of a head, so that
+            the pairs are not (i, i + width/2); how much of it is no part of an ``Architecture``.
         flags: flags that are true where the config does not say.
     """
 
@@ -93,6 +95,7 @@ class Family:
     head_dim: int | None = None
     ffn_per_hidden: int | None = None
     tied: bool = False
+    partly_turned: bool = False
     flags: tuple[str, ...] = ()
 
     def stored_names(self, name: str) -> tuple[str, ...]:

@@ -199,6 +199,7 @@ FAMILIES: Registry[Family] = Registry(
                 "original_max_position_embeddings",
                 "partial_rotary_factor",
             ),
+            partly_turned=True,
         ),
         "olmo2": Family(
             _EMBED
@@ -221,6 +222,7 @@ FAMILIES: Registry[Family] = Registry(
                 "rotary_pct",
                 "rotary_emb_base",
             ),
+            partly_turned=True,
             flags=("attention_bias",),
         ),
         "gpt2": Family(

@@ -8,17 +8,13 @@ from typing import Any
 from paraknow_core.divergence import RULE, check_loss
 from paraknow_core.errors import DivergedError
 from paraknow_core.evaluation.items import EvaluationResult, Item
-from paraknow_core.methods import CONTROLS, METHODS, PLAIN, TRANSFER
+from paraknow_core.methods import ARMS, CONTROLS, METHODS, PLAIN, TRANSFER, VANILLA
 from paraknow_core.statistics.paired_items import (
     PairedDifference,
     accuracy_difference,
     describe_difference,
     paired_difference,
 )
-
-VANILLA = "vanilla"
-ARMS: tuple[str, ...] = (VANILLA, *METHODS)
-"""Every arm that a run can have, in the order of reports."""
 
 ONE_RUN = (
     "One training run of each arm: the intervals cover the test items, not other seeds. A "

@@ -9,7 +9,7 @@ from paraknow_core.errors import ConfigError
 Name = TypeVar("Name", bound=Hashable)
 
 MIN_SEEDS = 5
-"""Fewer give no verdict."""
+"""Fewer give no verdict: the exact sign-flip test of five pairs cannot go below p = .0625."""
 LEAST_SEEDS = 2
 """Fewer shared seeds give no interval, and no comparison at all."""
 DEFAULT_SEEDS = 8

@@ -17,12 +17,8 @@ from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeErr
 from paraknow_core.svd.blas_threads import linalg
 from paraknow_core.svd.certificate import Certificate, Triplets, certify
 from paraknow_core.svd.lanczos import krylov_basis
+from paraknow_core.svd.limits import GRAM_BELOW, PADDING, largest_krylov_rank, takes_krylov
 from paraknow_core.svd.products import COPIED_ELEMENTS, gram_matrix, squared_norm, times
-
-_SMALL = 1000  # smaller side below which the Gram matrix wins
-_PADDING = (
-    48  # extra vectors in the float64 projection; they take up the float32 error near the gap
-)
 
 
 @dataclass(frozen=True)
@@ -115,18 +111,18 @@ def _certified(matrix_PQ: Tensor, rank: int, driver: str) -> tuple[Triplets, Cer
 
 
 def _is_small(matrix_PQ: Tensor) -> bool:
-    return matrix_PQ.shape[1] < _SMALL and matrix_PQ.numel() <= COPIED_ELEMENTS
+    return matrix_PQ.shape[1] < GRAM_BELOW and matrix_PQ.numel() <= COPIED_ELEMENTS
 
 
 def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
     size = matrix_PQ.shape[1]
     if matrix_PQ.is_cuda:
         return "gram", "on a GPU"
-    if size < _SMALL:
-        return "gram", f"smaller side {size} is below {_SMALL}"
-    if not _krylov_fits(size, rank):
+    if size < GRAM_BELOW:
+        return "gram", f"smaller side {size} is below {GRAM_BELOW}"
+    if not takes_krylov(size, rank):
         return "gram", f"rank {rank} is large for a smaller side of {size}"
-    return "krylov", f"smaller side {size} is at least {_SMALL}"
+    return "krylov", f"smaller side {size} is at least {GRAM_BELOW}"
 
 
 def _attempt(matrix_PQ: Tensor, rank: int, name: str, reason: str) -> tuple[Triplets, Certificate]:
@@ -145,18 +141,14 @@ def _project(matrix_PQ: Tensor, trial_QK: Tensor) -> Triplets:
     return Triplets(left_PK @ u_KK, s_K, trial_QK @ vh_KK.T)
 
 
-def _krylov_fits(size: int, rank: int) -> bool:
-    return 16 * (rank + _PADDING) <= size
-
-
 def _krylov(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
     size = matrix_PQ.shape[1]
-    if not _krylov_fits(size, rank):
+    if rank > largest_krylov_rank(size):
         raise RankError(
             f"Rank {rank} is too large for the driver 'krylov' on a smaller side of {size}: it "
-            f"takes at most {size // 16 - _PADDING}. Use the driver 'gram'."
+            f"takes at most {largest_krylov_rank(size)}. Use the driver 'gram'."
         )
-    basis = krylov_basis(matrix_PQ, rank=rank, keep=rank + _PADDING)
+    basis = krylov_basis(matrix_PQ, rank=rank, keep=rank + PADDING)
     problem = "" if basis.converged else f"no convergence within {basis.passes} passes"
     return basis.vectors_QK, problem
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from tasks.engine.definitions import Module, Target
 
 PLUMBING = frozenset(
@@ -22,7 +22,7 @@ PLUMBING = frozenset(
         "tasks.engine.estimates",
         "tasks.engine.identity",
         "tasks.engine.partial",
-        "tasks.preflight",
+        "tasks.checks.preflight",
         "tasks.engine.progress",
         "tasks.engine.provenance",
         "tasks.engine.ref",
@@ -30,7 +30,9 @@ PLUMBING = frozenset(
         "tasks.engine.run",
         "tasks.engine.reached_code",
         "tasks.engine.source_files",
+        "tasks.engine.stage",
         "tasks.engine.step",
+        "tasks.engine.step_names",
         "tasks.engine.workers",
     }
 )

@@ -9,7 +9,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from artifacts.files import writing
+from artifacts.disk.files import writing
 from artifacts.keys import KeyPayload
 from artifacts.names import Digest
 from artifacts.records import Record

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from artifacts.locations import default_store_root
+from artifacts.disk.locations import default_store_root
 from artifacts.store import Store
 from tasks.engine.identity import StepConfig
 from tasks.engine.setting_types import Place

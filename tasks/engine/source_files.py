@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifacts.digests import BytesProgress, no_bytes_progress
+from artifacts.disk.digests import BytesProgress, no_bytes_progress
+from artifacts.disk.stamps import Stamp, StampCache
 from artifacts.folders import digest_folder, stamp_of
 from artifacts.names import Digest
-from artifacts.stamps import Stamp, StampCache
 from paraknow_core.checkpoint.model_folder import model_files
 from paraknow_core.errors import ParaknowError
 from tasks.engine.json_files import read_json

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from artifacts.disk.files import needing_room
 from artifacts.errors import UnknownKeyError
-from artifacts.files import needing_room
 from artifacts.keys import KeyPayload
 from artifacts.live import keeping
 from artifacts.names import Digest, StepKey
@@ -32,6 +32,7 @@ from tasks.engine.reached_code import Used
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceFiles, watched
+from tasks.engine.stage import Stage
 from tasks.engine.workers import Computed, check_going_on, compute_step, threads_of
 
 C = TypeVar("C", bound=StepConfig)
@@ -81,6 +82,8 @@ class Step(Generic[C]):
     name: str
     version: int
     """Raised by hand when the meaning of the output changes."""
+    stage: Stage
+    """Of the run: ``--until`` that stage or a later one runs it."""
     compute: Callable[[Job[C]], Facts]
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Role → the files of that input which matter; an empty tuple is all of them."""

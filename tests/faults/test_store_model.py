@@ -11,10 +11,10 @@ from support.store_model import StoreModel
 import artifacts.care.gc
 import artifacts.care.verify
 import artifacts.live
+from artifacts.disk.stamps import StampCache
 from artifacts.errors import StoreError
 from artifacts.ledger import Ledger
 from artifacts.objects import Objects
-from artifacts.stamps import StampCache
 
 pytestmark = pytest.mark.faults
 

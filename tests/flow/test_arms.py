@@ -8,11 +8,11 @@ import pytest
 from support.pair import pair_settings, write_rows
 
 from flows.config.transfer import TransferConfig
-from flows.graph.stages import Stage
 from flows.planning.transfer import make_plan
 from flows.transfer import TransferResult, transfer
 from paraknow_core.methods import METHODS
 from paraknow_core.report.transfer_summary import NO_CONTROLS
+from tasks.engine.stage import Stage
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 

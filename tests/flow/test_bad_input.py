@@ -17,10 +17,11 @@ from artifacts.errors import StoreError, StoreFormatError, StoreFullError
 from artifacts.store import Store
 from flows.config.load import load_config
 from flows.config.transfer import TransferConfig
-from flows.graph.stages import Stage
-from flows.planning.transfer import Plan, PlannedStep, make_plan
+from flows.planning.planner import PlannedStep
+from flows.planning.transfer import Plan, make_plan
 from paraknow_core.errors import ConfigError, ParaknowError
 from tasks.engine.estimates import Estimate
+from tasks.engine.stage import Stage
 
 pytestmark = pytest.mark.flow
 

@@ -11,10 +11,10 @@ from artifacts.queries.lineage import Lineage
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
 from flows.delivery.provenance import find_adapter
-from flows.graph.stages import Stage
 from flows.planning.transfer import make_plan
 from paraknow_core.errors import DivergedError
 from tasks.engine.json_files import read_json
+from tasks.engine.stage import Stage
 from tasks.engine.step import folder_of
 
 pytestmark = pytest.mark.flow

@@ -21,13 +21,13 @@ from artifacts.records import Record
 from artifacts.store import Store
 from flows.cli.main import app
 from flows.config.transfer import TransferConfig
-from flows.graph.stages import Stage
 from flows.planning.transfer import Plan, make_plan
 from paraknow_core.errors import ConfigError
 from tasks.engine import step as step_module
 from tasks.engine.drift import DriftError
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, run_step
 
 pytestmark = pytest.mark.flow
@@ -237,7 +237,7 @@ def test_two_that_rebuild_at_once_compute_once(
         both.wait(PATIENCE)
         return found.generation == 0
 
-    step = Step(name="slow", version=1, compute=compute)
+    step = Step(name="slow", version=1, stage=Stage.REPORT, compute=compute)
     run = RunConfig(store=str(tmp_path))
     first = run_step(step, label="slow", config=Nothing(), inputs={}, run=run)
     monkeypatch.setattr(step_module, "must_rebuild", is_first)

@@ -17,7 +17,7 @@ from artifacts.queries.explain import nearest
 from artifacts.store import Store
 from flows.cli.main import app
 from flows.cli.server import ServerError
-from flows.graph.stages import Stage
+from tasks.engine.stage import Stage
 
 pytestmark = pytest.mark.flow
 

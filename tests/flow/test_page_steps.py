@@ -94,7 +94,7 @@ def test_diagnoses_are_those_of_the_stored_start(steps: Direct) -> None:
     import torch
 
     from paraknow_core.checkpoint.reader import Checkpoint
-    from paraknow_core.lora.adapter import read_adapter
+    from paraknow_core.lora.adapter_reader import read_adapter
 
     facts = read_json(steps.folder("diagnose") / DIAGNOSTICS)["modules"]
     adapter = read_adapter(steps.folder(labels(steps, "lora")[0]))

@@ -12,9 +12,9 @@ from support.pair import pair_settings
 from transformers import AutoModelForCausalLM
 
 from flows.config.transfer import TransferConfig
-from flows.graph.stages import Stage
 from flows.transfer import StepResult, TransferResult, transfer
 from paraknow_core.lora.anchored_model import quiet_peft
+from tasks.engine.stage import Stage
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, known_folders, known_locations
-from flows.graph.stages import Stage, is_within
 from flows.graph.transfer_steps import wire
+from tasks.checks.preflight import Check
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import Step, run_step
-from tasks.preflight import Check
 
 
 class DirectRunner:
@@ -22,7 +22,7 @@ class DirectRunner:
 
     def __call__(self, step: Step[Any], config: Any, *, label: str, **inputs: Handle) -> Handle:
         handle = Handle(label)
-        if is_within(step.name, self.until):
+        if step.stage.is_within(self.until):
             given = {role: ref for role, handle in inputs.items() if (ref := handle.ref)}
             handle.known = run_step(step, label=label, config=config, inputs=given, run=self.run)
             self.refs[label] = handle.known
@@ -33,7 +33,7 @@ class DirectRunner:
     def check(
         self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
     ) -> None:
-        if before is not None and not is_within(before.name, self.until):
+        if before is not None and not before.stage.is_within(self.until):
             return
         check(known_folders(self.run, inputs), known_locations(inputs))
 

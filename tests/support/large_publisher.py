@@ -11,7 +11,7 @@ from pathlib import Path
 
 from support import publisher
 
-from artifacts import streams
+from artifacts.disk import streams
 
 SIZE = 9 * 1024 * 1024  # three buffers
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from support import publisher
 
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.ledger import Ledger
 from artifacts.objects import Objects
 from artifacts.records import FileEntry, Record

@@ -14,8 +14,8 @@ from support.pair import pair_settings, write_pair
 
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
-from flows.graph.stages import Stage
 from paraknow_core.demo import pretrain as pretraining
+from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Need, Source, folder_of, run_step
 from tasks.finetune import FinetuneConfig
 from tasks.lora import PlainLoraConfig, plain_lora

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.names import Digest
 from artifacts.records import FileEntry, tree_bytes
 

@@ -7,7 +7,7 @@ from support.starts import token_examples
 from support.tiny import tiny_samples
 from torch import Tensor
 
-from paraknow_core.alignment.matrices import check_cuts, match_matrices
+from paraknow_core.alignment.matrices import check_sizes, match_matrices
 from paraknow_core.checkpoint.reader import Checkpoint
 from paraknow_core.extraction.cuts import choose_cuts
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
@@ -34,7 +34,7 @@ def transferred_weights(teacher: Path, student: Path, work: Path) -> dict[str, T
         layers=range(1, 1 + target.num_layers),
         roles=[str(role) for role in MATRIX_ROLES],
     )
-    check_cuts(matches)
+    check_sizes(matches, by_token=False)
     with Checkpoint(work / "maps") as scores, Checkpoint(teacher) as weights:
         cuts, indices = choose_cuts(scores, matches, teacher=source, student=target)
         return {

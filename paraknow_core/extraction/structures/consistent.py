@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from paraknow_core.errors import ShapeError
 from paraknow_core.extraction.structures.base import Place, Request, greatest, line_sums, place_of
 from paraknow_core.models.describe import Architecture, Role
+from paraknow_core.models.family_tables import FAMILIES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +46,6 @@ AXES: Mapping[Role, tuple[Axis, Axis]] = MappingProxyType(
 )
 """Rows and columns of each role's matrix (out_features × in_features)."""
 
-PARTLY_TURNED = frozenset({"gpt_neox", "phi3"})
-"""Families whose rotary embedding may turn only the first part of a head, so that the pairs are not
-(i, i + width/2); how much of it is no part of an ``Architecture``."""
-
 _Sums = dict[tuple[Axis, int | None], "Tensor"]
 
 
@@ -73,11 +70,12 @@ def check(teacher: Architecture, student: Architecture, roles: Sequence[str]) ->
     elif small.width != large.width:
         if small.width % 2 or large.width % 2:
             faults.append(f"rotary pairs need even widths, not {small.width} and {large.width}")
-        for family in sorted(PARTLY_TURNED & {teacher.model_type, student.model_type}):
-            faults.append(
-                f"heads of {family} may turn in part only, so those of {large.width} cannot be "
-                f"narrowed to {small.width}"
-            )
+        faults += [
+            f"heads of {family} may turn in part only, so those of {large.width} cannot be "
+            f"narrowed to {small.width}"
+            for family in sorted({teacher.model_type, student.model_type})
+            if FAMILIES[family].partly_turned
+        ]
     if faults:
         raise ShapeError(
             "The structure 'consistent' keeps attention heads whole, but of student and teacher "

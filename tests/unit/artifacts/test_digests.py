@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from artifacts.digests import hash_file
+from artifacts.disk.digests import hash_file
+from artifacts.disk.stamps import SETTLED_NS, Stamp, StampCache
 from artifacts.errors import NameRefusedError, StoreIOError
 from artifacts.folders import digest_folder
 from artifacts.records import tree_digest
-from artifacts.stamps import SETTLED_NS, Stamp, StampCache
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def settled(path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a file and let the clock run past the time in which its stamp is not trusted."""
     path.write_bytes(data)
     now = path.stat().st_ctime_ns + SETTLED_NS + 1
-    monkeypatch.setattr("artifacts.stamps.time.time_ns", lambda: now)
+    monkeypatch.setattr("artifacts.disk.stamps.time.time_ns", lambda: now)
 
 
 def test_hash_file_is_blake3_of_the_bytes(tmp_path):

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from support.disk import small_disk
 from support.results import payload
 
+from artifacts.disk.files import full_error, needing_room, writing
+from artifacts.disk.sizes import size_text, unequal
 from artifacts.errors import StoreFullError
-from artifacts.files import full_error, needing_room, writing
-from artifacts.sizes import size_text, unequal
 from artifacts.store import Store
 from flows.cli import main as cli
 from flows.delivery.new_folder import new_folder
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, run_step
 
 
@@ -60,8 +61,8 @@ class Counts:
 def test_what_ran_out_is_said_however_it_is_met(
     tmp_path, monkeypatch, number, files, free, said, how
 ):
-    monkeypatch.setattr("artifacts.files.os.statvfs", lambda _path: Counts(files, free))
-    monkeypatch.setattr("artifacts.files.free_bytes", lambda _path: 5000)
+    monkeypatch.setattr("artifacts.disk.files.os.statvfs", lambda _path: Counts(files, free))
+    monkeypatch.setattr("artifacts.disk.files.free_bytes", lambda _path: 5000)
     text = os.strerror(number)
     error = OSError(number, text, str(tmp_path / "x"))
     if how == "rust":
@@ -92,7 +93,7 @@ def fill(_job: Job[NoSettings]) -> dict[str, int]:
 
 def test_a_step_that_finds_the_disk_full_says_so(tmp_path):
     run = RunConfig(store=str(tmp_path / "store"))
-    step = Step("fill", 1, fill)
+    step = Step("fill", 1, Stage.REPORT, fill)
     with pytest.raises(StoreFullError, match="are free"):
         run_step(step, label="fill", config=NoSettings(), inputs={}, run=run)
 

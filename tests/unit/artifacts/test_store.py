@@ -8,6 +8,7 @@ import pytest
 from support.patience import PATIENCE
 from support.results import payload, publish_at_once, published
 
+from artifacts.disk.locations import default_store_root
 from artifacts.errors import (
     CanonicalError,
     NameRefusedError,
@@ -15,7 +16,6 @@ from artifacts.errors import (
     StoreIOError,
     UnknownKeyError,
 )
-from artifacts.locations import default_store_root
 from artifacts.records import tree_digest
 from artifacts.store import Store
 

@@ -89,7 +89,7 @@ def test_usage_counts_shared_objects_once_and_tells_what_is_of_its_own(store):
     store.publish(payload(2, "svd"), {"a": b"s" * 1000})
     other = store.publish(payload(3, "lora"), {"a": b"s" * 1000, "c": b"c" * 500})
     store.objects.put_bytes(b"u" * 77)
-    found = usage(store)
+    found = usage(store, model_step="acquire-model")
     shares = {share.name: share for share in found.by_step}
     trees = {r.key: store.objects.path(r.tree).stat().st_size for r in store.records()}
     own = trees[one.key] + trees[payload(2, "svd").key()] + 10
@@ -103,7 +103,9 @@ def test_usage_counts_shared_objects_once_and_tells_what_is_of_its_own(store):
 def test_usage_by_model_follows_the_lineage(store):
     made = family(store)
     store.publish(payload(5, "svd"), {"a": b"no model"})
-    found = {share.name: share.results for share in usage(store).by_model}
+    found = {
+        share.name: share.results for share in usage(store, model_step="acquire-model").by_model
+    }
     assert found == {f"qwen3 596.0M {made['model'].key[:12]}": 3, "(no model)": 2}
     assert "qwen3 596.0M" in run(store, "du")
     assert json.loads(run(store, "du", "--json"))["by_model"][0]["results"] in (2, 3)

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from support.results import in_quarantine, payload, published
 
-from artifacts import files as store_files
 from artifacts.canonical import canonical_bytes
 from artifacts.care.verify import verify
-from artifacts.digests import digest_bytes
+from artifacts.disk import files as store_files
+from artifacts.disk.digests import digest_bytes
+from artifacts.disk.stamps import Stamp
 from artifacts.errors import (
     StoreFormatError,
     StoreIOError,
 )
-from artifacts.stamps import Stamp
 from artifacts.store import Store
 
 

@@ -18,6 +18,7 @@ from artifacts.records import Record
 from artifacts.store import Store
 from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, folder_of, run_step
 
 ALL = Policy(grace=0, max_bytes=0)
@@ -123,7 +124,7 @@ def say_hello(job: Job[NoSettings]) -> dict[str, int]:
 
 def test_a_run_never_has_to_be_started_again_because_of_a_collection(store):
     """What one step made, or found, is there for the next, however long that takes to begin."""
-    run, step = RunConfig(store=str(store.root)), Step("say-hello", 1, say_hello)
+    run, step = RunConfig(store=str(store.root)), Step("say-hello", 1, Stage.REPORT, say_hello)
     for cached in (False, True):
         with keeping():
             ref = run_step(step, label="hello", config=NoSettings(), inputs={}, run=run)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from support.results import payload, published
 from typer.testing import CliRunner
 
-from artifacts import signing
 from artifacts.canonical import canonical_bytes, parse
+from artifacts.disk import signing
+from artifacts.disk.stamps import Stamp, StampCache
 from artifacts.errors import StoreFormatError
 from artifacts.layout import FOLDERS
-from artifacts.stamps import Stamp, StampCache
 from artifacts.store import Store
 from flows.cli.store import store_app
 from flows.doctor.finding import State
@@ -140,7 +140,7 @@ def test_a_stamp_of_another_file_or_host_counts_for_nothing(store, monkeypatch):
     assert fresh.stamps.recall(a.name, Stamp.of(b.stat())) is None
     assert fresh.stamps.recall(b.name, Stamp.of(b.stat())) == b.name
     folder = files[b.name].parents[1]
-    monkeypatch.setattr("artifacts.stamps.platform.node", lambda: "elsewhere")
+    monkeypatch.setattr("artifacts.disk.stamps.platform.node", lambda: "elsewhere")
     there = StampCache(store.root / "stat", store.root / "tmp", write=True)
     folder.rename(there._folder)
     assert there.recall(b.name, Stamp.of(b.stat())) is None

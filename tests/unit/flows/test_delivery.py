@@ -25,7 +25,7 @@ from flows.delivery import new_folder
 from flows.delivery.deliver import Wish, deliver
 from flows.delivery.provenance import origin_of
 from paraknow_core.errors import ConfigError, ModelFolderError
-from paraknow_core.lora.adapter import read_adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.lora.merge import write_merged
 from paraknow_core.models.describe import describe

@@ -14,14 +14,14 @@ from flows.config.compare import ArmConfig, CompareConfig, TuningConfig
 from flows.graph.arm import ArmOutcome, SeedRun, Trial, attempt, best_rate
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, PrefectRunner
-from flows.graph.stages import Stage
 from flows.results.conclude import conclude
 from flows.results.dataset import read, results_folder, summarise
 from paraknow_core.divergence import EVEN, FACTOR, KNOWING, check_loss
 from paraknow_core.errors import DivergedError, NumericsError
 from paraknow_core.evaluation.items import Item
 from paraknow_core.report.transfer_summary import as_markdown, compare_arms
-from tasks.divergence import check_adapter, check_trial
+from tasks.checks.divergence import check_adapter, check_trial
+from tasks.engine.stage import Stage
 from tasks.engine.step import Step
 
 LOSSES = st.one_of(

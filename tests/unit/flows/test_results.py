@@ -1,6 +1,7 @@
 """The data set of results: append, read in one line, filter, export."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.main import app
-from flows.results.dataset import COLUMNS, append, latest, new_run, read, results_folder, summarise
+from flows.results.dataset import (
+    COLUMNS,
+    append,
+    latest,
+    new_run,
+    put_page,
+    read,
+    results_folder,
+    summarise,
+)
 from paraknow_core.errors import ConfigError
 
 EARLY = datetime(2026, 11, 1, tzinfo=UTC)
@@ -115,3 +125,32 @@ def test_bad_wishes_are_refused(store, arguments, message):
 def test_an_empty_store_says_how_results_get_there(tmp_path):
     with pytest.raises(ConfigError, match="paraknow compare CONFIG"):
         results(store=tmp_path / "store")
+
+
+def test_rows_and_pages_are_on_the_disk_before_they_have_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes first, then the name; the names of new folders as well."""
+    synced: list[tuple[Path, tuple[str, ...]]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        held = tuple(sorted(each.name for each in path.iterdir())) if path.is_dir() else ()
+        synced.append((path, held))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    page = tmp_path / "page.html"
+    page.write_text("<p>")
+    folder = tmp_path / "store" / "results"
+    written = append(folder, "c", "r", rows(EARLY, 1.0)), put_page(folder, "c", "r", page)
+    for path in written:
+        place = path.parent
+        bytes_at = next(i for i, (p, _) in enumerate(synced) if p.parent == place and p != path)
+        name_at = next(i for i, (p, held) in enumerate(synced) if p == place and path.name in held)
+        assert bytes_at < name_at
+        for made in (place, *place.parents):
+            if made == tmp_path:
+                break
+            assert any(p == made.parent and made.name in held for p, held in synced), made

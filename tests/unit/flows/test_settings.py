@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from support.tiny import tiny_model, tiny_tokenizer
 
 from artifacts.canonical import canonical_bytes
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from flows.compare import compare
 from flows.config.compare import CompareConfig
 from flows.config.load import load_config

@@ -13,14 +13,15 @@ import yaml
 from support.edited import NEW_ENTRIES, copy_of_sources
 
 from artifacts.objects import Objects
+from artifacts.queries.lineage import Lineage
 from artifacts.store import Store
 from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
-from flows.graph.stages import Stage
 from flows.planning.compare import make_compare_plan
 from flows.planning.transfer import make_plan
 from tasks.engine import drift
 from tasks.engine.drift import drift_of
+from tasks.engine.stage import Stage
 from tasks.steps import STEPS
 
 FOLDER = Path(__file__).parents[2] / "data" / "results_of_0_2_0"
@@ -57,6 +58,19 @@ def settings(name: str, store: Store) -> dict[str, Any]:
 
 def test_every_step_is_among_the_results(store: Store) -> None:
     assert {record.step for record in store.records()} == set(STEPS)
+
+
+def test_no_step_is_made_of_a_later_stages_output(store: Store) -> None:
+    """So a run that ends with a stage has all that its steps are made of."""
+    made_of = Lineage.of(store)
+    pairs = {(i.step, record.step) for record in store.records() for i in made_of.inputs(record)}
+    wrong = [
+        (before, after)
+        for before, after in pairs
+        if before and not STEPS[before].stage.is_within(STEPS[after].stage)
+    ]
+    assert len(pairs) >= len(STEPS)
+    assert wrong == []
 
 
 def test_no_result_drifted(store: Store) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifacts import folders
-from artifacts.digests import hash_file
+from artifacts.disk.digests import hash_file
+from artifacts.disk.stamps import Stamp, StampCache
 from artifacts.keys import KeyPayload
-from artifacts.stamps import Stamp, StampCache
 from paraknow_core.checkpoint.model_folder import model_files
 from tasks.engine.partial import open_partial
 from tasks.engine.source_files import (

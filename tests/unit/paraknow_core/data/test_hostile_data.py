@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
 from artifacts.errors import NameRefusedError
 from artifacts.folders import digest_folder
 from artifacts.records import folder_digest, tree_digest

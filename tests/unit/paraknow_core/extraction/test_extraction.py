@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.tiny import tiny_model
 
-from paraknow_core.alignment.matrices import check_cuts, match_matrices
+from paraknow_core.alignment.matrices import check_sizes, match_matrices
 from paraknow_core.checkpoint.reader import Checkpoint
 from paraknow_core.errors import ConfigError, ShapeError
 from paraknow_core.extraction.cuts import choose_cuts
@@ -105,7 +105,7 @@ def test_tied_heads(tmp_path: Path, teacher_tied: bool, student_tied: bool) -> N
 def test_what_cannot_be_cut_is_named_once_a_role(teacher: Path, student: Path) -> None:
     matches = match_matrices(describe(student), describe(teacher), layers=[0, 1, 1], roles=ROLES)
     with pytest.raises(ShapeError, match=r"q_proj\.weight \[16, 16\] is smaller") as caught:
-        check_cuts(matches)
+        check_sizes(matches, by_token=False)
     assert str(caught.value).count("gate:") == 1
 
 

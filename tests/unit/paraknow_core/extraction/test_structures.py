@@ -20,6 +20,7 @@ from paraknow_core.extraction.structures.random_window import random_window
 from paraknow_core.extraction.structures.row_column import row_column
 from paraknow_core.extraction.weights import read_cut
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture, Role, describe
+from paraknow_core.models.family_tables import FAMILIES
 
 ROLES = [str(role) for role in MATRIX_ROLES]
 TOKENS = [5, -1, 60, 5, *range(60)]
@@ -204,3 +205,28 @@ def test_heads_that_cannot_stay_whole_are_refused(
     with pytest.raises(ShapeError, match=message):
         consistent.check(describe(teacher), small, ROLES)
     consistent.check(describe(teacher), small, ["embed", "gate", "up", "down"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_that_turn_in_part_are_not_narrowed(family: str) -> None:
+    small, large = (
+        Architecture(
+            model_type=family,
+            num_layers=1,
+            hidden_size=2 * width,
+            num_heads=2,
+            num_kv_heads=2,
+            head_dim=width,
+            intermediate_size=8,
+            vocab_size=8,
+            tied=False,
+            tensors=(),
+        )
+        for width in (4, 8)
+    )
+    consistent.check(large, large, ["q"])
+    if family in ("gpt_neox", "phi3"):
+        with pytest.raises(ShapeError, match=f"heads of {family} may turn in part only"):
+            consistent.check(large, small, ["q"])
+    else:
+        consistent.check(large, small, ["q"])

@@ -16,7 +16,8 @@ from paraknow_core.errors import (
 )
 from paraknow_core.finetuning.batches import collate, next_token_logits
 from paraknow_core.initialisation.student import METHODS_OF_STUDENT, student_start
-from paraknow_core.lora.adapter import CONFIG, read_adapter
+from paraknow_core.lora.adapter import CONFIG
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import merge_into, quiet_peft
 from paraknow_core.lora.merge import write_merged
 from paraknow_core.lora.start_point import plain_start

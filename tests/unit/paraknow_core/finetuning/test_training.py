@@ -17,7 +17,8 @@ from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.finetuning.batches import answer_loss, collate
 from paraknow_core.finetuning.finetune import LOG, TrainingResult, finetune
 from paraknow_core.finetuning.load_back import probe, prove
-from paraknow_core.lora.adapter import CONFIG, WEIGHTS, read_adapter, write_adapter
+from paraknow_core.lora.adapter import CONFIG, WEIGHTS, write_adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.lora.start_point import plain_start
 from paraknow_core.models.describe import MATRIX_ROLES

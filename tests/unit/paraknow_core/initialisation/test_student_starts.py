@@ -19,7 +19,8 @@ from paraknow_core.initialisation.student import (
     StudentStart,
     student_start,
 )
-from paraknow_core.lora.adapter import WEIGHTS, Adapter, read_adapter
+from paraknow_core.lora.adapter import WEIGHTS, Adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import trainable_model
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import MATRIX_ROLES, Role, describe

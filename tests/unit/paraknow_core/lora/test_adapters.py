@@ -11,7 +11,8 @@ from support.starts import transfer_start
 from support.tiny import tiny_model
 
 from paraknow_core.errors import CheckpointError, ConfigError, ModelFolderError, RankError
-from paraknow_core.lora.adapter import CONFIG, WEIGHTS, read_adapter, write_adapter
+from paraknow_core.lora.adapter import CONFIG, WEIGHTS, write_adapter
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.lora.combine import combine, combine_folders
 from paraknow_core.lora.start_point import SPLITS, plain_start, start_factors, write_start

@@ -15,7 +15,8 @@ from support.tiny import FAMILIES, tiny_model
 
 from paraknow_core.checkpoint.model_folder import INDEX, model_files
 from paraknow_core.errors import ModelFolderError, ParaknowError
-from paraknow_core.lora.adapter import CONFIG, read_adapter
+from paraknow_core.lora.adapter import CONFIG
+from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.start_point import write_start
 from paraknow_core.models.config_fields import FIELDS
 from paraknow_core.models.describe import describe

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+from artifacts.disk.sizes import size_text
 from artifacts.errors import StoreFullError, StoreIOError, StoreReadOnlyError
-from artifacts.sizes import size_text
 
 T = TypeVar("T")
 

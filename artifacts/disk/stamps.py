@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import canonical_bytes, parse
-from artifacts.digests import digest_bytes
+from artifacts.disk.digests import digest_bytes
+from artifacts.disk.files import new_file, read_small, write_all
+from artifacts.disk.signing import signature
 from artifacts.errors import CanonicalError
-from artifacts.files import new_file, read_small, write_all
 from artifacts.names import Digest, is_hex_digest
-from artifacts.signing import signature
 
 _LIMIT: Final = 64 * 1024
 SETTLED_NS: Final = 2_000_000_000

@@ -14,8 +14,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from artifacts.digests import CHUNK, buffer_size
-from artifacts.files import write_all
+from artifacts.disk.digests import CHUNK, buffer_size
+from artifacts.disk.files import write_all
 from artifacts.names import Digest
 
 LARGE: Final = 64 * 1024 * 1024

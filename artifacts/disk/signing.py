@@ -11,8 +11,8 @@ from typing import Final
 from blake3 import blake3
 
 from artifacts.canonical import canonical_bytes
-from artifacts.files import read_small, replace_file
-from artifacts.locations import user_data_folder
+from artifacts.disk.files import read_small, replace_file
+from artifacts.disk.locations import user_data_folder
 
 _LENGTH: Final = 32
 

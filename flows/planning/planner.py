@@ -1,0 +1,209 @@
+"""A planner: follows the wiring of a flow by lookups, and tells which steps would run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from artifacts.folders import digest_folder
+from artifacts.keys import KeyPayload
+from artifacts.names import StepKey
+from artifacts.records import Record, tree_digest
+from flows.graph.runner import Handle, known_locations
+from tasks.checks.preflight import Check
+from tasks.engine.drift import Drift, drift_of, refusal
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.ref import Ref
+from tasks.engine.run import DriftMode, RunConfig
+from tasks.engine.source_files import Source
+from tasks.engine.stage import Stage
+from tasks.engine.step import (
+    C,
+    Need,
+    NotDownloadedError,
+    Step,
+    folder_of,
+    payload_of,
+    ref_of,
+)
+
+Status = Literal["cached", "rebuild", "run", "unknown"]
+
+
+@dataclass
+class PlannedStep(Handle):
+    """One row of the plan.
+
+    ``rebuild``: it is stored, but drifted, and the run is to compute such results again;
+    ``unknown``: its key depends on a step that has yet to run.
+    """
+
+    step: str = ""
+    status: Status = "run"
+    key: str = ""
+    payload: KeyPayload | None = None
+    """What the key is the digest of, where it is known."""
+    made_of: dict[str, StepKey] = field(default_factory=dict)
+    """Role → key of each input, where the key is known."""
+    drift: Drift | None = None
+    """How the stored result's code or libraries differ from the present ones."""
+    estimate: Estimate = field(default_factory=Estimate)
+    folder: Path | None = None
+    """Where the output lies: in the store, or aside for a step that the plan computed itself, or
+    for what the settings alone say of it."""
+    uses: int = 1
+    """How often the wiring asked for it."""
+    inputs: frozenset[str] = frozenset()
+    """Digests of what it is made of, as far as they are known."""
+    seconds: float | None = None
+    """How long it would probably take; None if that was not asked, or nothing like it ever ran."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the output, known or estimated; 0 if neither."""
+        return self.known.size if self.known else self.estimate.disk_bytes or 0
+
+
+class Planner:
+    """Follows the wiring with lookups; only cheap steps are computed, in a folder aside."""
+
+    def __init__(self, run: RunConfig, until: Stage, aside: Path) -> None:
+        self.run = run.model_copy(update={"download": False})
+        self.steps: list[PlannedStep] = []
+        self._until = until
+        self._aside = aside
+        self._store = run.open_store()
+
+    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> PlannedStep:
+        """Plan one step."""
+        planned = PlannedStep(label, step=step.name)
+        if not step.stage.is_within(self._until):
+            return planned
+        self.steps.append(planned)
+        known = {role: ref for role, given in inputs.items() if (ref := given.known) is not None}
+        planned.inputs = frozenset(str(ref.tree) for ref in known.values())
+        folders = {
+            r: f for r, g in inputs.items() if isinstance(g, PlannedStep) and (f := g.folder)
+        }
+        if len(known) == len(inputs):
+            self._resolve(planned, step, config, known, folders)
+        else:
+            planned.status = "unknown"
+        if planned.folder is None and step.foresee:
+            self._foresee(planned, step.foresee, config)
+        if planned.status != "cached" and step.estimate and folders.keys() >= set(step.sized_by):
+            sizes = {r: g.size for r, g in inputs.items() if isinstance(g, PlannedStep)}
+            planned.estimate = step.estimate(config, Foreseen(folders, sizes))
+        return planned
+
+    def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
+        """Plan one step."""
+        return self.start(step, config, label=label, **inputs)
+
+    def check(
+        self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
+    ) -> None:
+        """Run the check on what is known."""
+        if before is not None and not before.stage.is_within(self._until):
+            return
+        planned = {role: given for role, given in inputs.items() if isinstance(given, PlannedStep)}
+        folders = {role: given.folder for role, given in planned.items() if given.folder}
+        check(folders, known_locations(inputs))
+
+    def _resolve(
+        self,
+        planned: PlannedStep,
+        step: Step[C],
+        config: C,
+        inputs: dict[str, Ref],
+        folders: dict[str, Path],
+    ) -> None:
+        try:
+            source = step.source(config, inputs, self.run)
+        except NotDownloadedError:
+            return
+        payload = payload_of(step, config=config, inputs=inputs, source=source, run=self.run)
+        planned.key, planned.payload = payload.key(), payload
+        planned.made_of = {role: StepKey(ref.key) for role, ref in inputs.items()}
+        record = self._store.lookup(payload.key())
+        if record is not None:
+            self._meet(planned, step, record, source)
+        if planned.known is None and step.preview:
+            need = Need(step, planned.label, config, inputs, self.run, source)
+            self._preview(planned, need, folders)
+
+    def _meet(self, planned: PlannedStep, step: Step[Any], record: Record, source: Source) -> None:
+        """Take a stored result; of one to be rebuilt only the sizes are taken, for estimates."""
+        planned.drift = drift_of(step.compute, record)
+        stored = ref_of(step, planned.label, record, source, cached=True)
+        planned.folder = folder_of(self._store, stored)
+        if planned.drift is not None and self.run.drift == "rebuild":
+            planned.status = "rebuild"
+        else:
+            planned.status, planned.known = "cached", stored
+
+    def _foresee(self, planned: PlannedStep, foresee: Callable[[C, Path], bool], config: C) -> None:
+        """Let checks and estimates see what the settings say of an output that is not there yet."""
+        folder = self._aside / f"{len(self.steps)}-foreseen"
+        folder.mkdir()
+        if foresee(config, folder):
+            planned.folder = folder
+
+    def _preview(self, planned: PlannedStep, need: Need[Any], folders: dict[str, Path]) -> None:
+        """Compute a cheap step aside and see through it; its real run publishes the same bytes."""
+        work = self._aside / str(len(self.steps))
+        job = need.job(folders, work)
+        need.step.compute(job)
+        names = [str(path.relative_to(job.out)) for path in job.out.rglob("*") if path.is_file()]
+        files = digest_folder(job.out, names)
+        planned.folder = job.out
+        planned.known = Ref(
+            step=need.step.name,
+            label=need.label,
+            key=planned.key,
+            tree=tree_digest(files),
+            files={name: str(entry.digest) for name, entry in files.items()},
+            size=sum(entry.size for entry in files.values()),
+            location=need.source.location,
+            cached=False,
+            seconds=0.0,
+        )
+
+
+@dataclass(frozen=True)
+class StepsPlan:
+    """The steps of a plan in their order, and what the disk has."""
+
+    steps: list[PlannedStep]
+    store: Path
+    free_bytes: int
+    drift_mode: DriftMode = "warn"
+
+    @property
+    def to_run(self) -> list[PlannedStep]:
+        """Steps that are not in the store."""
+        return [step for step in self.steps if step.status != "cached"]
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes that the steps to run are known to need."""
+        return sum(step.estimate.disk_bytes or 0 for step in self.to_run)
+
+    @property
+    def all_cached(self) -> bool:
+        """Whether nothing is left to compute."""
+        return not self.to_run
+
+    @property
+    def drifted(self) -> dict[str, Drift]:
+        """Step → how its stored result drifted; of several with one label and reason, one."""
+        return {step.label: step.drift for step in self.steps if step.drift is not None}
+
+    def check_drift(self) -> None:
+        """Refuse stored results that drifted, if the run is strict.
+
+        Raises:
+            DriftError: names every such step.
+        """
+        if self.drifted and self.drift_mode == "strict":
+            raise refusal(self.drifted)
