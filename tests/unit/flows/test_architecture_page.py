@@ -17,8 +17,8 @@ from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle
 from flows.graph.transfer_steps import wire
 from paraknow_core.methods import METHODS
+from tasks.checks.preflight import Check
 from tasks.engine.step import Step
-from tasks.preflight import Check
 from tasks.steps import STEPS
 
 ROOT = Path(__file__).parents[3]

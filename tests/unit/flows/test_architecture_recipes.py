@@ -14,12 +14,10 @@ from support.pair import pair_settings, write_pair
 from support.starts import token_examples
 from support.tiny import tiny_model
 
-import flows.graph.stages as stages
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle
-from flows.graph.stages import Stage
 from flows.graph.start_points import acquire_pair
-from flows.planning.transfer import Planner
+from flows.planning.planner import Planner
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
 from paraknow_core.data.templates import TEMPLATES, Message, get_template
 from paraknow_core.evaluation.match import MATCHES, get_match
@@ -31,6 +29,7 @@ from paraknow_core.models.load import load_model
 from paraknow_core.registry import Registry
 from tasks.acquire_data import DataConfig
 from tasks.align import AlignConfig
+from tasks.engine.stage import Stage
 from tasks.evaluate import EvaluateConfig
 
 PAGE = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
@@ -112,8 +111,6 @@ def new_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("tasks.norms")
     monkeypatch.setitem(sys.modules, "tasks.norms", module)
     exec(example("step"), vars(module))
-    ((name, stage),) = re.findall(r'`"([\w-]+)": Stage\.(\w+),`', PAGE)
-    monkeypatch.setitem(stages._OF_STEP, name, Stage[stage])
     return module
 
 
