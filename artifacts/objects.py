@@ -66,16 +66,7 @@ class Objects:
         Raises:
             StoreIOError: if it could not be read; that is no corruption.
         """
-        path = self.path(digest)
-
-        def verify() -> bool:
-            return self._verify(path, digest, size, again)
-
-        with reading(path):
-            found = retrying(verify)
-            if found is None and self.restore(digest):
-                found = retrying(verify)
-        return bool(found)
+        return bool(self._look(digest, size, again=again))
 
     def restore(self, digest: Digest) -> bool:
         """Take an object back out of the trash, if a collection put it there.
@@ -143,6 +134,19 @@ class Objects:
             # Not moving it is safe: it stays a miss, and a publisher renames over it.
             _log.warning("could not move corrupt %s to quarantine: %s", path, error)
         return None
+
+    def _look(self, digest: Digest, size: int | None, *, again: bool = False) -> bool | None:
+        """Tell as ``is_intact`` does, but None where there is no file at all."""
+        path = self.path(digest)
+
+        def verify() -> bool:
+            return self._verify(path, digest, size, again)
+
+        with reading(path):
+            found = retrying(verify)
+            if found is None and self.restore(digest):
+                found = retrying(verify)
+        return found
 
     def _verify(self, path: Path, digest: Digest, size: int | None, again: bool) -> bool:
         status = os.lstat(path)
@@ -212,9 +216,11 @@ class Objects:
             replaced = not os.path.samestat(status, os.lstat(target))
         except FileNotFoundError:
             return  # collected this very moment: publish looks again after its record is written
-        if replaced:
+        if not replaced:
+            self._stamps.remember(entry.digest, Stamp.of(status), entry.digest)
+        elif self._look(entry.digest, entry.size) is False:
+            # Another writer may put the same bytes over ours; anything else was no file of ours.
             raise StoreIOError(f"cannot publish {path}: it was replaced while it was read")
-        self._stamps.remember(entry.digest, Stamp.of(status), entry.digest)
 
 
 def _refuse_changed(source: Path, before: Stamp, after: os.stat_result) -> None:

@@ -184,3 +184,27 @@ def test_verify_finds_what_a_stamp_hides_and_what_is_lost(store):
         ("missing", b.key),
     }
     assert store.lookup(a.key) is None
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
+def test_a_file_put_over_ours_counts_by_its_bytes(store, monkeypatch, same):
+    """Two writers of one object rename it one after the other; that is no fault of either."""
+    data, digest = b"ours", digest_bytes(b"ours")
+    rename = Path.rename
+
+    def beaten(path: Path, target: Path) -> Path:
+        done = rename(path, target)
+        if target.name == digest:
+            other = store.root / "tmp" / "other"
+            other.write_bytes(data if same else b"else")
+            rename(other, target)
+        return done
+
+    monkeypatch.setattr(Path, "rename", beaten)
+    if same:
+        assert store.objects.put_bytes(data).digest == digest
+        assert store.objects.path(digest).read_bytes() == data
+    else:
+        with pytest.raises(StoreIOError, match="replaced while it was read"):
+            store.objects.put_bytes(data)
+        assert in_quarantine(store) == [b"else"]
