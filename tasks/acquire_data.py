@@ -23,11 +23,11 @@ from paraknow_core.data import (
 )
 from paraknow_core.data.templates import TEMPLATES
 from paraknow_core.errors import DataError
-from tasks.engine.identity import StepConfig, execution
+from paraknow_core.setting_types import Count, CountOrNone, OneOf, Place, Seed, Text
+from paraknow_core.settings import Settings, execution
 from tasks.engine.json_files import kind_of
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import Count, CountOrNone, OneOf, Place, Seed, Text
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
@@ -37,7 +37,7 @@ SPLIT_FILES = {name: f"{name}.parquet" for name in ("seeds", "train", "validatio
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-class RowsConfig(StepConfig):
+class RowsConfig(Settings):
     """Where rows come from: one file, or one split of a data set of the Hub."""
 
     path: Place = execution(
@@ -49,7 +49,7 @@ class RowsConfig(StepConfig):
     revision: Text = Field("", title="Revision", description="Hub commit; empty: main.")
 
 
-class ColumnsConfig(StepConfig):
+class ColumnsConfig(Settings):
     """The names under which the data keeps its fields."""
 
     prompt: Text = "prompt"
@@ -60,7 +60,7 @@ class ColumnsConfig(StepConfig):
     id: Text = "id"
 
 
-class SizesConfig(StepConfig):
+class SizesConfig(Settings):
     """Rows of each split."""
 
     seeds: Count = Field(32, title="Seeds", description="Rows for the teacher's sensitivity.")
@@ -69,7 +69,7 @@ class SizesConfig(StepConfig):
     test: Count = Field(500, title="Test rows")
 
 
-class DataConfig(StepConfig):
+class DataConfig(Settings):
     """Rows, their form, and how they are dealt out."""
 
     rows: RowsConfig = Field(

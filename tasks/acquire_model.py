@@ -15,12 +15,12 @@ from paraknow_core.demo.language import vocabulary
 from paraknow_core.demo.pretrain_recipe import model_fields
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.describe import Architecture, describe, foreseen
-from tasks.engine.identity import StepConfig, execution
+from paraknow_core.setting_types import Place, Text
+from paraknow_core.settings import Settings, execution
 from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import Place, Text
 from tasks.engine.source_files import MANIFEST, Source, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
@@ -33,7 +33,7 @@ FORESEEN_TOKENS = "foreseen-tokens.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-class ModelConfig(StepConfig):
+class ModelConfig(Settings):
     """Which model: a folder, a Hub id with its revision, or a recipe to train one from scratch."""
 
     model: Place = execution(

@@ -5,15 +5,15 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, check_layers, choose_layers
+from paraknow_core.setting_types import EachOnce, Layer, OneOf, Seed
+from paraknow_core.settings import Settings, later
 from tasks.acquire_model import load_architecture
-from tasks.engine.identity import StepConfig, later
 from tasks.engine.json_files import read_json, write_json
-from tasks.engine.setting_types import EachOnce, Layer, OneOf, Seed
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class AlignConfig(StepConfig):
+class AlignConfig(Settings):
     """Which teacher layers are used."""
 
     strategy: Annotated[str, OneOf("layer strategy", LAYER_STRATEGIES)] = Field(

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from tasks.engine.identity import StepConfig, execution, later
+from paraknow_core.settings import Settings, execution, later
 
 ALL = "all"
 """In place of a trial or seed: the method as a whole."""
@@ -17,7 +17,7 @@ CAVEATS = (
 )
 
 
-class ArmReport(StepConfig):
+class ArmReport(Settings):
     """What one method of a cell did, beside what its steps stored."""
 
     name: str
@@ -34,7 +34,7 @@ class ArmReport(StepConfig):
     """Which trial or seed → by which rule its training diverged."""
 
 
-class CellReport(StepConfig):
+class CellReport(Settings):
     """One pair on one task."""
 
     pair: str
@@ -46,7 +46,7 @@ class CellReport(StepConfig):
     """Label, key, whether it was there already: of every step, in the run that drew the page."""
 
 
-class ComparisonConfig(StepConfig):
+class ComparisonConfig(Settings):
     """What the report is about; its numbers are read from its inputs."""
 
     name: str

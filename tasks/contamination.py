@@ -7,8 +7,8 @@ from typing import Any
 
 from paraknow_core.data import read_split
 from paraknow_core.errors import DataError
+from paraknow_core.settings import Settings
 from tasks.acquire_data import SPLIT_FILES
-from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
@@ -16,7 +16,7 @@ from tasks.engine.step import Facts, Job, Step
 OVERLAP = "overlap.json"
 
 
-class ContaminationConfig(StepConfig):
+class ContaminationConfig(Settings):
     """Nothing to set: whether an overlap is allowed changes nothing about what it is."""
 
 

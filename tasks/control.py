@@ -5,16 +5,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from paraknow_core.models.describe import Role
+from paraknow_core.setting_types import Seed
+from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
-from tasks.engine.setting_types import Seed
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class ControlConfig(StepConfig):
+class ControlConfig(Settings):
     """Which control, and which draw of it."""
 
     name: Literal["same-spectrum", "shuffled-teacher", "shuffled-vocabulary"] = Field(

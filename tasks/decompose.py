@@ -9,12 +9,12 @@ from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
 from paraknow_core.models.describe import describe
 from paraknow_core.partial_results import Saved
+from paraknow_core.setting_types import Rank
+from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.identity import StepConfig
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import Rank
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import read_cuts, read_indices
@@ -22,7 +22,7 @@ from tasks.extract import read_cuts, read_indices
 _FACTORS, _CERTIFICATE = "factors.safetensors", "certificate.json"
 
 
-class DecomposeConfig(StepConfig):
+class DecomposeConfig(Settings):
     """How the windows are decomposed."""
 
     max_rank: Rank = Field(

@@ -11,12 +11,12 @@ from pydantic import Field
 from paraknow_core.data import read_split
 from paraknow_core.data.examples import Example
 from paraknow_core.errors import DataError
+from paraknow_core.setting_types import BatchSize, Count, Tokens
+from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, tokens_of
-from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import BatchSize, Count, Tokens
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
@@ -25,11 +25,11 @@ LIKENESS = "likeness.json"
 ESTIMATOR = "debiased linear CKA"
 
 
-class DiagnoseConfig(StepConfig):
+class DiagnoseConfig(Settings):
     """Nothing to set."""
 
 
-class LikenessConfig(StepConfig):
+class LikenessConfig(Settings):
     """On what the layers of teacher and student are compared."""
 
     texts: Count = Field(

@@ -9,16 +9,16 @@ from paraknow_core.data import read_split
 from paraknow_core.errors import NumericsError
 from paraknow_core.evaluation.match import MATCHES
 from paraknow_core.inspection.cost import logits_bytes
+from paraknow_core.setting_types import BatchSize, Count, OneOf
+from paraknow_core.settings import Settings, execution
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
-from tasks.engine.identity import StepConfig, execution
 from tasks.engine.json_files import finite, write_json
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import BatchSize, Count, OneOf
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class EvaluateConfig(StepConfig):
+class EvaluateConfig(Settings):
     """How the test split is measured, through lm-evaluation-harness."""
 
     match: Annotated[str, OneOf("match", MATCHES)] = Field(

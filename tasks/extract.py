@@ -13,13 +13,13 @@ from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.cuts import Cut, choose_cuts
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.models.describe import MATRIX_ROLES, Role
+from paraknow_core.setting_types import OneOf, Seed, Share, choose_setting
+from paraknow_core.settings import Settings, execution, later
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.identity import StepConfig, execution, later
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import OneOf, Seed, Share, choose_setting
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
@@ -76,7 +76,7 @@ Roles = Annotated[
 """Kinds of matrix, groups of them written out."""
 
 
-class ExtractConfig(StepConfig):
+class ExtractConfig(Settings):
     """What is cut out of the teacher."""
 
     structure: Annotated[str, OneOf("structure", STRUCTURES)] = Field(

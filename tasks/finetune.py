@@ -11,14 +11,7 @@ from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.finetuning.recipe import check_micro_batch
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
-from tasks.checks.divergence import DIVERGED
-from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
-from tasks.engine.identity import StepConfig, execution
-from tasks.engine.json_files import finite, read_json, write_json
-from tasks.engine.progress import logger
-from tasks.engine.ref import Ref
-from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import (
+from paraknow_core.setting_types import (
     BatchSize,
     CountOrNone,
     Epochs,
@@ -30,11 +23,18 @@ from tasks.engine.setting_types import (
     TrainingSeed,
     WeightDecay,
 )
+from paraknow_core.settings import Settings, execution
+from tasks.checks.divergence import DIVERGED
+from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.json_files import finite, read_json, write_json
+from tasks.engine.progress import logger
+from tasks.engine.ref import Ref
+from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class FinetuneConfig(StepConfig):
+class FinetuneConfig(Settings):
     """How the adapter is trained; the defaults are SeeKing's (arXiv 2310.11451, §4)."""
 
     learning_rate: LearningRate = Field(3e-4, title="Learning rate", description="AdamW's peak.")

@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from paraknow_core.models.describe import Role
+from paraknow_core.setting_types import Rank, Scale, Seed
+from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes
-from tasks.engine.identity import StepConfig
-from tasks.engine.setting_types import Rank, Scale, Seed
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig, Roles
@@ -16,7 +16,7 @@ from tasks.extract import ExtractConfig, Roles
 _ALL_ROLES = ExtractConfig().roles
 
 
-class LoraConfig(StepConfig):
+class LoraConfig(Settings):
     """Size of the adapter and how singular values are shared between its two factors."""
 
     rank: Rank = Field(
@@ -30,7 +30,7 @@ class LoraConfig(StepConfig):
     )
 
 
-class PlainLoraConfig(StepConfig):
+class PlainLoraConfig(Settings):
     """Plain LoRA's start point: PEFT's own draw, so that the transfer has something to beat."""
 
     rank: Rank = Field(16, title="Rank")

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 
 from paraknow_core.demo.pretrain_recipe import check_recipe
 from paraknow_core.errors import ConfigError
+from paraknow_core.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
+from paraknow_core.settings import Settings
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
@@ -18,7 +18,7 @@ MAX_ROWS = 10_000_000
 """Of a training: they take 4 GB, and about twenty minutes to make."""
 
 
-class PretrainConfig(StepConfig):
+class PretrainConfig(Settings):
     """Architecture and recipe; the vocabulary is that of the word problems."""
 
     hidden_size: int = Field(96, ge=8, le=4096, title="Hidden size")

@@ -3,14 +3,14 @@
 from pydantic import Field
 
 from paraknow_core.models.describe import describe
+from paraknow_core.setting_types import Seed
+from paraknow_core.settings import Settings
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.identity import StepConfig
-from tasks.engine.setting_types import Seed
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class RandomModelConfig(StepConfig):
+class RandomModelConfig(Settings):
     """Which draw of the weights."""
 
     seed: Seed = Field(0, title="Seed", description="Another seed, other weights.")

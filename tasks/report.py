@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from paraknow_core.methods import ARMS
-from tasks.engine.identity import StepConfig, later
+from paraknow_core.settings import Settings, later
 from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import in_task_run
 from tasks.engine.ref import Ref
@@ -13,7 +13,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class ReportConfig(StepConfig):
+class ReportConfig(Settings):
     """What the report is told beside its inputs."""
 
     diverged: dict[str, str] = later({})

@@ -17,8 +17,8 @@ from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import ParaknowError
 from paraknow_core.file_differences import FileComparison, compare_folders
+from paraknow_core.settings import Settings
 from tasks.engine.drift import Drift, drift_of
-from tasks.engine.identity import StepConfig
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles, listing
@@ -107,10 +107,10 @@ def reproduce(
     return Reproduction(record, files, seconds, drift_of(need.step.compute, record))
 
 
-def config_type(step: Step[Any]) -> type[StepConfig]:
+def config_type(step: Step[Any]) -> type[Settings]:
     """Return the type of a step's settings: that of the job its computation takes."""
     job = next(iter(get_type_hints(step.compute).values()))
-    config: type[StepConfig] = get_args(job)[0]
+    config: type[Settings] = get_args(job)[0]
     return config
 
 
@@ -179,7 +179,7 @@ def _config(
     fields: dict[str, Any],
     own: Mapping[str, str],
     locations: Mapping[str, Path],
-) -> StepConfig:
+) -> Settings:
     fields = copy.deepcopy(fields)
     for role, place in own.items():
         if role in locations:

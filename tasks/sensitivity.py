@@ -7,16 +7,16 @@ from pydantic import Field
 
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from paraknow_core.setting_types import Seconds, Tokens
+from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
-from tasks.engine.identity import StepConfig, execution
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import Seconds, Tokens
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class SensitivityConfig(StepConfig):
+class SensitivityConfig(Settings):
     """How the teacher's sensitivity is computed."""
 
     compute_dtype: Literal["float32", "bfloat16"] = Field(

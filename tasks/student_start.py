@@ -8,10 +8,10 @@ from pydantic import Field
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.methods import METHODS, STUDENT_STARTS
 from paraknow_core.models.describe import Role
+from paraknow_core.setting_types import OneOf, Rank, Scale, Seed, Tokens
+from paraknow_core.settings import Settings
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
-from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import OneOf, Rank, Scale, Seed, Tokens
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig, Roles
@@ -19,7 +19,7 @@ from tasks.extract import ExtractConfig, Roles
 _ALL_ROLES = ExtractConfig().roles
 
 
-class StartOptionsConfig(StepConfig):
+class StartOptionsConfig(Settings):
     """The methods' own settings; each is used by the method that it is named after."""
 
     corda_mode: Literal["ipm", "kpm"] = Field(
@@ -36,7 +36,7 @@ class StartOptionsConfig(StepConfig):
     cutoff: Tokens = Field(2048, title="Cut-off", description="Tokens kept of each seed sample.")
 
 
-class StudentStartConfig(StepConfig):
+class StudentStartConfig(Settings):
     """Which start point, and how large."""
 
     method: Annotated[str, OneOf("start point", dict.fromkeys(STUDENT_STARTS))] = Field(

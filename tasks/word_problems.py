@@ -5,9 +5,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from paraknow_core.data import SplitSizes, check_overlap, write_examples
+from paraknow_core.setting_types import Seed
+from paraknow_core.settings import Settings, later
 from tasks.acquire_data import SPLIT_FILES, SizesConfig
-from tasks.engine.identity import StepConfig, later
-from tasks.engine.setting_types import Seed
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
@@ -15,7 +15,7 @@ MAX_ROWS = 200_000
 """They are generated for a plan already: about five seconds, and a quarter of a gigabyte."""
 
 
-class WordProblemsConfig(StepConfig):
+class WordProblemsConfig(Settings):
     """How many problems, and which draw of them."""
 
     sizes: SizesConfig = Field(SizesConfig(), title="Sizes")

@@ -5,22 +5,22 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from flows.config.setting_errors import explain, first_causes, place_of
 from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
-from paraknow_core.statistics.design import MIN_SEEDS
-from tasks.acquire_data import DataConfig
-from tasks.acquire_model import ModelConfig
-from tasks.engine.identity import StepConfig
-from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import (
+from paraknow_core.setting_errors import explain, first_causes, place_of
+from paraknow_core.setting_types import (
     CountOrNone,
     EachOnce,
     LearningRate,
     TrainingSeed,
     choose_setting,
 )
+from paraknow_core.settings import Settings
+from paraknow_core.statistics.design import MIN_SEEDS
+from tasks.acquire_data import DataConfig
+from tasks.acquire_model import ModelConfig
+from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.word_problems import WordProblemsConfig
 
@@ -37,7 +37,7 @@ Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 """Of a budget."""
 
 
-class PairConfig(StepConfig):
+class PairConfig(Settings):
     """One teacher and one student."""
 
     name: str = Field(pattern=_NAME, title="Name")
@@ -45,7 +45,7 @@ class PairConfig(StepConfig):
     student: ModelConfig = Field(title="Student")
 
 
-class TaskConfig(StepConfig):
+class TaskConfig(Settings):
     """What is learned and measured."""
 
     name: str = Field(pattern=_NAME, title="Name")
@@ -64,7 +64,7 @@ class TaskConfig(StepConfig):
     )
 
 
-class ArmConfig(StepConfig):
+class ArmConfig(Settings):
     """One method or control, with what it does differently from the shared settings."""
 
     name: str = Field(pattern=_NAME, title="Name", description="How it is shown.")
@@ -96,7 +96,7 @@ class ArmConfig(StepConfig):
         return self.method or self.name
 
 
-class TuningConfig(StepConfig):
+class TuningConfig(Settings):
     """How each method gets its learning rate: the least validation loss, same trials for all."""
 
     learning_rates: Rates = Field((1e-4, 3e-4, 1e-3), min_length=1, title="Learning rates")
@@ -110,7 +110,7 @@ class TuningConfig(StepConfig):
         return tuple(sorted(rates))
 
 
-class BudgetConfig(StepConfig):
+class BudgetConfig(Settings):
     """What a plan may cost; a plan beyond it is refused before anything runs. 0: no limit."""
 
     hours: Amount = Field(0, title="Hours", description="Of steps whose time is known.")
@@ -118,7 +118,7 @@ class BudgetConfig(StepConfig):
     steps: CountOrNone = Field(0, title="Steps", description="To compute.")
 
 
-class SlotsConfig(StepConfig):
+class SlotsConfig(Settings):
     """How many steps compute at the same time."""
 
     cpu: int = Field(1, ge=1, le=256, title="CPU slots")
@@ -129,7 +129,7 @@ class SlotsConfig(StepConfig):
     )
 
 
-class CompareConfig(StepConfig):
+class CompareConfig(Settings):
     """Many pairs × tasks × methods × seeds, and controls that make a claim honest."""
 
     name: str = Field("compare", pattern=_NAME, title="Name")

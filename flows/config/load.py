@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flows.config.setting_errors import refusal, shown
 from paraknow_core.errors import ConfigError
+from paraknow_core.setting_errors import refusal, shown
 from paraknow_core.strict_data import NotStrictError
 from paraknow_core.strict_yaml import parse_yaml, read_yaml
 

@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER
+from paraknow_core.setting_types import EachOnce, LearningRate, OneOf
+from paraknow_core.settings import Settings
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.align import AlignConfig
 from tasks.decompose import DecomposeConfig
-from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import EachOnce, LearningRate, OneOf
 from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig
 from tasks.finetune import FinetuneConfig
@@ -25,7 +25,7 @@ from tasks.word_problems import WordProblemsConfig
 MethodName = Annotated[str, OneOf("method", METHODS)]
 
 
-class BaselineConfig(StepConfig):
+class BaselineConfig(Settings):
     """Plain LoRA on the same data: without it a transfer's result says nothing."""
 
     enabled: bool = Field(True, title="Train plain LoRA too")
@@ -36,7 +36,7 @@ class BaselineConfig(StepConfig):
     )
 
 
-class TransferConfig(StepConfig):
+class TransferConfig(Settings):
     """One teacher/student pair, end to end."""
 
     name: str = Field(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from artifacts.disk.digests import digest_bytes
-from flows.config.setting_errors import explain, first_causes
 from paraknow_core.alignment.matrices import Match
 from paraknow_core.errors import ConfigError
 from paraknow_core.inspection.cost import Amounts, Work, step_work
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture
+from paraknow_core.setting_errors import explain, first_causes
 from tasks.acquire_data import SizesConfig
 from tasks.decompose import DecomposeConfig, decompose
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each
@@ -47,7 +47,7 @@ class StepNeed:
 
 
 @dataclass(frozen=True)
-class Settings:
+class EstimatedSettings:
     """The configs of the steps that are estimated."""
 
     sensitivity: SensitivityConfig
@@ -62,7 +62,7 @@ class Settings:
         """That models are computed in."""
         return self.sensitivity.compute_dtype
 
-    def in_bfloat16(self) -> "Settings":
+    def in_bfloat16(self) -> "EstimatedSettings":
         """Return the same with models computed in bfloat16."""
         change = {"compute_dtype": "bfloat16"}
         return replace(
@@ -72,7 +72,7 @@ class Settings:
             evaluate=self.evaluate.model_copy(update=change),
         )
 
-    def one_row_at_once(self) -> "Settings":
+    def one_row_at_once(self) -> "EstimatedSettings":
         """Return the same with the least memory for training and evaluation."""
         least = {"micro_batch_size": 1, "gradient_checkpointing": True}
         return replace(
@@ -82,7 +82,9 @@ class Settings:
         )
 
 
-def settings_of(*, roles: Sequence[str], rank: int, structure: str, dtype: str) -> Settings:
+def settings_of(
+    *, roles: Sequence[str], rank: int, structure: str, dtype: str
+) -> EstimatedSettings:
     """Build the steps' own configs, which check the values.
 
     Args:
@@ -99,7 +101,7 @@ def settings_of(*, roles: Sequence[str], rank: int, structure: str, dtype: str) 
         cut["structure"] = structure
     compute: dict[str, Any] = {"compute_dtype": dtype}
     try:
-        return Settings(
+        return EstimatedSettings(
             SensitivityConfig(**compute),
             ExtractConfig(**cut),
             DecomposeConfig(max_rank=max(rank, DecomposeConfig().max_rank)),
@@ -127,7 +129,7 @@ def needs(
     student: Architecture,
     matches: Sequence[Match],
     *,
-    settings: Settings,
+    settings: EstimatedSettings,
     machine: "Machine",
     samples: int,
     tokens: int,
@@ -171,7 +173,7 @@ def needs(
 
 
 def memory_needs(
-    teacher: Architecture, student: Architecture, settings: Settings, *, tokens: int
+    teacher: Architecture, student: Architecture, settings: EstimatedSettings, *, tokens: int
 ) -> dict[str, int]:
     """Return how many bytes of memory each step is estimated to need."""
     found = _estimates(teacher, student, settings, tokens)
@@ -179,7 +181,7 @@ def memory_needs(
 
 
 def _estimates(
-    teacher: Architecture, student: Architecture, settings: Settings, tokens: int
+    teacher: Architecture, student: Architecture, settings: EstimatedSettings, tokens: int
 ) -> dict[str, Estimate]:
     """Ask the steps as a plan does: by the folders of acquired models."""
     found: dict[str, Estimate] = {}

@@ -20,7 +20,7 @@ PLUMBING = frozenset(
         "tasks.engine.definitions",
         "tasks.engine.drift",
         "tasks.engine.estimates",
-        "tasks.engine.identity",
+        "paraknow_core.settings",
         "tasks.engine.partial",
         "tasks.checks.preflight",
         "tasks.engine.progress",

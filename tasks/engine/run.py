@@ -8,13 +8,13 @@ from pydantic import Field
 
 from artifacts.disk.locations import default_store_root
 from artifacts.store import Store
-from tasks.engine.identity import StepConfig
-from tasks.engine.setting_types import Place
+from paraknow_core.setting_types import Place
+from paraknow_core.settings import Settings
 
 DriftMode = Literal["warn", "strict", "rebuild"]
 
 
-class RunConfig(StepConfig):
+class RunConfig(Settings):
     """Execution only: the same settings elsewhere give the same keys and meet the same results."""
 
     store: Place = Field(

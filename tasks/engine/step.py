@@ -22,9 +22,9 @@ from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import HubUnreachableError, ParaknowError
 from paraknow_core.partial_results import PartialResults
+from paraknow_core.settings import Settings, identity_of
 from tasks.engine.drift import must_rebuild, tell_rebuilt
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.identity import StepConfig, identity_of
 from tasks.engine.partial import open_partial
 from tasks.engine.progress import StepProgress, logger, tell_wait
 from tasks.engine.provenance import Clock, code_of, environment
@@ -35,7 +35,7 @@ from tasks.engine.source_files import Source, SourceFiles, watched
 from tasks.engine.stage import Stage
 from tasks.engine.workers import Computed, check_going_on, compute_step, threads_of
 
-C = TypeVar("C", bound=StepConfig)
+C = TypeVar("C", bound=Settings)
 Facts = dict[str, Any]
 
 

@@ -23,9 +23,9 @@ from flows.cli.main import app
 from flows.config.transfer import TransferConfig
 from flows.planning.transfer import Plan, make_plan
 from paraknow_core.errors import ConfigError
+from paraknow_core.settings import Settings
 from tasks.engine import step as step_module
 from tasks.engine.drift import DriftError
-from tasks.engine.identity import StepConfig
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, run_step
@@ -203,7 +203,7 @@ def test_a_comparison_takes_strict_and_rebuild(
     assert isinstance(both, ConfigError)
 
 
-class Nothing(StepConfig):
+class Nothing(Settings):
     """No settings."""
 
 

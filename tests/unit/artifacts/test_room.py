@@ -18,7 +18,7 @@ from artifacts.errors import StoreFullError
 from artifacts.store import Store
 from flows.cli import main as cli
 from flows.delivery.new_folder import new_folder
-from tasks.engine.identity import StepConfig
+from paraknow_core.settings import Settings
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, run_step
@@ -82,7 +82,7 @@ def test_other_errors_stay_what_they_are(tmp_path, error):
     assert found.value is error
 
 
-class NoSettings(StepConfig):
+class NoSettings(Settings):
     pass
 
 

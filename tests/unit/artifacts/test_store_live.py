@@ -16,7 +16,7 @@ from artifacts.errors import StoreBusyError
 from artifacts.live import keeping
 from artifacts.records import Record
 from artifacts.store import Store
-from tasks.engine.identity import StepConfig
+from paraknow_core.settings import Settings
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Job, Step, folder_of, run_step
@@ -112,7 +112,7 @@ def test_without_the_pins_it_is_found_out(store, monkeypatch, wrong):
         all(collection_beside_a_run(store, moment, 1, publishes=True) for moment in moments)
 
 
-class NoSettings(StepConfig):
+class NoSettings(Settings):
     pass
 
 

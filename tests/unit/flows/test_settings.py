@@ -26,9 +26,9 @@ from paraknow_core.errors import ConfigError, TokenizerError
 from paraknow_core.finetuning.recipe import check_recipe
 from paraknow_core.lora.start_point import start_factors
 from paraknow_core.models.load import load_tokenizer
-from tasks.engine.identity import identity_of
+from paraknow_core.setting_types import LearningRate, Scale, Seed, WeightDecay
+from paraknow_core.settings import identity_of
 from tasks.engine.run import RunConfig
-from tasks.engine.setting_types import LearningRate, Scale, Seed, WeightDecay
 from tasks.finetune import FinetuneConfig
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from artifacts.errors import StoreError
 from flows.config.compare import CompareConfig
 from flows.config.load import load_config
-from flows.config.setting_errors import _settings_in
 from flows.config.transfer import TransferConfig
 from flows.planning.compare import make_compare_plan
 from flows.planning.transfer import make_plan
 from paraknow_core.demo import pretrain as pretraining
 from paraknow_core.errors import ParaknowError
+from paraknow_core.setting_errors import _settings_in
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import run_step

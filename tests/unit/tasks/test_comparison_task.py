@@ -9,9 +9,9 @@ import pytest
 
 from paraknow_core.evaluation.items import Item, write_items
 from paraknow_core.report.page.figures import sweep
+from paraknow_core.settings import identity_of
 from tasks.comparison import DATA, FOREST, PAGE, SUMMARY, comparison
 from tasks.comparison_config import ALL, ArmReport, CellReport, ComparisonConfig, arm_role
-from tasks.engine.identity import identity_of
 from tasks.engine.progress import StepProgress
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Job

@@ -6,7 +6,7 @@ import pkgutil
 import pytest
 
 import tasks
-from tasks.engine.identity import StepConfig
+from paraknow_core.settings import Settings
 from tasks.engine.revisions import FILE, revisions, write
 from tasks.engine.step import Step
 from tasks.reproduce import OWN_PLACES, config_type
@@ -24,7 +24,7 @@ def test_every_step_of_the_package_is_registered() -> None:
 
 @pytest.mark.parametrize("name", sorted(STEPS))
 def test_a_step_tells_the_type_of_its_settings(name: str) -> None:
-    assert issubclass(config_type(STEPS[name]), StepConfig)
+    assert issubclass(config_type(STEPS[name]), Settings)
 
 
 def test_places_of_inputs_name_settings_that_exist() -> None:

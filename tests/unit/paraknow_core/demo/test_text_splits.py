@@ -6,7 +6,7 @@ from paraknow_core.data.splits import SplitSizes, check_overlap
 from paraknow_core.data.tokenisation import tokenise
 from paraknow_core.demo.language import build_tokenizer, vocabulary
 from paraknow_core.demo.sentences import text_splits
-from tasks.engine.identity import identity_of
+from paraknow_core.settings import identity_of
 from tasks.word_problems import WordProblemsConfig
 
 SIZES = SplitSizes(32, 20, 5, 10)

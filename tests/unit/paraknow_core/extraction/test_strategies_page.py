@@ -11,7 +11,7 @@ from paraknow_core.alignment.layers import LAYER_STRATEGIES
 from paraknow_core.extraction.score_map import ScoreMap
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.extraction.structures.base import Request, each_matrix
-from tasks.engine.identity import identity_of
+from paraknow_core.settings import identity_of
 from tasks.extract import ROLE_GROUPS, ExtractConfig
 
 PAGE = (Path(__file__).parents[4] / "docs" / "strategies.md").read_text()

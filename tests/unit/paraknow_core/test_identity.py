@@ -2,15 +2,15 @@
 
 from pydantic import Field
 
-from tasks.engine.identity import StepConfig, execution, identity_of, later
+from paraknow_core.settings import Settings, execution, identity_of, later
 
 
-class Inner(StepConfig):
+class Inner(Settings):
     rank: int = 4
     batch: int = execution(8)
 
 
-class Old(StepConfig):
+class Old(Settings):
     rate: float = 0.1
     inner: Inner = Field(Inner())
     names: tuple[str, ...] = ("q", "k")
