@@ -1,32 +1,19 @@
 """The one way to a terminal: nothing that is printed can move its cursor or pass for markup.
 
-Names and values come from records, configurations and folders that others may have written. What a
-terminal would obey or hide (escape sequences, C1 controls, signs that turn the direction of
-writing) is shown as JSON would write it, so that JSON stays JSON.
+Names and values come from records, configurations and folders that others may have written. How
+they are shown is said in ``paraknow_core.printable``.
 """
 
-import re
-import unicodedata
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from paraknow_core.printable import shown
+
 if TYPE_CHECKING:
     from rich.markdown import Markdown
-
-_SUSPECT: Final = re.compile(r"[^\x20-\x7e\n\t]")
-
-
-def shown(text: str) -> str:
-    """Return a text with every sign that does not show itself written out; line breaks stay."""
-    return _SUSPECT.sub(lambda found: _showable(found[0]), text)
-
-
-def one_line(text: str) -> str:
-    """Return ``shown`` of a text that stands within a line: its line breaks are written out too."""
-    return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def say(text: str) -> None:
@@ -55,10 +42,3 @@ def markdown(text: str) -> "Markdown":
     from rich.markdown import Markdown
 
     return Markdown(shown(text))
-
-
-def _showable(sign: str) -> str:
-    if sign.isprintable() or unicodedata.category(sign) == "Zs":
-        return sign
-    units = sign.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -9,7 +9,7 @@ from artifacts.canonical import Json
 from artifacts.keys import Absent
 from artifacts.queries.explain import Explanation
 from artifacts.records import Record
-from flows.terminal import one_line
+from paraknow_core.printable import one_line
 
 SHOWN: Final = 12  # digits of a key in a table; any unique prefix is accepted back
 

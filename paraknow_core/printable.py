@@ -1,26 +1,44 @@
-"""Texts of unknown origin on a terminal: names of files may hold anything but NUL and a slash."""
+"""Texts of unknown origin on one line or a terminal: nothing in them is obeyed or hidden.
 
+Names of files may hold anything but NUL and a slash. What a terminal would obey or hide (escape
+sequences, C1 controls, signs that turn the direction of writing) is written as JSON writes it, so
+that JSON stays JSON.
+"""
+
+import re
 import unicodedata
+from typing import Final
 
-_LONGEST = 200
+LONGEST: Final = 200
+"""Characters that are kept of a text that stands within a sentence or a table."""
+
+_SUSPECT: Final = re.compile(r"[^\x20-\x7e\n\t]")
+
+
+def shown(text: str) -> str:
+    """Return a text with every sign that does not show itself written out; line breaks stay."""
+    return _SUSPECT.sub(lambda found: _showable(found[0]), text)
+
+
+def one_line(text: str) -> str:
+    """Return ``shown`` of a text that stands within a line: its line breaks are written out too."""
+    return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def printable(text: object) -> str:
-    r"""Return one line in which nothing moves the cursor, changes colours or turns text around.
-
-    Line breaks become spaces. Other control and format characters, and bytes of a file's name that
-    are not UTF-8, become Python's escapes, such as ``\x1b``.
-    """
-    line = " ".join(part for part in map(str.strip, str(text).splitlines()) if part)
-    return "".join(_escaped(c) if unicodedata.category(c)[0] == "C" else c for c in line)
+    r"""Return ``shown`` of a text as one line: line breaks become spaces, a tab becomes ``\t``."""
+    return one_line(" ".join(part for part in map(str.strip, str(text).splitlines()) if part))
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def plain(text: object, *, longest: int = _LONGEST) -> str:
+def plain(text: object, *, longest: int = LONGEST) -> str:
     """Return one line without control, format and surrogate characters, cut to a length."""
     kept = (" " if unicodedata.category(c)[0] in "CZ" else c for c in str(text))
     line = " ".join("".join(kept).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _showable(sign: str) -> str:
+    if sign.isprintable() or unicodedata.category(sign) == "Zs":
+        return sign
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

@@ -13,8 +13,9 @@ from rich.table import Table
 from artifacts.disk.sizes import size_text
 from flows.planning.planner import PlannedStep
 from flows.planning.transfer import Plan
-from flows.terminal import Terminal, markdown, shown
+from flows.terminal import Terminal, markdown
 from flows.transfer import StepResult, TransferResult
+from paraknow_core.printable import shown
 from tasks.engine.drift import warn
 from tasks.engine.progress import logger, ticks
 

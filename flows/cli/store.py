@@ -25,8 +25,9 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
-from flows.terminal import one_line, say
+from flows.terminal import say
 from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
+from paraknow_core.printable import one_line
 from tasks.engine.step_names import MODEL_STEP
 
 store_app = typer.Typer(

@@ -12,8 +12,9 @@ import typer
 from artifacts.canonical import Json
 from artifacts.disk.locations import STORE_VARIABLE, default_store_root
 from artifacts.store import Store
-from flows.terminal import one_line, say
+from flows.terminal import say
 from flows.text import value_text
+from paraknow_core.printable import one_line
 
 _SECONDS: Final = {"min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _BYTES: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

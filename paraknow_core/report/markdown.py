@@ -4,14 +4,14 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from paraknow_core.printable import _LONGEST, plain
+from paraknow_core.printable import LONGEST, plain
 
 _MARKUP = re.compile(r"[\\`*_\[\]#!|~&<>$@]|(?<=www)\.|:(?=/)")
 _LIST = re.compile(r"^(\d*)([-+=.)])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-def inline(text: object, *, longest: int = _LONGEST) -> str:
+def inline(text: object, *, longest: int = LONGEST) -> str:
     """Return a text that Markdown shows letter by letter inside a line: no link, emphasis, HTML.
 
     Args:
@@ -23,7 +23,7 @@ def inline(text: object, *, longest: int = _LONGEST) -> str:
     )
 
 
-def escaped(text: object, *, longest: int = _LONGEST) -> str:
+def escaped(text: object, *, longest: int = LONGEST) -> str:
     """Return ``inline`` of a text that begins a line: it begins no list either."""
     return _LIST.sub(r"\1\\\2", inline(text, longest=longest))
 

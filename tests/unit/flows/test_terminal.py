@@ -17,7 +17,8 @@ from support.store_command import run
 import flows
 from artifacts.store import Store
 from flows.cli.console import LogLines
-from flows.terminal import Terminal, markdown, one_line, say, shown
+from flows.terminal import Terminal, markdown, say
+from paraknow_core.printable import one_line, shown
 
 SIGNS = st.sampled_from(
     [*"\x1b\x07\r\x7f\x9b\x85\u202e\u2066\u200b\u2028\ufeff\ud800", "\U000e0041"]
