@@ -7,7 +7,6 @@ a week after its last line.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,7 @@ from artifacts.disk.files import (
     writing,
 )
 from artifacts.errors import CanonicalError, UnknownKeyError
-from artifacts.live import keeping, mark, read_live
+from artifacts.live import read_live
 from artifacts.names import StepKey, check_name, is_hex_digest
 from artifacts.store import Store
 
@@ -83,19 +82,6 @@ def pins(store: Store) -> dict[str, StepKey]:
                 )
             found[path.stem] = keys[0]
     return found
-
-
-@contextlib.contextmanager
-def in_use(store: Store, keys: Iterable[str]) -> Iterator[None]:
-    """Keep some results, and what they were made from, while the body runs: see ``keeping``.
-
-    Look the keys up *after* entering: what was collected before is then a clean miss, and what was
-    not stays.
-    """
-    with keeping():
-        if not store.read_only:
-            mark(store.root, keys)
-        yield
 
 
 def keys_in_use(store: Store, now: float) -> tuple[set[StepKey], list[Path]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from support.results import payload
 
 from artifacts.care.gc import Policy, collect
-from artifacts.care.pins import in_use
 from artifacts.errors import StoreError
 from artifacts.live import keeping
 from artifacts.store import Store
@@ -80,7 +79,8 @@ def read_many(root: Path, stop: Event, results: Queue) -> None:
 
 
 def hold(root: Path, key: str, ready: Event) -> None:
-    with in_use(Store.open(root), [key]):
+    with keeping():
+        Store.open(root).lookup(key)
         ready.set()
         time.sleep(3600)
 

@@ -6,11 +6,12 @@ from support.results import payload, published
 
 from artifacts.care import gc, take
 from artifacts.care.gc import Policy, collect, plan
-from artifacts.care.pins import in_use, keys_in_use, pin, pins, unpin
+from artifacts.care.pins import keys_in_use, pin, pins, unpin
 from artifacts.care.trash import Trash
 from artifacts.care.verify import verify
 from artifacts.errors import NameRefusedError, StoreBusyError, StoreReadOnlyError, UnknownKeyError
 from artifacts.keys import KeyPayload
+from artifacts.live import keeping
 from artifacts.records import Record
 from artifacts.store import Store
 from artifacts.work import aside_of
@@ -116,7 +117,8 @@ def test_a_root_keeps_itself_and_all_it_was_made_from(store, root):
     if root == "pin":
         pin(store, "paper", second.key)
     if root == "live run":
-        with in_use(store, [second.key]):
+        with keeping():
+            store.lookup(second.key)
             collect(store, policy)
     else:
         collect(store, policy)
@@ -126,7 +128,8 @@ def test_a_root_keeps_itself_and_all_it_was_made_from(store, root):
 
 def test_a_run_that_is_over_keeps_nothing(store):
     record = published(store)
-    with in_use(store, [record.key]):
+    with keeping():
+        store.lookup(record.key)
         assert keys_in_use(store, 0)[0] == {record.key}
         (live,) = (store.root / "pins" / "live").iterdir()
         left = live.read_bytes()
@@ -139,7 +142,8 @@ def test_a_run_that_is_over_keeps_nothing(store):
 
 def test_a_run_on_another_machine_counts_as_live_for_a_week(store):
     record = published(store)
-    with in_use(store, [record.key]):
+    with keeping():
+        store.lookup(record.key)
         (live,) = (store.root / "pins" / "live").iterdir()
         left = live.read_bytes()
     live.write_bytes(left.replace(b'"kernel":"', b'"kernel":"other-'))
