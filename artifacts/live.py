@@ -253,7 +253,10 @@ def _look_at(path: Path, now: float) -> tuple[bool, bytes]:
 
 
 def kernel() -> str:
-    """Name the running kernel: within one, an flock is exact."""
+    """Name the running kernel: within one, an flock is exact.
+
+    A time of boot (psutil's) would not do: it moves with the clock, and two machines may share it.
+    """
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return platform.node()

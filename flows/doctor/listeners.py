@@ -1,44 +1,33 @@
-"""Which sockets of this machine wait for connections from elsewhere, as Linux tells."""
+"""Which sockets of this machine wait for connections from elsewhere."""
 
 import ipaddress
-import sys
 from collections.abc import Set
-from pathlib import Path
-from typing import Final
 
-_LISTENING: Final = "0A"  # the kernel's TCP_LISTEN
-_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+import psutil
 
 
-def listeners_beyond_loopback(
-    ports: Set[int], tables: tuple[Path, ...] = _TABLES
-) -> dict[int, list[str]] | None:
+def listeners_beyond_loopback(ports: Set[int]) -> dict[int, list[str]] | None:
     """Return port -> addresses on which something listens that is not for this machine only.
 
     Args:
         ports: to look for.
-        tables: the kernel's tables of TCP sockets.
 
     Returns:
-        Only ports on which something does; None if this system does not tell.
+        Only ports on which something does; None if this system does not tell, as macOS does not
+        tell everybody.
     """
+    try:
+        sockets = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return None
     found: dict[int, list[str]] = {}
-    read = [path.read_text(encoding="utf-8") for path in tables if path.exists()]
-    for line in (line for text in read for line in text.splitlines()[1:]):
-        _number, local, _remote, state, *_rest = line.split()
-        address, _, port = local.partition(":")
-        host = _address(address)
-        if state == _LISTENING and int(port, 16) in ports and not _is_local(host):
-            found.setdefault(int(port, 16), []).append(str(host))
-    return found if read else None
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Decode an address, written word by word in the machine's byte order."""
-    words = [bytes.fromhex(text[i : i + 8]) for i in range(0, len(text), 8)]
-    if sys.byteorder == "little":
-        words = [word[::-1] for word in words]
-    return ipaddress.ip_address(b"".join(words))
+    for socket in sockets:
+        if socket.status != psutil.CONN_LISTEN or socket.laddr.port not in ports:
+            continue
+        host = ipaddress.ip_address(socket.laddr.ip)
+        if not _is_local(host) and str(host) not in found.setdefault(socket.laddr.port, []):
+            found[socket.laddr.port].append(str(host))
+    return {port: hosts for port, hosts in found.items() if hosts}
 
 
 def _is_local(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

@@ -1,16 +1,17 @@
 """What this machine has and how fast it is, from measurements of a fraction of a second."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 _SIDE = 1024
 _ELEMENTS = 16 * 2**20
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux tells a container its limit, which psutil does not look at."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,9 @@ def _memory(device: str) -> tuple[int, int]:
     if device != "cpu":
         free, total = torch.cuda.mem_get_info(device)
         return int(total), int(free)
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
-    total = min(total, _limit(_CGROUP))
-    return total, min(total, _available() or free)
+    found = psutil.virtual_memory()
+    total = min(found.total, _limit(_CGROUP))
+    return total, min(total, found.available)
 
 
 def _limit(path: Path) -> int:
@@ -90,13 +90,3 @@ def _limit(path: Path) -> int:
     except OSError:
         return 2**62
     return int(text) if text.isdecimal() else 2**62
-
-
-def _available() -> int:
-    """Linux's own figure of what programs can still get, 0 where there is none."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else 0

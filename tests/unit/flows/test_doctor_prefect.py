@@ -1,9 +1,12 @@
 import base64
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from flows.doctor import prefect_server as doctor_prefect
@@ -139,24 +142,44 @@ def test_loopback(host, expected):
     assert is_loopback(host) is expected
 
 
-def test_listening_sockets_are_read_as_the_kernel_writes_them(tmp_path):
-    v4, v6 = tmp_path / "tcp", tmp_path / "tcp6"
-    row = "   0: {} 00000000:0000 {} 00000000:00000000 00:00000000 00000000 0 0 1\n"
-    v4.write_text(
-        "header\n"
-        + row.format("0100007F:1068", "0A")  # 127.0.0.1:4200
-        + row.format("0200A8C0:1068", "0A")  # 192.168.0.2:4200
-        + row.format("00000000:1069", "0A")  # 0.0.0.0:4201, not asked for
-        + row.format("00000000:1068", "01")  # connected, not listening
-    )
-    v6.write_text(
-        "header\n"
-        + row.format("0" * 32 + ":1068", "0A")  # [::]:4200
-        + row.format("0" * 24 + "01000000:1068", "0A")  # [::1]:4200
-        + row.format("0000000000000000FFFF00000100007F:1068", "0A")  # [::ffff:127.0.0.1]:4200
-    )
-    assert listeners_beyond_loopback({4200}, (v4, v6)) == {4200: ["192.168.0.2", "::"]}
-    assert listeners_beyond_loopback({4200}, (tmp_path / "none",)) is None
+def test_only_sockets_that_others_reach_are_told(monkeypatch):
+    sockets = [
+        ("127.0.0.1", 4200, psutil.CONN_LISTEN),
+        ("192.168.0.2", 4200, psutil.CONN_LISTEN),
+        ("192.168.0.2", 4200, psutil.CONN_LISTEN),  # a worker that shares the socket
+        ("0.0.0.0", 4201, psutil.CONN_LISTEN),  # not asked for
+        ("0.0.0.0", 4200, psutil.CONN_ESTABLISHED),
+        ("::", 4200, psutil.CONN_LISTEN),
+        ("::1", 4200, psutil.CONN_LISTEN),
+        ("::ffff:127.0.0.1", 4200, psutil.CONN_LISTEN),
+        ("::1", 4202, psutil.CONN_LISTEN),
+    ]
+    told = [
+        SimpleNamespace(laddr=SimpleNamespace(ip=host, port=port), status=status)
+        for host, port, status in sockets
+    ]
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: told)
+    assert listeners_beyond_loopback({4200, 4202}) == {4200: ["192.168.0.2", "::"]}
+
+
+def test_a_listening_socket_of_this_machine_is_seen():
+    with socket.socket() as waits, socket.socket() as local:
+        waits.bind(("0.0.0.0", 0))
+        local.bind(("127.0.0.1", 0))
+        ports = set()
+        for one in (waits, local):
+            one.listen()
+            ports.add(one.getsockname()[1])
+        assert listeners_beyond_loopback(ports) == {waits.getsockname()[1]: ["0.0.0.0"]}
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(), FileNotFoundError("/proc/net/tcp")])
+def test_a_system_that_does_not_tell_its_sockets_is_no_proof_of_safety(monkeypatch, error):
+    def refuse(kind):
+        raise error
+
+    monkeypatch.setattr(psutil, "net_connections", refuse)
+    assert listeners_beyond_loopback({4200}) is None
 
 
 def test_a_setting_that_is_wrong_is_a_failure_and_not_quoted(monkeypatch):
