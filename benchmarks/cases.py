@@ -1,7 +1,8 @@
 """The measurements: each runs the published algorithm and ours on the same inputs."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -97,6 +98,7 @@ def _same_window(scores: Tensor, place: tuple[int, int], ours: Window) -> str:
 _SPECTRA: dict[str, tuple[Callable[[int, int], Tensor], Goals]] = {
     "flat": (inputs.flat_matrix, (8.0, 30.0)),
     "spiked": (inputs.spiked_matrix, (25.0, 40.0)),
+    "power": (inputs.power_matrix, NO_GOALS),
 }
 
 
@@ -112,6 +114,26 @@ def decompositions(shapes: list[tuple[int, int]], kinds: Sequence[str]) -> Itera
             agreement = _product_errors(exact, theirs.result, ours.result)
             case = f"{M}×{N} {kind}, rank {inputs.RANK}"
             yield _row("SVD", case, theirs, ours, agreement, goals=goals if N >= 4096 else NO_GOALS)
+
+
+def libraries(shapes: list[tuple[int, int]], kinds: Sequence[str]) -> Iterator[Row]:
+    """Ours with its certificate against what libraries offer without one."""
+    others = {"svds": reference.arpack, "svd_lowrank": reference.random_projection}
+    for (M, N), kind in itertools.product(shapes, kinds):
+        weight = _SPECTRA[kind][0](M, N)
+        whole = truncated_svd(weight, rank=inputs.LARGEST_RANK, driver="gram")
+        for rank in (inputs.RANK, inputs.LARGEST_RANK):
+            exact = replace(
+                whole, u_MR=whole.u_MR[:, :rank], s_R=whole.s_R[:rank], vh_RN=whole.vh_RN[:rank]
+            )
+            ours = timed(lambda w=weight, r=rank: truncated_svd(w, rank=r))  # type: ignore[misc]
+            for name, other in others.items():
+                theirs = timed(lambda w=weight, r=rank, f=other: f(w, r))  # type: ignore[misc]
+                agreement = _product_errors(exact, theirs.result, ours.result)
+                judged = name == "svds" and N >= 4096 and rank == inputs.LARGEST_RANK
+                goals = (1.0, None) if judged else NO_GOALS
+                case = f"{M}×{N} {kind}, rank {rank}"
+                yield _row(f"SVD, {name}", case, theirs, ours, agreement, goals=goals)
 
 
 def _product_errors(exact: Svd, theirs: tuple[Tensor, Tensor], ours: Svd) -> str:

@@ -29,6 +29,7 @@ def _everything(quick: bool) -> Iterator["Row"]:
         yield from cases.whole_pair(inputs.TINY, 4)
         yield from cases.windows_13b([(640, 640, 512, 512)])
         yield from cases.decompositions([(1024, 1024)], ["flat", "spiked"])
+        yield from cases.libraries([(1024, 1024)], ["flat", "spiked", "power"])
         yield from cases.memory(["sensitivity tiny"])
         return
     yield from cases.whole_pair(inputs.SMALL, inputs.SAMPLES)
@@ -42,6 +43,8 @@ def _everything(quick: bool) -> Iterator["Row"]:
     )
     yield from cases.decompositions([(4096, 4096)], ["flat", "spiked"])
     yield from cases.decompositions([(11008, 4096)], ["spiked"])
+    yield from cases.libraries([(2048, 2048), (4096, 4096)], ["flat", "spiked", "power"])
+    yield from cases.libraries([(32000, 576)], ["spiked"])
     yield from cases.memory(["sensitivity small", "sensitivity medium", "window", "svd"])
 
 

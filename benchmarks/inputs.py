@@ -9,7 +9,7 @@ from torch import Tensor
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 
 VOCABULARY = 2048
-RANK = 16
+RANK, LARGEST_RANK = 16, 32  # the largest is what a decomposition takes by default
 SAMPLES, TOKENS, LOSS_TOKENS = 32, 5479, 2569  # a set of 32 grade-school maths seeds
 
 
@@ -97,3 +97,13 @@ def spiked_matrix(rows: int, cols: int) -> Tensor:
     u = torch.linalg.qr(torch.randn((rows, 24), generator=generator)).Q
     v = torch.linalg.qr(torch.randn((cols, 24), generator=generator)).Q
     return weight.addmm_(u * torch.linspace(10 * edge, 1.5 * edge, 24), v.T)
+
+
+def power_matrix(rows: int, cols: int) -> Tensor:
+    """σ falls as a power of its number, as trained weights do, above a floor of N(0, 0.005)."""
+    generator = torch.Generator().manual_seed(5)
+    count = min(rows, cols, 400)
+    u = torch.linalg.qr(torch.randn((rows, count), generator=generator)).Q
+    v = torch.linalg.qr(torch.randn((cols, count), generator=generator)).Q
+    sigmas = 20 * torch.arange(1, count + 1) ** -0.7
+    return flat_matrix(rows, cols).mul_(0.25).addmm_(u * sigmas, v.T)

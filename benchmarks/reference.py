@@ -69,3 +69,19 @@ def low_rank(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """``B₀ = U_r Σ_r`` and ``A₀ = V_rᵀ`` from the full decomposition."""
     u, s, vh = torch.linalg.svd(weight, full_matrices=True)
     return u[:, :rank] * s[:rank], vh[:rank]
+
+
+def arpack(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """SciPy's truncated SVD in float64, from a fixed start; ours has to be better to be kept."""
+    import numpy as np
+    from scipy.sparse.linalg import svds
+
+    start = np.random.default_rng(0).standard_normal(min(weight.shape))
+    u, s, vh = svds(weight.double().numpy(), k=rank, v0=start)
+    return torch.from_numpy(u * s), torch.from_numpy(vh)
+
+
+def random_projection(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """PyTorch's randomised SVD: fast, and for a flat spectrum far from the best product."""
+    u, s, v = torch.svd_lowrank(weight, q=rank + 8, niter=2)
+    return u[:, :rank] * s[:rank], v[:, :rank].T

@@ -76,16 +76,17 @@ def markdown(rows: list[Row], *, command: str, minutes: float) -> str:
 the same inputs in the same process. Its sensitivity is one backward pass a sample with logits for
 every token, its window search a Python loop over a float32 summed-area table, its SVD
 `torch.linalg.svd(full_matrices=True)` in float32 (the square U is part of what is published; the
-thin SVD would be a faster baseline wherever a matrix is not square).
+thin SVD would be a faster baseline wherever a matrix is not square). In rows "SVD, svds" and "SVD,
+svd_lowrank" it is `scipy.sparse.linalg.svds` in float64 and `torch.svd_lowrank` instead.
 
 Seconds are CPU seconds: medians over "runs" (published / ours) calls, where a side is not called
 again once it has taken 5 seconds; the pairs run once, so that the parts add up. Weights are
 N(0, 0.02), spiked ones with 24 directions on top; samples are random tokens (32 of them: 5,479
-tokens, 2,569 with loss). Product errors (published / ours) are ‖P − P_best‖ / ‖P_best‖ at rank 16
-against a float64 computation. Peak memory is the growth of the resident set above weights or map,
-each side in a process of its own; for the sensitivity with the two longest samples. It hangs on the
-C library too: freed blocks that it keeps count as resident (hence the line with a threshold, which
-costs time for new pages).
+tokens, 2,569 with loss). Product errors (published / ours) are ‖P − P_best‖ / ‖P_best‖ at the same
+rank, against a float64 computation. Peak memory is the growth of the resident set above weights or
+map, each side in a process of its own; for the sensitivity with the two longest samples. It depends
+on the C library too: freed blocks that it keeps count as resident (hence the line with a threshold,
+which costs time for new pages).
 
 ## Goals
 

@@ -5,7 +5,7 @@ K = vectors of a trial subspace; R = rank.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeError
 from paraknow_core.svd.blas_threads import linalg
 from paraknow_core.svd.certificate import Certificate, Triplets, certify
-from paraknow_core.svd.lanczos import krylov_basis
+from paraknow_core.svd.lanczos import krylov_bases
 from paraknow_core.svd.limits import GRAM_BELOW, PADDING, largest_krylov_rank, takes_krylov
 from paraknow_core.svd.products import COPIED_ELEMENTS, gram_matrix, squared_norm, times
 
@@ -126,12 +126,16 @@ def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
 
 
 def _attempt(matrix_PQ: Tensor, rank: int, name: str, reason: str) -> tuple[Triplets, Certificate]:
-    trial_QK, problem = _DRIVERS[name](matrix_PQ, rank)
-    triplets = _project(matrix_PQ, trial_QK)
-    certificate = certify(
-        matrix_PQ, triplets, rank=rank, driver=name, reason=reason, direct=name != "krylov"
-    )
-    return triplets.leading(rank), replace(certificate, failure=problem or certificate.failure)
+    """Take the first trial subspace of a driver whose certificate holds, else its last one."""
+    for trial_QK, problem in _DRIVERS[name](matrix_PQ, rank):
+        triplets = _project(matrix_PQ, trial_QK)
+        certificate = certify(
+            matrix_PQ, triplets, rank=rank, driver=name, reason=reason, direct=name != "krylov"
+        )
+        certificate = replace(certificate, failure=problem or certificate.failure)
+        if not certificate.failure:
+            break
+    return triplets.leading(rank), certificate
 
 
 def _project(matrix_PQ: Tensor, trial_QK: Tensor) -> Triplets:
@@ -141,42 +145,46 @@ def _project(matrix_PQ: Tensor, trial_QK: Tensor) -> Triplets:
     return Triplets(left_PK @ u_KK, s_K, trial_QK @ vh_KK.T)
 
 
-def _krylov(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
+def _krylov(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
     size = matrix_PQ.shape[1]
     if rank > largest_krylov_rank(size):
         raise RankError(
             f"Rank {rank} is too large for the driver 'krylov' on a smaller side of {size}: it "
             f"takes at most {largest_krylov_rank(size)}. Use the driver 'gram'."
         )
-    basis = krylov_basis(matrix_PQ, rank=rank, keep=rank + PADDING)
-    problem = "" if basis.converged else f"no convergence within {basis.passes} passes"
-    return basis.vectors_QK, problem
+    for basis in krylov_bases(matrix_PQ, rank=rank, keep=rank + PADDING):
+        problem = "" if basis.converged else f"no convergence within {basis.passes} passes"
+        yield basis.vectors_QK, problem
 
 
-def _gram(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
+def _gram(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
     gram_QQ = gram_matrix(matrix_PQ)
     size = gram_QQ.shape[0]
     keep = min(rank + 1, size)
     if gram_QQ.is_cuda:
-        return torch.linalg.eigh(gram_QQ).eigenvectors[:, -keep:].flip(1), ""
+        yield torch.linalg.eigh(gram_QQ).eigenvectors[:, -keep:].flip(1), ""
+        return
     vectors = linalg().eigh(
         gram_QQ.numpy(),
         subset_by_index=(size - keep, size - 1),
         overwrite_a=True,
         check_finite=False,  # no entry is above the matrix' squared norm, which was looked at
     )[1]
-    return torch.from_numpy(vectors).flip(1), ""
+    yield torch.from_numpy(vectors).flip(1), ""
 
 
-def _full(matrix_PQ: Tensor, rank: int) -> tuple[Tensor, str]:
+def _full(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
     vh_QQ = torch.linalg.svd(matrix_PQ.double(), full_matrices=False).Vh
-    return vh_QQ[: rank + 1].T, ""
+    yield vh_QQ[: rank + 1].T, ""
 
 
-_DRIVERS: Mapping[str, Callable[[Tensor, int], tuple[Tensor, str]]] = MappingProxyType(
+_DRIVERS: Mapping[str, Callable[[Tensor, int], Iterator[tuple[Tensor, str]]]] = MappingProxyType(
     {"gram": _gram, "krylov": _krylov, "full": _full}
 )
-"""Each gives orthonormal float64 vectors with the leading right subspace, and a problem or ''."""
+"""Each yields orthonormal float64 vectors with the leading right subspace, and a problem or ''.
+
+A driver that yields more than once yields better vectors each time, for as long as it is asked.
+"""
 
 
 def _canonical(

@@ -9,7 +9,8 @@ from torch import Tensor
 from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeError
 from paraknow_core.svd import truncated as lowrank
 from paraknow_core.svd.certificate import Triplets, deflated_sigma
-from paraknow_core.svd.lanczos import KrylovBasis
+from paraknow_core.svd.lanczos import KrylovBasis, krylov_bases
+from paraknow_core.svd.limits import PADDING
 from paraknow_core.svd.truncated import Svd, truncated_svd
 
 
@@ -205,16 +206,16 @@ def test_a_missed_triplet_shows_in_the_deflated_matrix() -> None:
         assert deflated_sigma(weight, triplets) == pytest.approx(left, rel=1e-5)
 
 
-def _misses_the_second(matrix_PQ: Tensor, *, rank: int, keep: int) -> KrylovBasis:
+def _misses_the_second(matrix_PQ: Tensor, *, rank: int, keep: int) -> list[KrylovBasis]:
     matrix = matrix_PQ.double()
     leading = torch.linalg.eigh(matrix.T @ matrix).eigenvectors.flip(1)
     chosen = [0, *range(2, keep + 1)]
-    return KrylovBasis(leading[:, chosen].contiguous(), 1, converged=True)
+    return [KrylovBasis(leading[:, chosen].contiguous(), 1, converged=True)]
 
 
-def _stops_early(matrix_PQ: Tensor, *, rank: int, keep: int) -> KrylovBasis:
+def _stops_early(matrix_PQ: Tensor, *, rank: int, keep: int) -> list[KrylovBasis]:
     start = torch.eye(matrix_PQ.shape[1], keep, dtype=torch.float64)
-    return KrylovBasis(start, 1, converged=False)
+    return [KrylovBasis(start, 1, converged=False)]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_where_the_iteration_fails_auto_falls_back_and_says_so(
     broken: object, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weight = gaussian(1024, 1024) + with_spectrum(1024, 1024, torch.linspace(9, 2, 6))
-    monkeypatch.setattr(lowrank, "krylov_basis", broken)
+    monkeypatch.setattr(lowrank, "krylov_bases", broken)
     found = truncated_svd(weight, rank=4)
     assert found.certificate["driver"] == "gram"
     assert found.certificate["fell_back"]
@@ -233,6 +234,19 @@ def test_where_the_iteration_fails_auto_falls_back_and_says_so(
     assert error(found, weight, 4) < 1e-6
     with pytest.raises(NumericsError, match="'krylov' does not hold"):
         truncated_svd(weight, rank=4, driver="krylov")
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (1024, 1100)])
+def test_the_iteration_goes_on_where_the_last_values_are_far_below_the_first(
+    shape: tuple[int, int],
+) -> None:
+    weight = (gaussian(*shape) + with_spectrum(*shape, torch.linspace(40, 20, 6))).float()
+    matrix_PQ = weight if shape[0] >= shape[1] else weight.T
+    first, second = krylov_bases(matrix_PQ, rank=16, keep=16 + PADDING)
+    assert first.passes < second.passes
+    found = truncated_svd(weight, rank=16)
+    assert (found.certificate["driver"], found.certificate["fell_back"]) == ("krylov", False)
+    assert error(found, weight, 16) < 1e-5
 
 
 def test_a_large_rank_takes_the_direct_driver() -> None:
