@@ -4,17 +4,15 @@ docs/store.md describes the layout and the protocol.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from artifacts.canonical import Json
-from artifacts.disk.files import free_bytes, new_file, reading, writing
+from artifacts.disk.files import writing
 from artifacts.disk.locations import user_cache_folder
-from artifacts.disk.sizes import unequal
 from artifacts.disk.stamps import StampCache
-from artifacts.errors import StoreFullError, StoreReadOnlyError, UnknownKeyError
+from artifacts.errors import StoreReadOnlyError, UnknownKeyError
 from artifacts.keys import KeyPayload
 from artifacts.layout import StoreInfo, open_layout
 from artifacts.ledger import Ledger
@@ -23,6 +21,7 @@ from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
 from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of
 from artifacts.records import FileEntry, Record
+from artifacts.room import check_room
 from artifacts.views import ensure_view
 from artifacts.work import discard, held_lease, work_folder
 
@@ -98,28 +97,6 @@ class Store:
             if (record := self.lookup_record(key)) is not None:
                 yield record
 
-    def find(self, prefix: str) -> Record:
-        """Return the one record whose key starts with ``prefix``; inside ``keeping`` it stays.
-
-        Raises:
-            UnknownKeyError: if there is none, or more than one.
-        """
-        keys = list(self.ledger.all_keys(prefix)) if prefix else []
-        if len(keys) > 1:
-            shown = ", ".join(key[:16] for key in keys[:5])
-            raise UnknownKeyError(
-                f"{prefix!r} begins {len(keys)} keys ({shown} …); give more digits"
-            )
-        for key in keys:
-            self._mark(key)
-        record = self.lookup_record(keys[0]) if keys else None
-        if record is None:
-            raise UnknownKeyError(
-                f"no record in {self.root} has a key that starts with {prefix!r}; "
-                "`paraknow store ls` lists them"
-            )
-        return record
-
     def file_path(self, record: Record, name: str) -> Path:
         """Return the object that holds one file of a record, read-only; its name is the digest.
 
@@ -152,15 +129,6 @@ class Store:
 
     # -- writing
 
-    def free_bytes(self) -> int:
-        """Return the bytes that may still be written on the store's file system.
-
-        Raises:
-            StoreIOError: if the file system does not tell.
-        """
-        with reading(self.root):
-            return free_bytes(self.root)
-
     def check_writable(self, need_bytes: int = 0) -> None:
         """Find out before a long computation whether its result can be published.
 
@@ -176,15 +144,7 @@ class Store:
             raise StoreReadOnlyError(
                 f"the store {self.root} was opened read-only; open it writable to compute"
             )
-        with writing(self.root), new_file(self.root / "tmp") as (descriptor, _path):
-            os.write(descriptor, b"?")
-        free = self.free_bytes()
-        if free < need_bytes:
-            need, there = unequal(need_bytes, free)
-            raise StoreFullError(
-                f"the store {self.root} has {there} free, and {need} are needed. "
-                "Make room, or choose another store with PARAKNOW_STORE"
-            )
+        check_room(self.root, need_bytes)
 
     def publish(
         self,

@@ -9,10 +9,9 @@ from flows.graph.runner import PrefectRunner
 from flows.graph.transfer_steps import wire
 from flows.planning.transfer import make_plan
 from tasks.engine.json_files import read_json
-from tasks.engine.ref import Ref
+from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
-from tasks.engine.step import folder_of
 
 
 class StepResult(BaseModel):

@@ -19,11 +19,11 @@ from paraknow_core.setting_types import Place, Text
 from paraknow_core.settings import Settings, execution
 from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
-from tasks.engine.ref import Ref
+from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import MANIFEST, Source, SourceFiles
 from tasks.engine.stage import Stage
-from tasks.engine.step import Facts, Job, NotDownloadedError, Step, folder_of
+from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 from tasks.engine.step_names import MODEL_STEP
 from tasks.pretrain import PretrainConfig
 

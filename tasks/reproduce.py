@@ -18,11 +18,12 @@ from artifacts.store import Store
 from paraknow_core.errors import ParaknowError
 from paraknow_core.file_differences import FileComparison, compare_folders
 from paraknow_core.settings import Settings
-from tasks.engine.drift import Drift, drift_of
-from tasks.engine.ref import Ref
+from tasks.engine.code.drift import Drift, drift_of
+from tasks.engine.computation import Computation
+from tasks.engine.ref import Ref, folder_of, ref_of
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles, listing
-from tasks.engine.step import Need, Step, folder_of, payload_of, ref_of
+from tasks.engine.step import Step, payload_of
 from tasks.engine.step_names import MODEL_STEP
 from tasks.steps import STEPS
 
@@ -114,7 +115,7 @@ def config_type(step: Step[Any]) -> type[Settings]:
     return config
 
 
-def _need(store: Store, record: Record, locations: dict[str, Path]) -> Need[Any]:
+def _need(store: Store, record: Record, locations: dict[str, Path]) -> Computation[Any]:
     """Put together what the computation was, and prove by its key that it is the same one."""
     step, made = _step_of(record), _provenance(record)
     own = OWN_PLACES.get(step.name, {})
@@ -137,7 +138,7 @@ def _need(store: Store, record: Record, locations: dict[str, Path]) -> Need[Any]
         ) from error
     if payload.key() != record.key:
         _refuse_other(record, payload)
-    return Need(step, str(made["label"]), config, inputs, run, source)
+    return Computation(step, str(made["label"]), config, inputs, run, source)
 
 
 def _step_of(record: Record) -> Step[Any]:
@@ -213,7 +214,7 @@ def _input(store: Store, record: Record, role: str, said: Any, moved: Path | Non
     location = ""
     if said["location"]:
         location = str(_place(store, found, role, said["location"], moved))
-    return ref_of(_step_of(found), role, found, Source(location=location), cached=True)
+    return ref_of(role, found, Source(location=location), cached=True)
 
 
 def _place(store: Store, model: Record, role: str, recorded: str, moved: Path | None) -> Path:

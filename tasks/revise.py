@@ -1,16 +1,16 @@
 """``python -m tasks.revise``: which steps a change of code concerns, and whether numbers hold.
 
 It names each step, and each entry of a registry, whose code is not the one that
-``engine/revisions.json`` knows. With ``--same-numbers`` it writes down that they compute what they
-did, so that the results which people have stay hits without a warning. Where the numbers do change,
-raise the step's version instead, say so in the CHANGELOG, and run it too.
+``engine/code/revisions.json`` knows. With ``--same-numbers`` it writes down that they compute what
+they did, so that the results which people have stay hits without a warning. Where the numbers do
+change, raise the step's version instead, say so in the CHANGELOG, and run it too.
 """
 
 import sys
 
+from tasks.engine.code.reached import present
+from tasks.engine.code.revisions import FILE, UNKNOWN, Revision, Revisions, revisions, write
 from tasks.engine.provenance import code_of
-from tasks.engine.reached_code import present
-from tasks.engine.revisions import FILE, UNKNOWN, Revision, Revisions, revisions, write
 from tasks.steps import STEPS
 
 

@@ -16,7 +16,7 @@ from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown
 from flows.transfer import StepResult, TransferResult
 from paraknow_core.printable import shown
-from tasks.engine.drift import warn
+from tasks.engine.code.drift import warn
 from tasks.engine.progress import logger, ticks
 
 

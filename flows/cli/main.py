@@ -21,7 +21,7 @@ from flows.cli.output import open_standard_descriptors, surviving_output
 from flows.cli.prefect_home import replace_unusable_home
 from flows.cli.reproduce import reproduce_command
 from flows.cli.results import results_command
-from flows.cli.server import NO_ADDRESS, ServerError, shown_address, wrong_settings
+from flows.cli.server_settings import NO_ADDRESS, ServerError, shown_address, wrong_settings
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
@@ -163,7 +163,8 @@ def _execute(
     console: Terminal, settings: "TransferConfig", until: Stage, planned: "Plan"
 ) -> "TransferResult":
     from flows.cli.console import warn_of_drift, watching
-    from flows.cli.server import ensure_server, server_is_set, server_problem
+    from flows.cli.server import ensure_server
+    from flows.cli.server_settings import server_is_set, server_problem
     from flows.transfer import collect, transfer
 
     if planned.all_cached:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from artifacts.canonical import Json
+from artifacts.queries.find import find_record
 from flows.cli.store_options import JsonOption, KeyArgument, StoreOption, open_store, print_json
 from flows.terminal import Terminal, say
 from flows.text import name_of
@@ -50,7 +51,7 @@ def reproduce_command(
     """
     places = _places(location or [])
     opened = open_store(store)
-    record = opened.find(key)
+    record = find_record(opened, key)
 
     from flows.cli.console import watching
     from tasks.engine.workers import WorkerPool, worker_pool

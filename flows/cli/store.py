@@ -9,6 +9,7 @@ import typer
 from artifacts.canonical import Json
 from artifacts.disk.sizes import size_text
 from artifacts.queries.explain import explain
+from artifacts.queries.find import find_record
 from artifacts.queries.lineage import Input, Lineage, model_name
 from artifacts.queries.usage import Share, usage
 from artifacts.records import Record
@@ -91,7 +92,7 @@ def _of_model(store: Store, records: list[Record], wanted: str) -> list[Record]:
 def show(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
     """Show one result: what went in, what came out, where its files lie, and who uses it."""
     opened = open_store(store)
-    record = opened.find(key)
+    record = find_record(opened, key)
     folder = opened.tree_path(record)
     users = Lineage.of(opened).users(record)
     if as_json:
@@ -116,7 +117,7 @@ def show(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = Non
 def show_lineage(key: KeyArgument, as_json: JsonOption = False, store: StoreOption = None) -> None:
     """Show what a result was made from, as a tree up to models and data."""
     opened = open_store(store)
-    record, lineage = opened.find(key), Lineage.of(opened)
+    record, lineage = find_record(opened, key), Lineage.of(opened)
     if as_json:
         rows = [{"depth": depth, **_input_json(found)} for depth, found in lineage.walk(record)]
         print_json({"key": record.key, "step": record.step, "inputs": list(rows)})
@@ -168,7 +169,7 @@ def _print_shares(what: str, shares: Iterable[Share]) -> None:
 def explain_keys(a: KeyArgument, b: KeyArgument, store: StoreOption = None) -> None:
     """Say in which settings or inputs two results differ, and what made those inputs differ."""
     opened = open_store(store)
-    first, second = opened.find(a), opened.find(b)
+    first, second = find_record(opened, a), find_record(opened, b)
     say(f"A: {name_of(first)}\nB: {name_of(second)}")
     found = explain(opened, first, second)
     if not found:

@@ -13,6 +13,7 @@ from artifacts.care.verify import Problem, repair, verify
 from artifacts.disk.locations import default_store_root
 from artifacts.disk.sizes import size_text
 from artifacts.errors import StoreFormatError
+from artifacts.queries.find import find_record
 from artifacts.store import Store
 from artifacts.transport import export, import_results
 from flows.cli.store_options import (
@@ -197,7 +198,7 @@ def set_pin(
         for known, pinned in sorted(pins(opened).items()):
             say(f"{known}  {name_of(opened.lookup_record(pinned))}  {pinned}")
         return
-    record = opened.find(key)
+    record = find_record(opened, key)
     name = name or record.key[:SHOWN]
     pin(opened, name, record.key)
     say(f"{name_of(record)} is pinned as {name}")
@@ -220,7 +221,7 @@ def export_result(
 ) -> None:
     """Copy a result into a folder of ordinary files, to use or to import elsewhere."""
     opened = open_store(store)
-    record = opened.find(key)
+    record = find_record(opened, key)
     export(opened, record, folder)
     say(f"{name_of(record)}: {len(record.files)} files in {folder}")
 
@@ -239,7 +240,7 @@ def import_folder(
     keys = None
     if key:
         other = Store.open(source, read_only=True)
-        keys = [other.find(prefix).key for prefix in key]
+        keys = [find_record(other, prefix).key for prefix in key]
     for taken in import_results(target, source, keys=keys):
         said = {"present": "is here already", "kept": "is here with other content, which stays"}
         say(f"{name_of(taken.record)} {said.get(taken.how, 'is new')}")

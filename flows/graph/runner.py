@@ -10,10 +10,11 @@ from prefect.futures import PrefectFuture
 
 from artifacts.names import StepKey
 from tasks.checks.preflight import Check
-from tasks.engine.ref import Ref
+from tasks.engine.prefect_task import task_of
+from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
-from tasks.engine.step import C, Step, folder_of
+from tasks.engine.step import C, Step
 
 
 @dataclass
@@ -80,7 +81,9 @@ class PrefectRunner:
         handle = Handle(label)
         if step.stage.is_within(self.until):
             given = {role: asked.future or asked.known for role, asked in inputs.items()}
-            handle.future = step.task.submit(label=label, config=config, inputs=given, run=self.run)
+            handle.future = task_of(step).submit(
+                label=label, config=config, inputs=given, run=self.run
+            )
             self.handles.append(handle)
         return handle
 

@@ -11,6 +11,7 @@ from typing import Any
 from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
 from artifacts.names import StepKey
+from artifacts.room import store_free_bytes
 from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
@@ -228,5 +229,5 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
             if step.status != "cached":
                 step.seconds = history.seconds(step.step, step.inputs)
     return ComparePlan(
-        planner.steps, store.root, store.free_bytes(), config.run.drift, failures, slots
+        planner.steps, store.root, store_free_bytes(store.root), config.run.drift, failures, slots
     )

@@ -11,21 +11,14 @@ from artifacts.names import StepKey
 from artifacts.records import Record, tree_digest
 from flows.graph.runner import Handle, known_locations
 from tasks.checks.preflight import Check
-from tasks.engine.drift import Drift, drift_of, refusal
+from tasks.engine.code.drift import Drift, drift_of, refusal
+from tasks.engine.computation import Computation
 from tasks.engine.estimates import Estimate, Foreseen
-from tasks.engine.ref import Ref
+from tasks.engine.ref import Ref, folder_of, ref_of
 from tasks.engine.run import DriftMode, RunConfig
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
-from tasks.engine.step import (
-    C,
-    Need,
-    NotDownloadedError,
-    Step,
-    folder_of,
-    payload_of,
-    ref_of,
-)
+from tasks.engine.step import C, NotDownloadedError, Step, payload_of
 
 Status = Literal["cached", "rebuild", "run", "unknown"]
 
@@ -129,13 +122,13 @@ class Planner:
         if record is not None:
             self._meet(planned, step, record, source)
         if planned.known is None and step.preview:
-            need = Need(step, planned.label, config, inputs, self.run, source)
-            self._preview(planned, need, folders)
+            computation = Computation(step, planned.label, config, inputs, self.run, source)
+            self._preview(planned, computation, folders)
 
     def _meet(self, planned: PlannedStep, step: Step[Any], record: Record, source: Source) -> None:
         """Take a stored result; of one to be rebuilt only the sizes are taken, for estimates."""
         planned.drift = drift_of(step.compute, record)
-        stored = ref_of(step, planned.label, record, source, cached=True)
+        stored = ref_of(planned.label, record, source, cached=True)
         planned.folder = folder_of(self._store, stored)
         if planned.drift is not None and self.run.drift == "rebuild":
             planned.status = "rebuild"
@@ -149,22 +142,24 @@ class Planner:
         if foresee(config, folder):
             planned.folder = folder
 
-    def _preview(self, planned: PlannedStep, need: Need[Any], folders: dict[str, Path]) -> None:
+    def _preview(
+        self, planned: PlannedStep, computation: Computation[Any], folders: dict[str, Path]
+    ) -> None:
         """Compute a cheap step aside and see through it; its real run publishes the same bytes."""
         work = self._aside / str(len(self.steps))
-        job = need.job(folders, work)
-        need.step.compute(job)
+        job = computation.job(folders, work)
+        computation.step.compute(job)
         names = [str(path.relative_to(job.out)) for path in job.out.rglob("*") if path.is_file()]
         files = digest_folder(job.out, names)
         planned.folder = job.out
         planned.known = Ref(
-            step=need.step.name,
-            label=need.label,
+            step=computation.step.name,
+            label=computation.label,
             key=planned.key,
             tree=tree_digest(files),
             files={name: str(entry.digest) for name, entry in files.items()},
             size=sum(entry.size for entry in files.values()),
-            location=need.source.location,
+            location=computation.source.location,
             cached=False,
             seconds=0.0,
         )

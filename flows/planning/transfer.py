@@ -9,6 +9,7 @@ from pathlib import Path
 from artifacts.canonical import Json
 from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreFullError
+from artifacts.room import store_free_bytes
 from flows.config.transfer import TransferConfig
 from flows.graph.transfer_steps import wire
 from flows.planning.planner import Planner, StepsPlan
@@ -75,4 +76,4 @@ def make_plan(config: TransferConfig, until: Stage) -> Plan:
     with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
         planner = Planner(config.run, until, Path(aside))
         wire(config, planner)
-    return Plan(planner.steps, store.root, store.free_bytes(), config.run.drift)
+    return Plan(planner.steps, store.root, store_free_bytes(store.root), config.run.drift)

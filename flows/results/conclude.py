@@ -16,8 +16,7 @@ from flows.graph.runner import Handle, PrefectRunner
 from flows.results.dataset import append, new_run, put_page, results_folder
 from flows.results.report_inputs import inputs_of, report_of
 from tasks.comparison import PAGE, SUMMARY, comparison
-from tasks.engine.ref import Ref
-from tasks.engine.step import folder_of
+from tasks.engine.ref import Ref, folder_of
 
 
 class CompareResult(BaseModel):

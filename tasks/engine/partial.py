@@ -15,7 +15,7 @@ from artifacts.names import Digest
 from artifacts.records import Record
 from artifacts.work import aside_of
 from paraknow_core.partial_results import PartialResults
-from tasks.engine.drift import drift_of
+from tasks.engine.code.drift import drift_of
 from tasks.engine.progress import logger
 from tasks.engine.provenance import code_of, environment
 from tasks.engine.source_files import SourceFiles

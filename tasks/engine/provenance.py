@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.engine.reached_code import Sources, Used, present
+from tasks.engine.code.reached import Sources, Used, present
 
 LIBRARIES = (
     "accelerate",

@@ -29,6 +29,7 @@ from artifacts.care.gc import collect
 from artifacts.care.pins import keys_in_use, pin
 from artifacts.care.verify import verify
 from artifacts.errors import StoreFullError
+from artifacts.room import store_free_bytes
 from artifacts.store import Store
 
 pytestmark = pytest.mark.faults
@@ -184,10 +185,10 @@ def test_a_full_disk_is_collected_and_then_takes_new_results(full_disk):
         filler.write_bytes(b"x" * 5_000_000)
     with pytest.raises(StoreFullError):
         store.publish(payload(3), {"a": b"n" * 100_000})
-    assert store.free_bytes() == 0
+    assert store_free_bytes(store.root) == 0
     done = collect(store, HARSH_ALL)[1]
     assert done.records == 1
-    assert store.free_bytes() > 400_000
+    assert store_free_bytes(store.root) > 400_000
     assert store.lookup(old.key) is None
     assert store.lookup(kept.key) == kept
     new = store.publish(payload(3), {"a": b"n" * 100_000})

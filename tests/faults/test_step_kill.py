@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.figures(kills=1)]
 RUN = """
 import os, signal
 import accelerate, peft, torch, transformers.trainer
-import tasks.engine.step
+import tasks.engine.computation
 from flows.config.transfer import TransferConfig
 from support.forks import serve
 from tasks.acquire_data import acquire_data
@@ -22,7 +22,7 @@ from tasks.acquire_model import acquire_model
 from tasks.finetune import finetune
 from tasks.lora import PlainLoraConfig, plain_lora
 from tasks.sensitivity import sensitivity
-from tasks.engine.step import run_step
+from tasks.engine.run_step import run_step
 
 torch.set_num_threads(1)
 
@@ -30,7 +30,7 @@ def run(settings, goal, die_after):
     config = TransferConfig.model_validate(settings)
     first_unit = []
 
-    class Progress(tasks.engine.step.StepProgress):
+    class Progress(tasks.engine.computation.StepProgress):
         def __call__(self, done, total, message):
             if self._label != goal:
                 return
@@ -38,7 +38,7 @@ def run(settings, goal, die_after):
             if done >= die_after > 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    tasks.engine.step.StepProgress = Progress
+    tasks.engine.computation.StepProgress = Progress
 
     def step(step, settings, label, **inputs):
         return run_step(step, label=label, config=settings, inputs=inputs, run=config.run)

@@ -18,8 +18,9 @@ from tasks import acquire_data as data_module
 from tasks.acquire_data import DataConfig, RowsConfig, SizesConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.engine.ref import Ref
+from tasks.engine.run_step import run_step
 from tasks.engine.source_files import SourceChangedError
-from tasks.engine.step import Step, run_step
+from tasks.engine.step import Step
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
 from tasks.lora import PlainLoraConfig, plain_lora

@@ -14,8 +14,8 @@ from flows.delivery.provenance import find_adapter
 from flows.planning.transfer import make_plan
 from paraknow_core.errors import DivergedError
 from tasks.engine.json_files import read_json
+from tasks.engine.ref import folder_of
 from tasks.engine.stage import Stage
-from tasks.engine.step import folder_of
 
 pytestmark = pytest.mark.flow
 

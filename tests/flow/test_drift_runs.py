@@ -24,11 +24,12 @@ from flows.config.transfer import TransferConfig
 from flows.planning.transfer import Plan, make_plan
 from paraknow_core.errors import ConfigError
 from paraknow_core.settings import Settings
-from tasks.engine import step as step_module
-from tasks.engine.drift import DriftError
+from tasks.engine import run_step as step_module
+from tasks.engine.code.drift import DriftError
 from tasks.engine.run import RunConfig
+from tasks.engine.run_step import run_step
 from tasks.engine.stage import Stage
-from tasks.engine.step import Job, Step, run_step
+from tasks.engine.step import Job, Step
 
 pytestmark = pytest.mark.flow
 

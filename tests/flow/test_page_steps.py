@@ -24,9 +24,9 @@ from tasks.diagnose import (
     likeness,
 )
 from tasks.engine.json_files import read_json
-from tasks.engine.ref import Ref
+from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
-from tasks.engine.step import folder_of, run_step
+from tasks.engine.run_step import run_step
 
 
 class Direct:

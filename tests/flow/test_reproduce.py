@@ -26,8 +26,8 @@ from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.run_step import run_step
 from tasks.engine.source_files import watched as real_watched
-from tasks.engine.step import run_step
 from tasks.pretrain import PretrainConfig, pretrain
 from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
@@ -115,7 +115,7 @@ def test_every_step_gives_the_same_bytes_again_and_opens_only_what_is_watched(
 ) -> None:
     store = Store.open(home / "store")
     opened = Opened(home)
-    monkeypatch.setattr("tasks.engine.step.watched", opened.watched)
+    monkeypatch.setattr("tasks.engine.computation.watched", opened.watched)
     assert {"data", "decompose", "finetune transfer", "report"} <= set(refs)
     for label, ref in refs.items():
         work = tmp_path / label.replace(" ", "-")

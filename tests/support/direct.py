@@ -9,8 +9,9 @@ from flows.graph.transfer_steps import wire
 from tasks.checks.preflight import Check
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
+from tasks.engine.run_step import run_step
 from tasks.engine.stage import Stage
-from tasks.engine.step import Step, run_step
+from tasks.engine.step import Step
 
 
 class DirectRunner:

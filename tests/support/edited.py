@@ -8,8 +8,9 @@ import pytest
 
 import paraknow_core
 import tasks
-from tasks.engine import drift, provenance
-from tasks.engine.reached_code import Sources
+from tasks.engine import provenance
+from tasks.engine.code import drift
+from tasks.engine.code.reached import Sources
 
 NEW_ENTRIES = {
     "paraknow_core/extraction/structures/__init__.py": (

@@ -15,8 +15,12 @@ from support.pair import pair_settings, write_pair
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
 from paraknow_core.demo import pretrain as pretraining
+from tasks.engine.computation import Computation
+from tasks.engine.ref import folder_of
+from tasks.engine.run_step import run_step
+from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
-from tasks.engine.step import Job, Need, Source, folder_of, run_step
+from tasks.engine.step import Job
 from tasks.finetune import FinetuneConfig
 from tasks.lora import PlainLoraConfig, plain_lora
 from tasks.pretrain import PretrainConfig
@@ -79,7 +83,7 @@ CASES = {
 class Stopped:
     """What a stopped computation left, and what one that nobody stopped put out."""
 
-    need: Need[Any]
+    need: Computation[Any]
     store: Store
     work: Path
     whole: dict[str, bytes]
@@ -97,7 +101,7 @@ class Stopped:
         return compute(self.need, self.job(work))
 
 
-def compute(need: Need[Any], job: Job[Any], stop: int | None = None) -> dict[str, bytes]:
+def compute(need: Computation[Any], job: Job[Any], stop: int | None = None) -> dict[str, bytes]:
     def progress(done: int, _total: int, _message: str) -> None:
         if done == stop:
             raise StoppedError
@@ -125,7 +129,7 @@ def stopped_steps(folder: Path) -> Iterator[Callable[[str], Stopped]]:
     def make(name: str) -> Stopped:
         case, step, store = CASES[name], STEPS[name], config.run.open_store()
         inputs = {role: refs[label] for role, label in case.inputs.items()}
-        need = Need(step, case.label, case.config(config), inputs, config.run, Source())
+        need = Computation(step, case.label, case.config(config), inputs, config.run, Source())
         made = Stopped(need, store, folder / name / "work", {})
         made.whole = compute(need, made.job(folder / name / "whole"))
         with pytest.raises(StoppedError):

@@ -21,6 +21,7 @@ from artifacts.care.verify import repair, verify
 from artifacts.errors import UnknownKeyError
 from artifacts.live import keeping
 from artifacts.names import Digest
+from artifacts.queries.find import find_record
 from artifacts.records import Record
 from artifacts.store import Store
 from artifacts.transport import export, import_results
@@ -127,7 +128,7 @@ class StoreModel(RuleBasedStateMachine):
         self.use(rank)
         key = payload(rank).key()
         try:
-            assert self.store.find(key[:12]).key == key
+            assert find_record(self.store, key[:12]).key == key
         except UnknownKeyError:
             assert self.last.get(rank) is None
         else:

@@ -16,12 +16,14 @@ from artifacts.canonical import canonical_bytes
 from artifacts.errors import CanonicalError, CorruptRecordError, StoreError, StoreFormatError
 from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
+from artifacts.queries.find import find_record
 from artifacts.records import decode_record
 from artifacts.store import Store
 from artifacts.transport import export
 from paraknow_core.errors import ParaknowError
-from tasks.engine.drift import drift_of
-from tasks.engine.step import Source, ref_of
+from tasks.engine.code.drift import drift_of
+from tasks.engine.ref import ref_of
+from tasks.engine.source_files import Source
 from tasks.reproduce import reproduce
 from tasks.steps import STEPS
 
@@ -105,9 +107,9 @@ def use_everywhere(store: Store, key: str, folder: Path) -> None:
     for command in (["import", str(folder)], ["ls"], ["du"], ["show", key], ["lineage", key]):
         run(store, *command)
     run(store, "ls", "--newer-than", "1d", "--larger-than", "1B", "--model", "llama")
-    record = store.find(key)
+    record = find_record(store, key)
     drift_of(STEPS["acquire-model"].compute, record)
-    ref_of(STEPS["acquire-model"], "model", record, Source(), cached=True)
+    ref_of("model", record, Source(), cached=True)
     reproduce(store, record, work=folder / "work")
 
 

@@ -20,8 +20,9 @@ from flows.cli import main as cli
 from flows.delivery.new_folder import new_folder
 from paraknow_core.settings import Settings
 from tasks.engine.run import RunConfig
+from tasks.engine.run_step import run_step
 from tasks.engine.stage import Stage
-from tasks.engine.step import Job, Step, run_step
+from tasks.engine.step import Job, Step
 
 
 @given(need=st.integers(1, 10**15), free=st.integers(0, 10**15))

@@ -16,6 +16,7 @@ from artifacts.errors import (
     StoreIOError,
     UnknownKeyError,
 )
+from artifacts.queries.find import find_record
 from artifacts.records import tree_digest
 from artifacts.store import Store
 
@@ -237,16 +238,16 @@ def test_a_replacement_is_a_new_generation_and_counts_from_then_on(store):
 def test_find_takes_any_unique_prefix(store):
     keys = {published(store, rank).key for rank in range(20)}
     for key in keys:
-        assert store.find(key).key == key
+        assert find_record(store, key).key == key
     first = sorted(keys)[0]
     length = next(n for n in range(1, 65) if sum(k.startswith(first[:n]) for k in keys) == 1)
-    assert store.find(first[:length]).key == first
+    assert find_record(store, first[:length]).key == first
     shared = next(k[0] for k in keys if sum(o.startswith(k[0]) for o in keys) > 1)
     with pytest.raises(UnknownKeyError, match="give more digits"):
-        store.find(shared)
+        find_record(store, shared)
     for absent in ("", "zz", "../..", "f" * 64):
         with pytest.raises(UnknownKeyError):
-            store.find(absent)
+            find_record(store, absent)
 
 
 def test_a_file_that_a_record_lacks_is_refused_with_those_it_has(store):

@@ -17,9 +17,11 @@ from artifacts.live import keeping
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.settings import Settings
+from tasks.engine.ref import folder_of
 from tasks.engine.run import RunConfig
+from tasks.engine.run_step import run_step
 from tasks.engine.stage import Stage
-from tasks.engine.step import Job, Step, folder_of, run_step
+from tasks.engine.step import Job, Step
 
 ALL = Policy(grace=0, max_bytes=0)
 

@@ -14,6 +14,7 @@ from support.pair import pair_settings, write_pair
 from support.starts import token_examples
 from support.tiny import tiny_model
 
+from artifacts.queries.find import find_record
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle
 from flows.graph.start_points import acquire_pair
@@ -142,7 +143,7 @@ def test_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert other is not None
     assert [ref.cached for ref in (first, second, other)] == [False, True, False]
     assert first.key == second.key == planner.steps[-1].key != other.key
-    record = config.run.open_store().find(first.key)
+    record = find_record(config.run.open_store(), first.key)
     norms = json.loads((config.run.open_store().tree_path(record) / "norms.json").read_text())
     weight = load_model(folder / "student").get_input_embeddings().weight.detach()
     assert norms["model.embed_tokens.weight embed"] == pytest.approx(float(weight.norm()), rel=1e-6)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from artifacts.errors import StoreFullError, UnknownKeyError
+from artifacts.queries.find import find_record
 from artifacts.queries.lineage import Lineage
 from artifacts.store import Store
 from flows.cli.main import app
@@ -175,7 +176,7 @@ def test_the_card_tells_where_it_comes_from_and_what_it_lost(untied: Path, tmp_p
 def test_a_control_never_passes_for_a_transfer(untied: Path) -> None:
     store = Store.open(untied / "store")
     lineage = Lineage.of(store)
-    origin = origin_of(lineage, store.find(key(untied)))
+    origin = origin_of(lineage, find_record(store, key(untied)))
     assert "CONTROL" not in origin.method
     note = StepNote("factors", "control", 1, "ab", {"name": "same-spectrum"})
     assert "CONTROL (same-spectrum)" in replace(origin, steps=(*origin.steps, note)).method

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 from pydantic import BaseModel, ValidationError
 
-from flows.cli import server
-from flows.cli.server import (
+from flows.cli import server_settings
+from flows.cli.server import ensure_server
+from flows.cli.server_settings import (
     ServerError,
-    ensure_server,
     server_problem,
     shown_address,
     wrong_settings,
@@ -85,7 +85,7 @@ def test_a_server_that_does_not_serve(
 
 
 def test_a_server_that_is_away_or_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_SECONDS", 0.1)
+    monkeypatch.setattr(server_settings, "_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         url = f"http://me:{SECRET}@127.0.0.1:{port}/api"

@@ -28,8 +28,8 @@ from paraknow_core.demo import pretrain as pretraining
 from paraknow_core.errors import ParaknowError
 from paraknow_core.setting_errors import _settings_in
 from tasks.engine.run import RunConfig
+from tasks.engine.run_step import run_step
 from tasks.engine.stage import Stage
-from tasks.engine.step import run_step
 from tasks.pretrain import PretrainConfig, pretrain
 
 TEACHER = {"hidden_size": 32, "layers": 3, "ffn": 48, "heads": 4, "kv_heads": 2, "task_steps": 1}

@@ -10,10 +10,10 @@ from support.edited import NEW_ENTRIES, copy_of_sources
 from artifacts.keys import KeyPayload
 from artifacts.names import Digest
 from artifacts.records import Record
-from tasks.engine import drift
-from tasks.engine.drift import DriftError, drift_of, must_rebuild
+from tasks.engine.code import drift
+from tasks.engine.code.drift import DriftError, drift_of, must_rebuild
+from tasks.engine.code.reached import Sources
 from tasks.engine.provenance import code_of, environment
-from tasks.engine.reached_code import Sources
 from tasks.steps import STEPS
 
 

@@ -19,8 +19,9 @@ import torch
 from support.edited import edit_sources
 from support.stopped import CASES, Stopped, compute, stopped_steps
 
-from tasks.engine import drift
-from tasks.engine.step import folder_of, run_step
+from tasks.engine.code import drift
+from tasks.engine.ref import folder_of
+from tasks.engine.run_step import run_step
 from tasks.steps import STEPS
 
 

@@ -19,8 +19,8 @@ from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.planning.compare import make_compare_plan
 from flows.planning.transfer import make_plan
-from tasks.engine import drift
-from tasks.engine.drift import drift_of
+from tasks.engine.code import drift
+from tasks.engine.code.drift import drift_of
 from tasks.engine.stage import Stage
 from tasks.steps import STEPS
 

@@ -10,7 +10,7 @@ import pytest
 
 import paraknow_core
 import tasks
-from tasks.engine.reached_code import Sources, present
+from tasks.engine.code.reached import Sources, present
 from tasks.steps import STEPS
 
 SMALL = {
@@ -153,7 +153,7 @@ WRITE_JSON = {"acquire-model", "align", "decompose", "evaluate", "extract", "fin
         ("tasks/lora.py", "_compute_plain", {"plain-lora"}),
         ("tasks/lora.py", "_estimate", set()),
         ("tasks/engine/json_files.py", "write_json", WRITE_JSON),
-        ("tasks/engine/step.py", "run_step", set()),
+        ("tasks/engine/run_step.py", "run_step", set()),
         ("tasks/engine/provenance.py", "environment", set()),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 import tasks
 from paraknow_core.settings import Settings
-from tasks.engine.revisions import FILE, revisions, write
+from tasks.engine.code.revisions import FILE, revisions, write
 from tasks.engine.step import Step
 from tasks.reproduce import OWN_PLACES, config_type
 from tasks.revise import changes

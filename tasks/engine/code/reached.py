@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paraknow_core.registry import ALL
-from tasks.engine.code_walk import Definition, Walk, joined, short_digest
-from tasks.engine.definitions import Module, Target, imported, meaningful, parse_module, shape
+from tasks.engine.code.definitions import Module, Target, imported, meaningful, parse_module, shape
+from tasks.engine.code.walk import Definition, Walk, joined, short_digest
 
 PACKAGES = ("paraknow_core", "tasks")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.canonical import canonical_bytes
-from tasks.engine.code_walk import short_digest
-from tasks.engine.reached_code import Used
+from tasks.engine.code.reached import Used
+from tasks.engine.code.walk import short_digest
 
 FILE = Path(__file__).with_suffix(".json")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from artifacts.disk.digests import digest_bytes
-from tasks.engine.definitions import Module, Target
+from tasks.engine.code.definitions import Module, Target
 
 PLUMBING = frozenset(
     {
@@ -15,20 +15,23 @@ PLUMBING = frozenset(
         "paraknow_core.progress",
         "paraknow_core.registry",
         "paraknow_core.seals",
-        "tasks.engine.child",
-        "tasks.engine.code_walk",
-        "tasks.engine.definitions",
-        "tasks.engine.drift",
-        "tasks.engine.estimates",
         "paraknow_core.settings",
-        "tasks.engine.partial",
         "tasks.checks.preflight",
+        "tasks.engine.child",
+        "tasks.engine.code.definitions",
+        "tasks.engine.code.drift",
+        "tasks.engine.code.reached",
+        "tasks.engine.code.revisions",
+        "tasks.engine.code.walk",
+        "tasks.engine.computation",
+        "tasks.engine.estimates",
+        "tasks.engine.partial",
+        "tasks.engine.prefect_task",
         "tasks.engine.progress",
         "tasks.engine.provenance",
         "tasks.engine.ref",
-        "tasks.engine.revisions",
         "tasks.engine.run",
-        "tasks.engine.reached_code",
+        "tasks.engine.run_step",
         "tasks.engine.source_files",
         "tasks.engine.stage",
         "tasks.engine.step",

@@ -1,6 +1,6 @@
 """Whether a stored result was made by other code or libraries than the present ones.
 
-Code counts if the step's computation reaches it (``tasks.engine.reached_code``), a library if that
+Code counts if the step's computation reaches it (``tasks.engine.code.reached``), a library if that
 code imports it or something that is built on it. Nothing is parsed while the files are as they
 were: the common case costs a digest of some small files, once a process.
 """
@@ -11,10 +11,10 @@ from typing import Any
 
 from artifacts.records import Record
 from paraknow_core.errors import ParaknowError
+from tasks.engine.code.reached import present
+from tasks.engine.code.revisions import made_by, revisions
 from tasks.engine.progress import logger
 from tasks.engine.provenance import code_of, library_version
-from tasks.engine.reached_code import present
-from tasks.engine.revisions import made_by, revisions
 from tasks.engine.run import DriftMode
 
 BUILT_ON = {
