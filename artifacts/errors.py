@@ -43,3 +43,11 @@ class NameRefusedError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another process does what only one at a time may do."""
+
+
+class RemoteError(StoreError):
+    """The shared tier cannot be used: it does not answer, refuses, or is not set up."""
+
+
+class RemoteDeniedError(RemoteError):
+    """The shared tier refuses these credentials."""

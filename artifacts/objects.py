@@ -4,7 +4,10 @@ import contextlib
 import logging
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+
+from blake3 import blake3
 
 from artifacts.disk.digests import digest_bytes, hash_descriptor
 from artifacts.disk.files import (
@@ -111,6 +114,30 @@ class Objects:
             return (self._move if movable else self._copy)(descriptor, source)
         finally:
             os.close(descriptor)
+
+    def put_expected(self, digest: Digest, size: int, parts: Iterable[bytes]) -> bool:
+        """Store an object that arrives in parts from elsewhere, if it is the one expected.
+
+        Args:
+            digest: that its bytes must have.
+            size: in bytes; no more than these are written.
+            parts: the bytes in their order.
+
+        Returns:
+            Whether it was; otherwise nothing is stored.
+        """
+        hasher, count = blake3(), 0
+        with new_file(self._root / "tmp") as (descriptor, draft):
+            for part in parts:
+                count += len(part)
+                if count > size:
+                    return False
+                hasher.update(part)
+                write_all(descriptor, part)
+            if (count, hasher.hexdigest()) != (size, digest):
+                return False
+            self._place(descriptor, draft, FileEntry(digest, size))
+        return True
 
     def quarantine(self, path: Path, judged: os.stat_result) -> Path | None:
         """Move a corrupt file out of the way, unless a healed one has taken its name meanwhile.

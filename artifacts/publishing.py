@@ -1,7 +1,7 @@
 """Publishing: objects first, the record last, each name created once; the first writer wins."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from artifacts.disk.files import reading
 from artifacts.errors import CorruptObjectError, NameRefusedError, StoreIOError
 from artifacts.ledger import Current, Ledger
-from artifacts.names import check_file_names
+from artifacts.names import StepKey, check_file_names
 from artifacts.objects import Objects
 from artifacts.records import Record, tree_bytes
 
@@ -20,50 +20,57 @@ _ATTEMPTS: Final = 100
 def publish(
     objects: Objects,
     ledger: Ledger,
-    draft: Record,
-    sources: Mapping[str, Source],
+    key: StepKey,
+    make: Callable[[], Record],
     replaces: Record | None,
 ) -> Record:
-    """Store the files of a draft record and then the record, or adopt the one that was faster.
+    """Store the files of a record and then the record, or adopt the one that was faster.
 
     Args:
         objects: of the store.
         ledger: of the store.
-        draft: the record but for its files, tree and generation.
-        sources: name -> path or bytes.
+        key: of the record.
+        make: stores the files and returns the record over them, whatever its generation, such as
+            ``store_files``; called again if they are gone.
         replaces: a record that does not count as a winner.
 
     Returns:
         The record that counts, durable with all its objects.
 
     Raises:
-        CorruptObjectError: if the draft names files, and the sources are not these.
         OSError: if writing failed; nothing is half visible, and running again heals.
-        StoreIOError: if a source could not be read.
+        StoreIOError: if other writers kept taking the name, and what ``make`` raises.
     """
     record: Record | None = None
     for _attempt in range(_ATTEMPTS):
         # One reading decides both whether to adopt and which name comes next: with two, a winner
         # that appeared in between was once passed over.
-        found = ledger.current(draft.key)
+        found = ledger.current(key)
         # Also for our own record once it is written, because a collection may have moved an object
         # that we found in place before it could see that record. Now it either has seen the record
         # and puts the object back, or we see here that the object is gone and store it again.
         if winner := _winner(objects, ledger, found, replaces, ours=record):
             return winner
         if record is None or not has_objects(objects, record):
-            record = _store_files(objects, draft, sources)
+            record = make()
         if found is None or not _same(found.record, record) or _is_replaced(found, replaces):
             record = replace(record, generation=found.generation + 1 if found else 0)
             ledger.append(record)
-    raise StoreIOError(f"cannot publish {draft.key}: other writers kept taking its name")
+    raise StoreIOError(f"cannot publish {key}: other writers kept taking its name")
 
 
-def _store_files(objects: Objects, draft: Record, sources: Mapping[str, Source]) -> Record:
-    """Store the files and their tree, and return the record over them.
+def store_files(objects: Objects, draft: Record, sources: Mapping[str, Source]) -> Record:
+    """Store the files of a draft record and their tree, and return the record over them.
+
+    Args:
+        objects: of the store.
+        draft: the record but for its files and tree.
+        sources: name -> path or bytes.
 
     Raises:
         CorruptObjectError: if the draft says which digests they have, and they do not.
+        OSError: if writing failed.
+        StoreIOError: if a source could not be read.
     """
     files = {
         name: objects.put_bytes(source) if isinstance(source, bytes) else objects.put_file(source)

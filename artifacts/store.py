@@ -19,8 +19,16 @@ from artifacts.ledger import Ledger
 from artifacts.live import between_takes, mark
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
-from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of
+from artifacts.publishing import (
+    Source,
+    has_objects,
+    is_newer,
+    publish,
+    sources_of,
+    store_files,
+)
 from artifacts.records import FileEntry, Record
+from artifacts.remote.tier import SharedTier, bucket_at
 from artifacts.room import check_room
 from artifacts.views import ensure_view
 from artifacts.work import discard, held_lease, work_folder
@@ -38,29 +46,42 @@ class Store:
         objects: digest -> bytes.
         ledger: key -> record.
         stamps: digests of files hashed on this host, for ``digest_folder``.
+        tier: what it shares with other machines' stores, None if nothing.
     """
 
-    def __init__(self, root: Path, info: StoreInfo, *, read_only: bool) -> None:
+    def __init__(self, root: Path, info: StoreInfo, *, read_only: bool, remote: str = "") -> None:
         self.root = root
         self.info = info
         self.read_only = read_only
         self.stamps = StampCache(root / "stat", root / "tmp", write=not read_only)
         self.objects = Objects(root, self.stamps, read_only=read_only)
         self.ledger = Ledger(root, read_only=read_only)
+        self.tier: SharedTier | None = None
+        if remote and not read_only:  # what is looked up there is to be written here
+            self.tier = SharedTier(bucket_at(remote), root, self.objects, self.ledger)
 
     @classmethod
-    def open(cls, root: Path, *, read_only: bool = False, shared: bool = False) -> "Store":
+    def open(
+        cls, root: Path, *, read_only: bool = False, shared: bool = False, remote: str = ""
+    ) -> "Store":
         """Open the store at ``root``; unless ``read_only``, create it in a new or empty folder.
 
-        A new one is private to its user, or if ``shared`` open to the group of its folder.
+        Args:
+            root: the store's folder.
+            read_only: promise not to write to it.
+            shared: open a new one to the group of its folder; otherwise it is private to its user.
+            remote: URL of a tier that it shares with stores of other machines; "": none.
 
         Raises:
             StoreFormatError: if the folder is no store or of a newer format.
             StoreIOError: if it cannot be read or created.
+            RemoteError: if ``remote`` is not understood; nothing is asked of it yet.
         """
         root = root.expanduser().resolve()
+        if remote:
+            bucket_at(remote)  # refuse a wrong one before anything is made
         info = open_layout(root, read_only=read_only, shared=shared)
-        return cls(root, info, read_only=read_only)
+        return cls(root, info, read_only=read_only, remote=remote)
 
     # -- reading
 
@@ -69,18 +90,28 @@ class Store:
 
         Inside ``keeping`` no collection takes it away from now on. An object's full digest is
         checked at its first use on this host, later its stat stamp. A corrupt object or record is
-        moved to quarantine, and the lookup is a miss.
+        moved to quarantine, and the lookup is a miss. On a miss the shared tier is asked, and
+        brings the result here.
 
         Raises:
             StoreIOError: if something could not be read; that is never taken for corruption.
             StoreFormatError: if the record was written by a newer version.
         """
+        record = self.lookup_here(key)
+        return self.tier.bring(key) if record is None and self.tier else record
+
+    def lookup_here(self, key: StepKey) -> Record | None:
+        """As ``lookup``, but without a question to the shared tier."""
         self._mark(key)
         record = self.lookup_record(key)
         if record is None or not has_objects(self.objects, record):
             return None
         self.ledger.touch(record)
         return record
+
+    def record_elsewhere(self, key: StepKey) -> Record | None:
+        """Return the shared tier's record of a key; its files are not brought here."""
+        return self.tier.record(key) if self.tier else None
 
     def lookup_record(self, key: StepKey) -> Record | None:
         """Return the record of a key without a look at its objects.
@@ -158,8 +189,9 @@ class Store:
     ) -> Record:
         """Publish a step's result; the first writer of a key wins, a later one gets its record.
 
-        Complete when it returns: every byte is durable. Until its last action nothing of it is
-        visible, and whatever interrupts it, running the step again heals.
+        Complete when it returns: every byte is durable. Until its last action here nothing of it
+        is visible, and whatever interrupts it, running the step again heals. Then the shared tier
+        gets it; if another machine was first, its record counts.
 
         Args:
             payload: what the result's key is made of.
@@ -194,14 +226,19 @@ class Store:
         )
         draft.check()
         self._mark(draft.key)
+
+        def make() -> Record:
+            record = store_files(self.objects, draft, sources)
+            return self.tier.earlier(record, replaces) if self.tier else record
+
         with writing(self.root):
-            record = publish(self.objects, self.ledger, draft, sources, replaces)
+            record = publish(self.objects, self.ledger, draft.key, make, replaces)
             with between_takes(self.root) as kept:
                 if kept:
                     # A collection that could not see our record yet may have moved an object
                     # that was there already: here it is taken back for good.
                     has_objects(self.objects, record)
-        return record
+        return self.tier.share(record, replaces) if self.tier else record
 
     def _mark(self, key: StepKey) -> None:
         """Note that this process uses a key, so that no collection takes it away."""
@@ -259,5 +296,10 @@ class Store:
             return not is_newer(self.lookup_record(key), replaces)
 
         path = self.root / "leases" / self.ledger.path(key).with_suffix(".lease").name
-        with held_lease(path, wait=0 if self.read_only else wait, waiting=waiting) as held:
+        with contextlib.ExitStack() as both:
+            limit = 0 if self.read_only else wait
+            held = both.enter_context(held_lease(path, wait=limit, waiting=waiting))
+            if held and self.tier:
+                # Whoever waits here for another machine still works alone on this one.
+                both.enter_context(self.tier.lease(key, wait, on_wait, replaces))
             yield held

@@ -12,7 +12,7 @@ from artifacts.disk.files import read_small, reading, temporary_path, writing
 from artifacts.errors import StoreIOError, UnknownKeyError
 from artifacts.names import StepKey, is_hex_digest
 from artifacts.publishing import Source
-from artifacts.queries.lineage import Lineage
+from artifacts.queries.lineage import Lineage, inputs_first
 from artifacts.records import MAX_RECORD_BYTES, Record, decode_record
 from artifacts.store import Store
 
@@ -106,34 +106,11 @@ def _from_store(store: Store, other: Store, keys: Iterable[StepKey] | None) -> l
     lineage = Lineage.of(other)
     wanted = set(lineage.records) if keys is None else lineage.upstream(keys)
     taken = []
-    for key in _inputs_first(lineage, wanted):
+    for key in inputs_first(lineage, wanted):
         record = lineage.records[key]
         sources = {name: other.file_path(record, name) for name in record.files}
         taken.append(_take(store, record, sources))
     return taken
-
-
-def _inputs_first(lineage: Lineage, wanted: set[StepKey]) -> list[StepKey]:
-    """Order keys so that a kill leaves no result without what it was made from."""
-    order: dict[StepKey, None] = {}
-    waiting = sorted(wanted, reverse=True)
-    opened: set[StepKey] = set()
-    while waiting:
-        key = waiting[-1]
-        above = (
-            []
-            if key in opened
-            else [
-                i.record.key for i in lineage.inputs(lineage.records[key]) if i.record is not None
-            ]
-        )
-        opened.add(key)
-        missing = sorted(k for k in above if k in wanted and k not in order and k not in opened)
-        if missing:
-            waiting += missing
-        else:
-            order.setdefault(waiting.pop())
-    return list(order)
 
 
 def _take(store: Store, record: Record, sources: Mapping[str, Path]) -> Imported:

@@ -130,6 +130,29 @@ class Lineage:
         return Input(role, digest, found[0], found[0].step, found[0].key)
 
 
+def inputs_first(lineage: Lineage, wanted: set[StepKey]) -> list[StepKey]:
+    """Order keys so that whoever is stopped leaves no result without what it was made from."""
+    order: dict[StepKey, None] = {}
+    waiting = sorted(wanted, reverse=True)
+    opened: set[StepKey] = set()
+    while waiting:
+        key = waiting[-1]
+        above = (
+            []
+            if key in opened
+            else [
+                i.record.key for i in lineage.inputs(lineage.records[key]) if i.record is not None
+            ]
+        )
+        opened.add(key)
+        missing = sorted(k for k in above if k in wanted and k not in order and k not in opened)
+        if missing:
+            waiting += missing
+        else:
+            order.setdefault(waiting.pop())
+    return list(order)
+
+
 def model_name(record: Record) -> str:
     """Describe an acquired model by what its record holds: kind, size, and its key's first digits.
 

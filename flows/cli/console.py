@@ -99,13 +99,26 @@ def show_plan(console: Terminal, plan: Plan) -> None:
         f"in {plan.store}",
         soft_wrap=True,
     )
+    tell_brought(console, plan)
+
+
+def tell_brought(console: Terminal, plan: StepsPlan) -> None:
+    """Say what a run would bring here from the shared tier, if anything."""
+    if plan.brought:
+        size = _bytes(sum(step.size for step in plan.brought))
+        console.print(
+            f"Remote hits: {len(plan.brought)}, of which the run brings {size} here; only their "
+            "records were read for this plan",
+            soft_wrap=True,
+        )
 
 
 def _would(step: PlannedStep) -> str:
     if step.status == "rebuild":
         return "be rebuilt"
     if step.status == "cached":
-        return "be a hit, drifted" if step.drift else "be a hit"
+        hit = "be a remote hit" if step.remote else "be a hit"
+        return f"{hit}, drifted" if step.drift else hit
     return "run"
 
 

@@ -26,6 +26,7 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
+from flows.cli.store_remote import remote_app
 from flows.terminal import say
 from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
 from paraknow_core.printable import one_line
@@ -37,6 +38,7 @@ store_app = typer.Typer(
     no_args_is_help=True,
 )
 store_app.add_typer(care_app)
+store_app.add_typer(remote_app)
 
 
 @store_app.command("ls")

@@ -14,6 +14,8 @@ from artifacts.disk.locations import default_store_root
 from artifacts.disk.sizes import size_text
 from artifacts.errors import StoreFormatError
 from artifacts.queries.find import find_record
+from artifacts.remote.collect import GRACE_SECONDS as REMOTE_GRACE_SECONDS
+from artifacts.remote.collect import RemotePolicy
 from artifacts.store import Store
 from artifacts.transport import export, import_results
 from flows.cli.store_options import (
@@ -26,6 +28,7 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
+from flows.cli.store_remote import collect_in_remote
 from flows.terminal import say
 from flows.text import SHOWN, human_age, name_of
 
@@ -108,6 +111,15 @@ def collect_garbage(
             parser=parse_age, metavar="AGE", help="Leave alone what is younger; 1h if not given."
         ),
     ] = None,
+    in_remote: Annotated[
+        bool,
+        typer.Option(
+            "--remote",
+            help="Collect in the shared tier, $PARAKNOW_REMOTE, by age alone. What this store pins "
+            "stays; the grace period is 1d if not given, and less is safe only while nobody "
+            "publishes.",
+        ),
+    ] = False,
     apply: Annotated[
         bool, typer.Option("--apply", help="Do it; without this it is only said.")
     ] = False,
@@ -125,6 +137,16 @@ def collect_garbage(
     - `paraknow store gc --max-size 50GB --keep sensitivity --apply`
     """
     opened = open_store(store)
+    if in_remote:
+        if max_size is not None:
+            raise typer.BadParameter("the shared tier is collected by age: give --older-than")
+        by_age = RemotePolicy(
+            keep=frozenset(keep or ()),
+            older_than=older_than,
+            grace=REMOTE_GRACE_SECONDS if grace is None else grace,
+        )
+        collect_in_remote("", opened, by_age, apply=apply, as_json=as_json)
+        return
     policy = Policy(
         keep=frozenset(keep or ()),
         older_than=older_than,

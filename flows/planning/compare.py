@@ -73,7 +73,8 @@ class ComparePlanner(Planner):
         """Return what a step told when it was computed, if it was."""
         if not isinstance(handle, PlannedStep) or handle.status != "cached":
             return {}
-        record = self._store.lookup(StepKey(handle.key))
+        key = StepKey(handle.key)
+        record = self._store.lookup_here(key) or self._store.record_elsewhere(key)
         return dict(record.facts) if record else {}
 
     @contextmanager
@@ -164,6 +165,7 @@ class ComparePlan(StepsPlan):
             "steps": self.table(),
             "to_run": len(self.to_run),
             "hits": len(self.steps) - len(self.to_run),
+            "remote_hits": len(self.brought),
             "shared": self.asked - len(self.steps),
             "hours": self.hours,
             "untimed": self.untimed,

@@ -44,6 +44,8 @@ class PlannedStep(Handle):
     folder: Path | None = None
     """Where the output lies: in the store, or aside for a step that the plan computed itself, or
     for what the settings alone say of it."""
+    remote: bool = False
+    """Its result is in the shared tier, and not here: the run brings it."""
     uses: int = 1
     """How often the wiring asked for it."""
     inputs: frozenset[str] = frozenset()
@@ -118,10 +120,14 @@ class Planner:
         payload = payload_of(step, config=config, inputs=inputs, source=source, run=self.run)
         planned.key, planned.payload = payload.key(), payload
         planned.made_of = {role: StepKey(ref.key) for role, ref in inputs.items()}
-        record = self._store.lookup(payload.key())
+        record = self._store.lookup_here(payload.key())
+        if record is None:
+            record = self._store.record_elsewhere(payload.key())
+            planned.remote = record is not None
         if record is not None:
             self._meet(planned, step, record, source)
-        if planned.known is None and step.preview:
+        # Of what is in the shared tier only the record is asked for: there is nothing to see yet.
+        if planned.known is None and step.preview and folders.keys() >= inputs.keys():
             computation = Computation(step, planned.label, config, inputs, self.run, source)
             self._preview(planned, computation, folders)
 
@@ -129,7 +135,8 @@ class Planner:
         """Take a stored result; of one to be rebuilt only the sizes are taken, for estimates."""
         planned.drift = drift_of(step.compute, record)
         stored = ref_of(planned.label, record, source, cached=True)
-        planned.folder = folder_of(self._store, stored)
+        if not planned.remote:
+            planned.folder = folder_of(self._store, stored)
         if planned.drift is not None and self.run.drift == "rebuild":
             planned.status = "rebuild"
         else:
@@ -181,13 +188,19 @@ class StepsPlan:
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes that the steps to run are known to need."""
-        return sum(step.estimate.disk_bytes or 0 for step in self.to_run)
+        """Bytes that the steps to run are known to need, and those to be brought here."""
+        needed = sum(step.estimate.disk_bytes or 0 for step in self.to_run)
+        return needed + sum(step.size for step in self.brought)
+
+    @property
+    def brought(self) -> list[PlannedStep]:
+        """Steps whose results the run brings here from the shared tier."""
+        return [step for step in self.steps if step.status == "cached" and step.remote]
 
     @property
     def all_cached(self) -> bool:
-        """Whether nothing is left to compute."""
-        return not self.to_run
+        """Whether nothing is left to compute, nor to bring here: what is brought may be damaged."""
+        return not self.to_run and not self.brought
 
     @property
     def drifted(self) -> dict[str, Drift]:

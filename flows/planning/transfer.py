@@ -32,6 +32,7 @@ class Plan(StepsPlan):
                 "name": s.label,
                 "step": s.step,
                 "status": s.status,
+                "remote": s.remote,
                 "key": s.key,
                 "drift": s.drift.text() if s.drift else None,
                 **asdict(s.estimate),

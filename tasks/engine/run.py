@@ -7,9 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from artifacts.disk.locations import default_store_root
+from artifacts.remote.tier import remote_url
 from artifacts.store import Store
-from paraknow_core.setting_types import Place
-from paraknow_core.settings import Settings
+from paraknow_core.setting_types import Place, Text
+from paraknow_core.settings import Settings, execution
 
 DriftMode = Literal["warn", "strict", "rebuild"]
 
@@ -21,6 +22,12 @@ class RunConfig(Settings):
         "",
         title="Store",
         description="Folder of the artifact store; empty: $PARAKNOW_STORE, else a per-user folder.",
+    )
+    remote: Text = execution(
+        "",
+        title="Shared tier",
+        description="URL of a bucket or folder that stores of several machines share, such as "
+        "s3://bucket/folder; empty: $PARAKNOW_REMOTE, else none; none: none whatever that says.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
@@ -48,7 +55,8 @@ class RunConfig(Settings):
 
     def open_store(self) -> Store:
         """Open the store, creating it at first use."""
-        return Store.open(Path(self.store).expanduser() if self.store else default_store_root())
+        root = Path(self.store).expanduser() if self.store else default_store_root()
+        return Store.open(root, remote=remote_url(self.remote))
 
     def thread_count(self) -> int:
         """Return the threads to use: as given, or the cores that this process may run on."""

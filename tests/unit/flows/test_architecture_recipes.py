@@ -11,10 +11,14 @@ import pytest
 import torch
 from support.direct import DirectRunner
 from support.pair import pair_settings, write_pair
+from support.results import published
 from support.starts import token_examples
 from support.tiny import tiny_model
 
 from artifacts.queries.find import find_record
+from artifacts.remote.backend import BACKENDS, open_backend
+from artifacts.remote.probe import probe
+from artifacts.store import Store
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle
 from flows.graph.start_points import acquire_pair
@@ -113,6 +117,21 @@ def new_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, "tasks.norms", module)
     exec(example("step"), vars(module))
     return module
+
+
+def test_a_store_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL finds it, it can do all that is asked of one, and two stores share results by it."""
+    names = carry_out("store backend")
+    ((scheme, variable),) = re.findall(r'`"(\w+)": (MemoryBackend),`', PAGE)
+    monkeypatch.setitem(BACKENDS, scheme, names[variable])
+    found = probe(open_backend(f"{scheme}://here"))
+    assert (found.conditional, found.ranges, found.lists) == (True, True, True)
+    one, other = (Store.open(tmp_path / name, remote=f"{scheme}://here") for name in "ab")
+    record = published(one)
+    assert other.lookup_here(record.key) is None
+    shared = other.lookup(record.key)
+    assert shared == record
+    assert (other.tree_path(record) / "u.bin").read_bytes() == b"u" * 1000
 
 
 def test_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
