@@ -25,6 +25,9 @@ if jobs := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", str(int(PATIENCE)))
 
 
+# No test shares its results with anybody's bucket.
+os.environ.pop("PARAKNOW_REMOTE", None)
+
 # Where the key lies that stamps are signed with: no test touches the user's own.
 _DATA = tempfile.TemporaryDirectory(prefix="paraknow-data-")
 os.environ["XDG_DATA_HOME"] = _DATA.name

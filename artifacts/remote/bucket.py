@@ -67,7 +67,7 @@ class Bucket:
         Raises:
             StoreFormatError: if the tier or the record was written by a newer version.
         """
-        self._check_format()
+        self.check_format()
         generation, last = 0, self._read(key, 0)
         if last is None:
             return None
@@ -166,7 +166,9 @@ class Bucket:
                 self.send(record, objects)
                 self.backend.put_if_absent(_FORMAT_NAME, _FORMAT)
                 sent = True
-            self.append(replace(record, generation=found.generation + 1 if found else 0))
+            mine = replace(record, generation=found.generation + 1 if found else 0)
+            if self.append(mine) and self.capabilities.conditional:
+                return mine
         raise RemoteError(f"{self.backend.url} takes no record of {record.key[:12]}")
 
     def _winner(
@@ -185,7 +187,12 @@ class Bucket:
         part = self.backend.get(record_name(key, generation), 0, MAX_RECORD_BYTES)
         return part and part.data
 
-    def _check_format(self) -> None:
+    def check_format(self) -> None:
+        """Refuse a folder that another version laid out; asks once.
+
+        Raises:
+            StoreFormatError: if it is one.
+        """
         if self._known_format:
             return
         found = self.backend.get(_FORMAT_NAME, 0, _SMALL)

@@ -21,6 +21,7 @@ PART: Final = 8 * 1024 * 1024
 """How much of a large file is sent or asked for at a time."""
 TIMEOUT_VARIABLE: Final = "PARAKNOW_REMOTE_TIMEOUT"
 _SECONDS: Final = 30.0
+_ATTEMPTS: Final = 3
 _UPLOADS_AT_ONCE: Final = 2
 _NO_BUCKET: Final = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
 _DENIED: Final = re.compile("ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TooSkewed")
@@ -66,6 +67,12 @@ class ObjectStoreBackend:
 
     def get(self, name: str, start: int, stop: int) -> Part | None:
         """Return some bytes of what lies under a name."""
+        for _attempt in range(_ATTEMPTS - 1):
+            with contextlib.suppress(_BodyError):
+                return self._get(name, start, stop)
+        return self._get(name, start, stop)
+
+    def _get(self, name: str, start: int, stop: int) -> Part | None:
         with self._absent():
             try:
                 with self._asking(name):
@@ -130,10 +137,10 @@ class ObjectStoreBackend:
                 **({"allow_http": True} if endpoint.startswith("http://") else {}),
             },
             retry_config={
-                "max_retries": 2,
+                "max_retries": _ATTEMPTS - 1,
                 "retry_timeout": timedelta(seconds=seconds),
                 "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
+                    "init_backoff": timedelta(seconds=min(0.1, seconds / 100)),
                     "max_backoff": timedelta(seconds=2),
                     "base": 3,
                 },
@@ -163,12 +170,21 @@ class ObjectStoreBackend:
         except (self._error, OSError, ValueError) as error:
             if _DENIED.search(str(error)):
                 raise _denied(where, error) from error
-            kind = _RangeError if _BAD_RANGE.search(str(error)) else RemoteError
-            raise kind(f"{where} cannot be used: {_first_line(error)}") from error
+            raise _kind(error)(f"{where} cannot be used: {_first_line(error)}") from error
 
 
 class _RangeError(RemoteError):
     """The bytes asked for may not be there."""
+
+
+class _BodyError(RemoteError):
+    """The connection ended within a body, where obstore does not try again."""
+
+
+def _kind(error: Exception) -> type[RemoteError]:
+    if _BAD_RANGE.search(str(error)):
+        return _RangeError
+    return _BodyError if "body error" in str(error) else RemoteError
 
 
 def _denied(where: str, error: Exception) -> RemoteDeniedError:

@@ -64,19 +64,14 @@ def probe(backend: Backend, *, clock: Callable[[], float] = time.monotonic) -> C
         whole = backend.get(name, 0, len(_DATA))
         if whole is None or whole.data != _DATA:
             raise RemoteError(f"{backend.url} does not give back what was just put there")
+        # Some servers ignore the condition, and some say that they refused and write anyway.
+        refused = not backend.put_if_absent(name, _DATA[::-1])
         part = backend.get(name, 9, 14)
         return Capabilities(
-            conditional=_is_kept(backend, name),
-            ranges=part is not None and part.data == _DATA[9:14],
+            conditional=refused and part is not None and part.data in (_DATA[9:14], _DATA),
+            ranges=part is not None and part.data in (_DATA[9:14], _DATA[::-1][9:14]),
             lists=any(entry.name == name for entry in backend.list(PROBES)),
             clock=ServerClock(whole.entry.modified, put_at, clock),
         )
     finally:
         backend.delete(name)
-
-
-def _is_kept(backend: Backend, name: str) -> bool:
-    """Tell whether a name that is taken keeps its bytes: some servers say so and write anyway."""
-    refused = not backend.put_if_absent(name, _DATA[::-1])
-    found = backend.get(name, 0, len(_DATA))
-    return refused and found is not None and found.data == _DATA

@@ -70,6 +70,8 @@ def compare_command(
 
 def show_plan(console: Terminal, plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
+    from flows.cli.console import tell_brought
+
     table = Table(
         "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
     )
@@ -90,6 +92,7 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
         f"of {size_text(plan.free_bytes)} free in {plan.store}",
         soft_wrap=True,
     )
+    tell_brought(console, plan)
     for label, drift in plan.drifted.items():
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     for failure in plan.failures:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from artifacts.disk.sizes import size_text
-from flows.planning.planner import PlannedStep
+from flows.planning.planner import PlannedStep, StepsPlan
 from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown
 from flows.transfer import StepResult, TransferResult

@@ -10,12 +10,14 @@ from pathlib import Path
 from artifacts.errors import StoreError
 from flows.doctor.finding import Finding, State
 from flows.doctor.prefect_server import check_prefect
+from flows.doctor.remote import check_remote
 from flows.doctor.store import check_store
 from flows.doctor.versions import check_torch, check_versions
 
 
 def examine(root: Path) -> list[Finding]:
-    """Check versions, torch's device, the store at ``root``, its disk, and Prefect.
+    """Check versions, torch's device, the store at ``root``, its disk, the shared tier,
+    and Prefect.
 
     Args:
         root: the store's folder; need not exist.
@@ -24,6 +26,7 @@ def examine(root: Path) -> list[Finding]:
         *_guarded("versions", check_versions),
         *_guarded("torch", check_torch),
         *_guarded("store", lambda: check_store(root)),
+        *_guarded("shared tier", check_remote),
         *_guarded("prefect", check_prefect),
     ]
 
