@@ -39,16 +39,17 @@ class Bucket:
 
     Args:
         backend: that holds the bytes.
+        capabilities: what it can do, if that is known; otherwise it is tried when it matters.
 
     Attributes:
         distrusted: objects whose bytes were found missing or wrong there; they are put anew.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, capabilities: Capabilities | None = None) -> None:
         self.backend = backend
         self.distrusted: set[Digest] = set()
         self._lock = threading.Lock()
-        self._capabilities: Capabilities | None = None
+        self._capabilities = capabilities
         self._known_format = False
 
     @property

@@ -16,8 +16,7 @@ from flows.doctor.versions import check_torch, check_versions
 
 
 def examine(root: Path) -> list[Finding]:
-    """Check versions, torch's device, the store at ``root``, its disk, the shared tier,
-    and Prefect.
+    """Check versions, torch, the store at ``root``, its disk, the shared tier, and Prefect.
 
     Args:
         root: the store's folder; need not exist.
