@@ -1,4 +1,4 @@
-"""A shared tier in memory, its clock set by hand: the example of docs/architecture.md, on a leash."""
+"""A shared tier in memory with a clock set by hand, beside the example of docs/architecture.md."""
 
 import threading
 from collections.abc import Iterator
