@@ -186,7 +186,7 @@ class Bucket:
 
     def _read(self, key: StepKey, generation: int) -> bytes | None:
         part = self.backend.get(record_name(key, generation), 0, MAX_RECORD_BYTES)
-        return part and part.data
+        return None if part is None else part.data
 
     def check_format(self) -> None:
         """Refuse a folder that another version laid out; asks once.

@@ -62,7 +62,6 @@ def held(
     *,
     wait: float,
     waiting: Callable[[float], bool],
-    poll: float = _POLL_SECONDS,
 ) -> Iterator[bool]:
     """Hold the lease of a key while the block runs, if that is possible; carry on if not.
 
@@ -71,12 +70,11 @@ def held(
         key: of the step.
         wait: seconds to wait for another machine, at most.
         waiting: called with the seconds waited so far; False ends the wait.
-        poll: seconds between two looks.
 
     Yields:
         Whether it is held.
     """
-    name = _wait(bucket, key, wait, waiting, poll)
+    name = _wait(bucket, key, wait, waiting)
     if name is None:
         yield False
         return
@@ -93,7 +91,7 @@ def held(
 
 
 def _wait(
-    bucket: Bucket, key: StepKey, wait: float, waiting: Callable[[float], bool], poll: float
+    bucket: Bucket, key: StepKey, wait: float, waiting: Callable[[float], bool]
 ) -> str | None:
     start = time.monotonic()
     try:
@@ -101,7 +99,7 @@ def _wait(
             waited = time.monotonic() - start
             if waited >= wait or not waiting(waited):
                 return None
-            time.sleep(poll)
+            time.sleep(_POLL_SECONDS)
     except RemoteError:
         return None  # computing twice is no harm
     return name

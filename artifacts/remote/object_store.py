@@ -76,14 +76,15 @@ class ObjectStoreBackend:
         with self._absent():
             try:
                 with self._asking(name):
-                    asked = {"range": (start, stop)}
-                    found = self._obstore.get(self._store, name, options=asked)
+                    found = self._obstore.get(self._store, name, options={"range": (start, stop)})
                     return Part(bytes(found.bytes()), _entry(found.meta))
             except _RangeError:
                 # Of nothing no range can be had; services answer that with an error.
                 entry = self.head(name)
-                if entry is None or entry.size <= start:
-                    return entry and Part(b"", entry)
+                if entry is None:
+                    return None
+                if entry.size <= start:
+                    return Part(b"", entry)
                 raise
         return None
 
