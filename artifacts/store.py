@@ -19,14 +19,7 @@ from artifacts.ledger import Ledger
 from artifacts.live import between_takes, mark
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
-from artifacts.publishing import (
-    Source,
-    has_objects,
-    is_newer,
-    publish,
-    sources_of,
-    store_files,
-)
+from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of, store_files
 from artifacts.records import FileEntry, Record
 from artifacts.remote.tier import SharedTier, bucket_at
 from artifacts.room import check_room

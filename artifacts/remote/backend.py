@@ -4,13 +4,10 @@ A backend knows names and bytes. It knows no keys, records or digests: what it a
 by its callers, so it may be slow, forgetful or wrong, and nothing wrong comes of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
-from urllib.parse import urlsplit
-
-from artifacts.errors import RemoteError
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -81,42 +78,3 @@ class Backend(Protocol):
 
     def delete(self, name: str) -> None:
         """Take away what lies under a name; no error if there is nothing."""
-
-
-def _object_store(url: str) -> Backend:
-    from artifacts.remote.object_store import ObjectStoreBackend  # an optional extra
-
-    return ObjectStoreBackend(url)
-
-
-BACKENDS: Final[dict[str, Callable[[str], Backend]]] = {
-    "s3": _object_store,
-    "s3a": _object_store,
-    "gs": _object_store,
-    "az": _object_store,
-    "abfs": _object_store,
-    "abfss": _object_store,
-    "file": _object_store,
-}
-"""The scheme of a URL -> what opens the backend that such URLs name."""
-
-
-def open_backend(url: str) -> Backend:
-    """Open the backend that a URL names; nothing is asked of it yet.
-
-    Raises:
-        RemoteError: if the URL is none, or its scheme is not known here.
-    """
-    parts = urlsplit(url)
-    # In abfss://container@account/… the container stands where others have a user's name.
-    if parts.password or (parts.username and not parts.scheme.startswith("abfs")):
-        raise RemoteError(
-            "the URL of the shared tier holds a user name or password. Take it out: credentials "
-            "come from the environment (AWS_ACCESS_KEY_ID …), and a URL is shown in messages"
-        )
-    if parts.scheme not in BACKENDS:
-        raise RemoteError(
-            f"the shared tier {url!r} is not understood: give a URL such as s3://bucket/folder, "
-            f"with one of the schemes {', '.join(sorted(BACKENDS))}"
-        )
-    return BACKENDS[parts.scheme](url)

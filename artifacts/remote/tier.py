@@ -21,7 +21,7 @@ from artifacts.names import StepKey
 from artifacts.objects import Objects
 from artifacts.publishing import is_newer, publish
 from artifacts.records import Record
-from artifacts.remote.backend import open_backend
+from artifacts.remote.backends import open_backend
 from artifacts.remote.bucket import Bucket, same_content
 from artifacts.remote.guarded import GuardedBackend
 from artifacts.remote.lease import held

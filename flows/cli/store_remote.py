@@ -11,6 +11,7 @@ from artifacts.disk.sizes import size_text
 from artifacts.errors import RemoteError, UnknownKeyError
 from artifacts.live import keeping
 from artifacts.names import StepKey
+from artifacts.queries.find import find_record
 from artifacts.remote.bucket import Bucket
 from artifacts.remote.collect import RemotePolicy, collect_remote, plan_remote
 from artifacts.remote.sync import Moved, find_there, pull, push
@@ -43,7 +44,7 @@ def push_results(keys: KeysArgument, remote: RemoteOption = "", store: StoreOpti
     """
     bucket, opened = _bucket(remote), open_store(store)
     with keeping():
-        found = [opened.find(prefix).key for prefix in keys]
+        found = [find_record(opened, prefix).key for prefix in keys]
         _tell(push(opened, bucket, found), f"in {bucket.backend.url}")
 
 
@@ -114,7 +115,7 @@ def _sides(
     there: list[StepKey] = []
     for prefix in prefixes:
         try:
-            here.append(opened.find(prefix).key)
+            here.append(find_record(opened, prefix).key)
         except UnknownKeyError:
             there.append(find_there(bucket, prefix))
         else:

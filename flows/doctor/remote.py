@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from artifacts.errors import RemoteDeniedError, RemoteError
-from artifacts.remote.backend import open_backend
+from artifacts.remote.backends import open_backend
 from artifacts.remote.bucket import Bucket
 from artifacts.remote.probe import Capabilities
 from artifacts.remote.tier import REMOTE_VARIABLE, remote_url

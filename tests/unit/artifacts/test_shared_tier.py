@@ -12,7 +12,7 @@ from artifacts.errors import RemoteError, StoreFormatError, UnknownKeyError
 from artifacts.keys import KeyPayload
 from artifacts.records import Record
 from artifacts.remote import lease
-from artifacts.remote.backend import open_backend
+from artifacts.remote.backends import open_backend
 from artifacts.remote.bucket import PART, Bucket, record_name
 from artifacts.remote.collect import RemotePolicy, collect_remote, plan_remote
 from artifacts.remote.guarded import GuardedBackend

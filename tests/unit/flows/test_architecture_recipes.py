@@ -16,7 +16,7 @@ from support.starts import token_examples
 from support.tiny import tiny_model
 
 from artifacts.queries.find import find_record
-from artifacts.remote.backend import BACKENDS, open_backend
+from artifacts.remote.backends import BACKENDS, open_backend
 from artifacts.remote.probe import probe
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
