@@ -122,7 +122,15 @@ def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
         return "gram", f"smaller side {size} is below {GRAM_BELOW}"
     if not takes_krylov(size, rank):
         return "gram", f"rank {rank} is large for a smaller side of {size}"
+    if not _fits_float32(matrix_PQ):
+        return "gram", "products of its values are too large for float32"
     return "krylov", f"smaller side {size} is at least {GRAM_BELOW}"
+
+
+def _fits_float32(matrix_PQ: Tensor) -> bool:
+    """Tell whether the entries of ``AᵀA``, and sums of them, stay in float32's range."""
+    lowest, highest = (float(end) for end in torch.aminmax(matrix_PQ))
+    return matrix_PQ.numel() * max(-lowest, highest) ** 2 < torch.finfo(torch.float32).max
 
 
 def _attempt(matrix_PQ: Tensor, rank: int, name: str, reason: str) -> tuple[Triplets, Certificate]:
@@ -151,6 +159,11 @@ def _krylov(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
         raise RankError(
             f"Rank {rank} is too large for the driver 'krylov' on a smaller side of {size}: it "
             f"takes at most {largest_krylov_rank(size)}. Use the driver 'gram'."
+        )
+    if not _fits_float32(matrix_PQ):
+        raise NumericsError(
+            "The driver 'krylov' computes in float32, and products of this matrix's values are too "
+            "large for it. Use the driver 'gram', or check the matrix for values out of proportion."
         )
     for basis in krylov_bases(matrix_PQ, rank=rank, keep=rank + PADDING):
         problem = "" if basis.converged else f"no convergence within {basis.passes} passes"

@@ -256,6 +256,15 @@ def test_a_large_rank_takes_the_direct_driver() -> None:
         truncated_svd(weight, rank=200, driver="krylov")
 
 
+def test_values_whose_products_overflow_float32_take_the_direct_driver() -> None:
+    weight = 1e22 * gaussian(1024, 1024)
+    found = truncated_svd(weight, rank=4)
+    assert found.certificate["driver"] == "gram"
+    assert error(found, weight, 4) < 1e-6
+    with pytest.raises(NumericsError, match=r"'krylov' computes in float32.*'gram'"):
+        truncated_svd(weight, rank=4, driver="krylov")
+
+
 @pytest.mark.parametrize("rank", [0, 31, -1])
 def test_a_rank_out_of_range_is_refused(rank: int) -> None:
     with pytest.raises(RankError, match=rf"Rank {rank} is outside 1\.\.30.*\(40, 30\)"):
