@@ -13,10 +13,10 @@ from artifacts.live import keeping
 from flows.config.compare import CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
 from flows.graph.cell import Cell, CellOutcome
+from flows.graph.pair import Pair
 from flows.graph.runner import PrefectRunner
 from flows.graph.shared_steps import Once
 from flows.graph.side_by_side import side_by_side
-from flows.graph.start_points import Pair
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
 from tasks.engine.stage import Stage

@@ -6,7 +6,7 @@ no NaN, can be made of whatever is accepted.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -75,10 +75,13 @@ class OneOf:
     Attributes:
         kind: what is chosen, for the error.
         known: name → what it stands for.
+        fits: of these, which may be chosen; None: all. Asked anew each time, so that what is
+            registered later can be chosen as well.
     """
 
     kind: str
-    known: Mapping[str, object]
+    known: Mapping[str, Any]
+    fits: Callable[[Any], bool] | None = None
 
     def __get_pydantic_core_schema__(
         self, source: type[Any], handler: GetCoreSchemaHandler
@@ -90,11 +93,20 @@ class OneOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Let forms offer the names."""
-        return {**handler(schema), "enum": list(self.known)}
+        return {**handler(schema), "enum": list(self._choices())}
 
     def _check(self, name: str) -> str:
-        choose_setting(self.kind, name, self.known)
+        if not self._is_choice(name):
+            choose_setting(self.kind, name, self._choices())
         return name
+
+    def _is_choice(self, name: str) -> bool:
+        return name in self.known and (self.fits is None or self.fits(self.known[name]))
+
+    def _choices(self) -> Mapping[str, Any]:
+        if self.fits is None:
+            return self.known
+        return {name: choice for name, choice in self.known.items() if self.fits(choice)}
 
 
 def choose_setting(kind: str, name: str, known: Mapping[str, T]) -> T:

@@ -8,7 +8,7 @@ from typing import Any
 from artifacts.names import StepKey
 from artifacts.records import Record
 from paraknow_core.evaluation.items import Item, read_items
-from paraknow_core.methods import TRANSFER
+from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Failure, Method, Pair
@@ -220,7 +220,9 @@ def _modules(job: Job[ComparisonConfig], number: int) -> Any:
 
 def _transfer(cell: CellReport) -> int:
     """Place of the method that the verdict is about; −1 without one."""
-    return next((place for place, arm in enumerate(cell.arms) if arm.start == TRANSFER), -1)
+    return next(
+        (place for place, arm in enumerate(cell.arms) if METHODS[arm.start].is_transfer), -1
+    )
 
 
 def _teacher_matters(judgement: Judgement) -> bool | None:

@@ -1,11 +1,12 @@
 """Controls: the transfer's factors with one thing taken away, as the same kind of artifact."""
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Role
-from paraknow_core.setting_types import Seed
+from paraknow_core.setting_types import OneOf, Seed
 from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
@@ -17,7 +18,9 @@ from tasks.engine.step import Facts, Job, Step
 class ControlConfig(Settings):
     """Which control, and which draw of it."""
 
-    name: Literal["same-spectrum", "shuffled-teacher", "shuffled-vocabulary"] = Field(
+    name: Annotated[
+        str, OneOf("control", METHODS, fits=lambda method: method.is_factor_control)
+    ] = Field(
         title="Control", description="What is taken away: the vectors, the places, or the tokens."
     )
     seed: Seed = Field(0, title="Seed", description="Of the draw.")

@@ -4,7 +4,7 @@ import base64
 import math
 from pathlib import Path
 
-from paraknow_core.methods import ARMS
+from paraknow_core.methods import arms_among, every_arm
 from paraknow_core.settings import Settings, later
 from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import in_task_run
@@ -28,7 +28,7 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     from paraknow_core.report.pictures import sensitivity_heatmap
     from paraknow_core.report.transfer_summary import as_markdown, compare_arms
 
-    found = {name: job.inputs[name] / "items.parquet" for name in ARMS if name in job.inputs}
+    found = {name: job.inputs[name] / "items.parquet" for name in arms_among(job.inputs)}
     arms = {name: read_items(path) for name, path in found.items()}
     summary = compare_arms(arms, job.config.diverged)
     summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
@@ -86,7 +86,7 @@ report = Step(
         "scores": ("layer_sums.json",),
         "layers": ("layers.json",),
         "factors": ("certificates.json",),
-        **dict.fromkeys(ARMS, ("items.parquet",)),
+        **dict.fromkeys(every_arm(), ("items.parquet",)),
     },
     on_result=_show,
 )

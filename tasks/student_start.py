@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paraknow_core.data import read_split, tokenise_all
-from paraknow_core.methods import METHODS, STUDENT_STARTS
+from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Role
 from paraknow_core.setting_types import OneOf, Rank, Scale, Seed, Tokens
 from paraknow_core.settings import Settings
@@ -39,9 +39,9 @@ class StartOptionsConfig(Settings):
 class StudentStartConfig(Settings):
     """Which start point, and how large."""
 
-    method: Annotated[str, OneOf("start point", dict.fromkeys(STUDENT_STARTS))] = Field(
-        title="Method"
-    )
+    method: Annotated[
+        str, OneOf("start point", METHODS, fits=lambda method: method.is_student_start)
+    ] = Field(title="Method")
     rank: Rank = Field(16, title="Rank")
     alpha: Scale = Field(16.0, title="Alpha", description="PEFT scales B·A by alpha / rank.")
     roles: Roles = Field(_ALL_ROLES, min_length=1, title="Roles")

@@ -99,7 +99,9 @@ class ArmConfig(Settings):
 class TuningConfig(Settings):
     """How each method gets its learning rate: the least validation loss, same trials for all."""
 
-    learning_rates: Rates = Field((1e-4, 3e-4, 1e-3), min_length=1, title="Learning rates")
+    learning_rates: Rates = Field(
+        (), title="Learning rates", description="Of every method; empty: each method's usual ones."
+    )
     seeds: Seeds = Field(
         (1000,), min_length=1, title="Seeds", description="Of the trials; none of the test's."
     )
@@ -165,6 +167,11 @@ class CompareConfig(Settings):
     def arms(self) -> tuple[ArmConfig, ...]:
         """Methods, then controls."""
         return self.methods + self.controls
+
+    def rates_of(self, arm: ArmConfig) -> tuple[float, ...]:
+        """The learning rates to tune a method over: its own, the shared, or its usual ones."""
+        usual = METHODS[arm.start].learning_rates
+        return tuple(sorted(arm.learning_rates or self.tuning.learning_rates or usual))
 
     def transfer(self, pair: PairConfig, task: TaskConfig, arm: ArmConfig) -> TransferConfig:
         """Return the settings of one pair, task and method; the fine-tuning's seed and rate vary.
@@ -235,9 +242,7 @@ class CompareConfig(Settings):
         if shared:
             msg = f"tuning.seeds and seeds share {shared}; tune on seeds that the test never sees"
             raise ValueError(msg)
-        budgets = {
-            arm.name: len(arm.learning_rates or self.tuning.learning_rates) for arm in self.arms
-        }
+        budgets = {arm.name: len(self.rates_of(arm)) for arm in self.arms}
         if len(set(budgets.values())) > 1:
             msg = f"every method needs the same number of learning rates (given {budgets})"
             raise ValueError(msg)

@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from paraknow_core.alignment.matrices import VOCABULARY_ROLES
-from paraknow_core.methods import METHODS, PLAIN, TRANSFER
+from flows.config.needs import NEEDS
+from paraknow_core.methods import METHODS, PLAIN, TRANSFER, transfer_among
 from paraknow_core.setting_types import EachOnce, LearningRate, OneOf
 from paraknow_core.settings import Settings
 from tasks.acquire_data import DataConfig
@@ -87,16 +87,21 @@ class TransferConfig(Settings):
 
     def chosen_arms(self) -> tuple[str, ...]:
         """The arms to train, without plain LoRA where that is switched off."""
-        return tuple(arm for arm in self.arms if arm != PLAIN or self.baseline.enabled)
+        return tuple(arm for arm in self.arms if not METHODS[arm].is_plain or self.baseline.enabled)
 
     def learning_rate(self, arm: str) -> float:
         """The learning rate of an arm: its own, else that of its kind."""
-        usual = self.baseline.learning_rate if arm == PLAIN else self.finetune.learning_rate
-        return self.learning_rates.get(arm, usual)
+        usual = self.baseline if METHODS[arm].is_plain else self.finetune
+        return self.learning_rates.get(arm, usual.learning_rate)
+
+    @property
+    def transfer_arm(self) -> str:
+        """The arm that the report is about; the others are compared with it."""
+        return transfer_among(self.arms)
 
     @model_validator(mode="after")
     def _arms_possible(self) -> Self:
-        if TRANSFER not in self.arms:
+        if not self.transfer_arm:
             msg = f"arms are {', '.join(self.arms) or 'none'}; {TRANSFER} must be among them"
             raise ValueError(msg)
         for arm in self.arms:
@@ -112,15 +117,9 @@ class TransferConfig(Settings):
         Raises:
             ValueError: says what it lacks.
         """
-        if method == "other-seeds" and not (self.other_data or self.other_problems):
-            msg = f"{method} needs data of another task: set other_data or other_problems"
-            raise ValueError(msg)
-        if method == "shuffled-vocabulary" and not set(VOCABULARY_ROLES) & set(self.extract.roles):
-            msg = (
-                f"{method} permutes rows of embedding and head, but extract.roles are "
-                f"{', '.join(self.extract.roles)}; add embed or head, or leave {method} out"
-            )
-            raise ValueError(msg)
+        for need in METHODS[method].needs:
+            if lack := NEEDS[need](self, method):
+                raise ValueError(lack)
 
     @model_validator(mode="after")
     def _rank_within_maximum(self) -> Self:

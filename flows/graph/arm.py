@@ -9,11 +9,11 @@ from prefect.exceptions import Abort, CancelledRun
 
 from flows.config.compare import ArmConfig, CompareConfig
 from flows.config.transfer import TransferConfig
+from flows.graph.pair import Pair
 from flows.graph.runner import Handle, TrialRunner
-from flows.graph.start_points import Pair, cuts, start_point
+from flows.graph.start_points import shown_of, start_point
 from flows.graph.transfer_steps import measure
 from paraknow_core.errors import ConfigError, DivergedError
-from paraknow_core.methods import TRANSFER
 from tasks.checks.divergence import check_trial
 from tasks.diagnose import DiagnoseConfig, diagnose
 from tasks.engine.ref import Ref
@@ -85,8 +85,7 @@ class Arm:
     @classmethod
     def of(cls, config: CompareConfig, arm: ArmConfig, settings: TransferConfig) -> "Arm":
         """Give a method the comparison's tuning and seeds."""
-        rates = tuple(sorted(arm.learning_rates)) or config.tuning.learning_rates
-        return cls(arm, settings, rates, config.tuning.seeds, config.seeds)
+        return cls(arm, settings, config.rates_of(arm), config.tuning.seeds, config.seeds)
 
     def training(self, seed: int, rate: float) -> FinetuneConfig:
         """Return the settings of one training."""
@@ -209,8 +208,7 @@ def _look(arm: Arm, pair: Pair, outcome: ArmOutcome) -> None:
     start = next((run.start for run in outcome.runs if run.start is not None), None)
     if start is None:
         return
-    if arm.config.start == TRANSFER:
-        outcome.looks |= vars(cuts(TRANSFER, pair, seed=arm.seeds[0]))
+    outcome.looks |= shown_of(arm.config.start, pair, seed=arm.seeds[0])
     label = f"diagnose {arm.config.name}"
     given = {"student": pair.student, "start": start}
     outcome.looks["diagnose"] = pair.do(diagnose, DiagnoseConfig(), label=label, **given)

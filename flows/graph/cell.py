@@ -6,8 +6,8 @@ from functools import partial
 
 from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
+from flows.graph.pair import Pair, acquire_pair
 from flows.graph.runner import Handle, TrialRunner
-from flows.graph.start_points import Pair, acquire_pair
 from flows.graph.transfer_steps import measure
 from paraknow_core.methods import TRANSFER
 from tasks.checks.divergence import check_measured

@@ -1,10 +1,10 @@
 """The steps of one transfer and what each takes from which; flow and plan both follow it."""
 
 from flows.config.transfer import TransferConfig
+from flows.graph.pair import Pair, acquire_pair
 from flows.graph.runner import Handle, Runner
-from flows.graph.start_points import Pair, acquire_pair, cuts, start_point
+from flows.graph.start_points import shown_of, start_point
 from paraknow_core.errors import DivergedError
-from paraknow_core.methods import TRANSFER
 from tasks.checks.divergence import check_adapter, check_measured
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
@@ -14,8 +14,8 @@ from tasks.report import ReportConfig, report
 def wire(config: TransferConfig, do: Runner) -> None:
     """Run one teacher/student pair: the untouched student, and every arm's start point trained."""
     pair = acquire_pair(config, do)
-    seed = config.finetune.seed
-    start_point(TRANSFER, pair, seed=seed)  # first, so that shared steps come in their usual order
+    seed, main = config.finetune.seed, config.transfer_arm
+    start_point(main, pair, seed=seed)  # first, so that shared steps come in their usual order
     results = {"vanilla": measure(pair, "vanilla")}
     diverged: dict[str, str] = {}
     for arm in config.chosen_arms():
@@ -27,16 +27,9 @@ def wire(config: TransferConfig, do: Runner) -> None:
             pair.do.check(check_measured, {"measured": results[arm], **beside})
         except DivergedError as error:  # the other arms go on, and the report says so
             diverged[arm] = str(error)
-    own = cuts(TRANSFER, pair, seed=seed)
-    pair.do(
-        report,
-        ReportConfig(diverged=diverged),
-        label="report",
-        scores=own.scores,
-        layers=own.layers,
-        factors=own.factors,
-        **results,
-    )
+    shown = shown_of(main, pair, seed=seed)
+    drawn = {role: handle for role, handle in shown.items() if role in report.reads}
+    pair.do(report, ReportConfig(diverged=diverged), label="report", **drawn, **results)
 
 
 def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:

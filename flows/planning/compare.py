@@ -15,8 +15,8 @@ from artifacts.room import store_free_bytes
 from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
+from flows.graph.pair import Pair, acquire_pair
 from flows.graph.runner import Handle
-from flows.graph.start_points import Pair, acquire_pair
 from flows.planning.durations import History
 from flows.planning.planner import PlannedStep, Planner, StepsPlan
 from flows.results.report_inputs import inputs_of, report_of

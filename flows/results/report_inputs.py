@@ -7,7 +7,7 @@ from flows.config.compare import CompareConfig
 from flows.graph.arm import ArmOutcome, Trial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
-from paraknow_core.methods import PLAIN
+from paraknow_core.methods import METHODS
 from tasks.comparison_config import (
     ALL,
     ArmReport,
@@ -34,7 +34,8 @@ def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> Compari
 def _lacks(cell: CellReport) -> bool:
     """Whether there is something that a report could not be built on."""
     has_losses = any(arm.failures or arm.diverged for arm in cell.arms)
-    return bool(cell.failure) or has_losses or all(arm.name != PLAIN for arm in cell.arms)
+    has_plain = any(METHODS[arm.start].is_plain and arm.name == arm.start for arm in cell.arms)
+    return bool(cell.failure) or has_losses or not has_plain
 
 
 def inputs_of(outcomes: Sequence[CellOutcome]) -> dict[str, Handle]:

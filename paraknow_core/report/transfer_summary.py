@@ -1,14 +1,14 @@
 """What one run's arms show beside each other, in numbers and in words that the numbers carry."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from paraknow_core.divergence import RULE, check_loss
 from paraknow_core.errors import DivergedError
 from paraknow_core.evaluation.items import EvaluationResult, Item
-from paraknow_core.methods import ARMS, CONTROLS, METHODS, PLAIN, TRANSFER, VANILLA
+from paraknow_core.methods import METHODS, TRANSFER, VANILLA, arms_among, transfer_among
 from paraknow_core.statistics.paired_items import (
     PairedDifference,
     accuracy_difference,
@@ -20,18 +20,14 @@ ONE_RUN = (
     "One training run of each arm: the intervals cover the test items, not other seeds. A "
     "difference between two trainings of different seeds can be as large."
 )
-NO_CONTROLS = (
-    "A transfer that beats plain LoRA does not show that the teacher's knowledge moved: a start "
-    "point with the same singular values and random vectors has to be beaten too, and this run "
-    "has no such control."
-)
 
 
 def arm_name(arm: str) -> str:
     """How an arm is called in a report."""
-    if arm in CONTROLS:
-        return f"control: {arm}"
-    return {VANILLA: "vanilla student", PLAIN: "plain LoRA"}.get(arm, arm)
+    if arm not in METHODS:
+        return f"{arm} student"
+    method = METHODS[arm]
+    return f"control: {arm}" if method.is_control else method.title or arm
 
 
 def compare_arms(
@@ -42,7 +38,7 @@ def compare_arms(
     An arm whose training diverged is told with its reason, and compared with nothing.
 
     Args:
-        arms: of ``ARMS``, on the same items; the untouched student among them.
+        arms: of ``every_arm``, on the same items; the untouched student among them.
         diverged: arm → by which rule its training diverged, as far as the caller knows; one whose
             training ended without an adapter has no items.
 
@@ -54,20 +50,22 @@ def compare_arms(
     metrics = {name: EvaluationResult(tuple(items)).metrics for name, items in arms.items()}
     lost = {**_diverged(metrics), **(diverged or {})}
     sound = [name for name in arms if name not in lost]
+    transfer = transfer_among({*arms, *lost}) or TRANSFER
+    others = [name for name in (*METHODS.among(sound), VANILLA) if name in sound]
     found = {
-        other: _differences(arms[TRANSFER], arms[other])
-        for other in (*METHODS, VANILLA)
-        if other in sound and other != TRANSFER and TRANSFER in sound
+        other: _differences(arms[transfer], arms[other])
+        for other in others
+        if other != transfer and transfer in sound
     }
-    has_control = "same-spectrum" in arms or "same-spectrum" in lost
-    caveats = [ONE_RUN] if has_control else [ONE_RUN, NO_CONTROLS]
+    lacking = [name for name in METHODS[transfer].controls if name not in {*arms, *lost}]
+    caveats = [ONE_RUN, *(said for name in lacking if (said := METHODS[name].missed))]
     summary: dict[str, Any] = {
         "metrics": metrics,
         "differences": {
             name: {metric: asdict(difference) for metric, difference in pair.items()}
             for name, pair in found.items()
         },
-        "verdict": " ".join(_verdict(found, lost)),
+        "verdict": " ".join(_verdict(transfer, found, lost)),
         "caveats": [*caveats, RULE] if lost else caveats,
     }
     return summary | ({"diverged": lost} if lost else {})
@@ -95,27 +93,35 @@ def _differences(a: Sequence[Item], b: Sequence[Item]) -> dict[str, PairedDiffer
 
 
 def _verdict(
-    found: Mapping[str, Mapping[str, PairedDifference]], lost: Mapping[str, str]
+    transfer: str,
+    found: Mapping[str, Mapping[str, PairedDifference]],
+    lost: Mapping[str, str],
 ) -> list[str]:
     """Sentences about plain LoRA, then about all other arms, then about the teacher."""
     told = [f"{_capital(arm_name(name))} {reason.rstrip('.')}." for name, reason in lost.items()]
-    if TRANSFER in lost:
+    baseline = METHODS[transfer].baseline
+    if transfer in lost:
         return [*told, "Without a transfer that can be measured there is nothing to compare."]
-    if PLAIN in lost:
-        sentences = ["So the transfer is not compared with plain LoRA."]
-    elif PLAIN not in found:
-        sentences = ["Nothing to compare with: plain LoRA was switched off."]
+    if baseline in lost:
+        sentences = [f"So the transfer is not compared with {arm_name(baseline)}."]
+    elif baseline not in found:
+        sentences = [f"Nothing to compare with: {arm_name(baseline)} was switched off."]
     else:
-        plain = found[PLAIN]
-        names = (TRANSFER, arm_name(PLAIN))
+        plain = found[baseline]
+        names = (transfer, arm_name(baseline))
         sentences = [
             describe_difference(*names, plain["answer_nll"]),
             describe_difference(
                 *names, plain["exact_match"], higher_is_better=True, metric="exact match"
             ),
         ]
-    nll = {name: found[name]["answer_nll"] for name in METHODS if name in found and name != PLAIN}
-    return [*told, *sentences, *_others(nll), *_knowledge(nll, lost)]
+    nll = {name: found[name]["answer_nll"] for name in _but_plain(found)}
+    return [*told, *sentences, *_others(nll), *_knowledge(transfer, nll, lost)]
+
+
+def _but_plain(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are methods, without plain LoRA."""
+    return [name for name in METHODS.among(names) if not METHODS[name].is_plain]
 
 
 def _capital(name: str) -> str:
@@ -139,15 +145,17 @@ def _others(nll: Mapping[str, PairedDifference]) -> list[str]:
     ]
 
 
-def _knowledge(nll: Mapping[str, PairedDifference], lost: Mapping[str, str]) -> list[str]:
+def _knowledge(
+    transfer: str, nll: Mapping[str, PairedDifference], lost: Mapping[str, str]
+) -> list[str]:
     """Say plainly whether the controls were beaten that a claim about the teacher has to beat."""
-    untold = [name for name in lost if METHODS[name].is_needed]
+    untold = [name for name in lost if METHODS[name].is_needed_by(transfer)]
     if untold:
         return [
             f"As {', '.join(untold)} diverged, this run does not show that the teacher's knowledge "
             "moved."
         ]
-    needed = [name for name in nll if METHODS[name].is_needed]
+    needed = [name for name in nll if METHODS[name].is_needed_by(transfer)]
     unbeaten = [name for name in needed if not _is_better(nll[name])]
     if unbeaten:
         return [
@@ -169,7 +177,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         "| | answer NLL (nats a token) | perplexity | exact match | items |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name in ARMS:
+    for name in arms_among((*summary["metrics"], *summary.get("diverged", {}))):
         if name in summary["metrics"]:
             m = summary["metrics"][name]
             lines.append(
@@ -190,7 +198,7 @@ def _number(value: float | None, digits: int) -> str:
 
 def _told(differences: Mapping[str, Any]) -> list[str]:
     """A second table where there are start points without a teacher, or controls."""
-    names = [name for name in METHODS if name in differences and name != PLAIN]
+    names = _but_plain(differences)
     lines = [
         "| transfer minus | answer NLL, 95 % interval | p | what it tells |",
         "|---|---:|---:|---|",

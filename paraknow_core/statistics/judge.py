@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from paraknow_core.evaluation.items import EvaluationResult, Item
-from paraknow_core.methods import METHODS, PLAIN, TRANSFER
+from paraknow_core.methods import METHODS, Method
 from paraknow_core.statistics.contrast import BETTER, UNCLEAR, WORSE, Contrast
 from paraknow_core.statistics.design import (
     LEAST_SEEDS,
@@ -16,17 +16,14 @@ from paraknow_core.statistics.design import (
 from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
 from paraknow_core.statistics.pooled_items import COVERS, majority_mcnemar, pooled_difference
 from paraknow_core.statistics.verdict import (
-    KNOWLEDGE_CONTROLS,
-    LABELS,
-    QUESTIONS,
     Spoilt,
     Verdict,
+    knowledge_controls,
     pair_verdict,
+    questions,
 )
 
 METRIC = "answer NLL (nats a token)"
-FAMILY = tuple(dict.fromkeys((*QUESTIONS, *KNOWLEDGE_CONTROLS)))
-"""What the verdict asks, and therefore what Holm's correction is over, as far as it ran."""
 
 _OUTCOMES = {"better": BETTER, "worse": WORSE}
 
@@ -54,9 +51,19 @@ class ArmResult:
     lost: str = ""
 
     @property
-    def question(self) -> str:
-        """What the verdict knows it by: a variant of a method is not that method."""
-        return self.start if self.name == self.start else self.name
+    def method(self) -> Method:
+        """What it starts from."""
+        return METHODS[self.start]
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether it has settings of its own: a variant of a method is not that method."""
+        return self.name != self.start
+
+    @property
+    def label(self) -> str:
+        """How sentences call it."""
+        return self.name if self.is_variant else self.method.label
 
     @property
     def is_usable(self) -> bool:
@@ -87,15 +94,15 @@ def judge(arms: Sequence[ArmResult]) -> Judgement:
     """Compare the transfer with every other method, and the others with plain LoRA.
 
     The transfer is the first method that starts from the teacher and is no control. Its comparisons
-    with ``FAMILY`` carry the verdict and are corrected together (Holm 1979); all others are
+    with its `family` carry the verdict and are corrected together (Holm 1979); all others are
     exploratory and not corrected. Two methods that share fewer than two seeds are not compared,
     and it is said why.
 
     Args:
         arms: in the order of the report, those among them that have no result.
     """
-    transfer = next((arm for arm in arms if arm.start == TRANSFER), None)
-    plain = next((arm for arm in arms if arm.question == PLAIN), None)
+    transfer = next((arm for arm in arms if arm.method.is_transfer), None)
+    plain = next((arm for arm in arms if arm.method.is_plain and not arm.is_variant), None)
     exploratory = [
         _contrast(arm, plain, compare_seeds(arm.values(), plain.values()))
         for arm in arms
@@ -150,22 +157,18 @@ def _judge(
 ) -> Judgement:
     obstacles = {arm.name: _obstacle(transfer, arm) for arm in others}
     compared = [arm for arm in others if not obstacles[arm.name]]
+    asked_of = family(transfer, others)
     found = {arm.name: compare_seeds(transfer.values(), arm.values()) for arm in compared}
-    asked = {arm.question: found[arm.name] for arm in compared if arm.question in FAMILY}
+    asked = {arm.name: found[arm.name] for arm in compared if arm.name in asked_of}
     adjusted = holm({name: comparison.p_value for name, comparison in asked.items()})
-    edges = [arm.question for arm in (transfer, *others) if arm.at_edge]
-    labels = {**LABELS, **{arm.question: arm.name for arm in others if arm.question not in LABELS}}
     verdict = pair_verdict(
         asked,
         adjusted=adjusted,
-        lr_at_edge=edges,
-        labels=labels,
-        untested={
-            arm.question: obstacles[arm.name]
-            for arm in others
-            if obstacles[arm.name] and arm.question in FAMILY
-        },
-        spoilt={arm.question: _spoilt(transfer, arm) for arm in compared},
+        method=transfer.start,
+        lr_at_edge=[arm.name for arm in (transfer, *others) if arm.at_edge],
+        labels={transfer.name: transfer.name, **{arm.name: arm.label for arm in others}},
+        untested={name: why for name, why in obstacles.items() if why and name in asked_of},
+        spoilt={arm.name: _spoilt(transfer, arm) for arm in compared},
     )
     outcomes = {answer.other: _OUTCOMES.get(answer.outcome, UNCLEAR) for answer in verdict.answers}
     contrasts = [
@@ -173,41 +176,56 @@ def _judge(
             transfer,
             arm,
             found[arm.name],
-            p_holm=adjusted.get(arm.question),
-            outcome=outcomes.get(arm.question, "") if arm.question in FAMILY else "",
-            headline=arm.question in FAMILY,
+            p_holm=adjusted.get(arm.name),
+            outcome=outcomes.get(arm.name, "") if arm.name in asked_of else "",
+            headline=arm.name in asked_of,
         )
         for arm in compared
     ]
     seeds = min((comparison.n for comparison in found.values()), default=len(transfer.items))
-    asked_of = [arm for arm in compared if arm.question in FAMILY]
     notes = [f"Not compared with {name}: {why}." for name, why in obstacles.items() if why]
     notes.append(describe_design(seeds, family=max(1, len(asked))))
-    if asked_of:
-        notes.append(_detectable({arm.name: found[arm.name] for arm in asked_of}))
-        notes += [_accuracy(transfer, asked_of), _majorities(transfer, asked_of)]
+    if asked:
+        carrying = [arm for arm in compared if arm.name in asked]
+        notes.append(_detectable(asked))
+        notes += [_accuracy(transfer, carrying), _majorities(transfer, carrying)]
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
     fair = [arm for arm in compared if not _spoilt(transfer, arm).other]
-    sentence = f"{verdict.sentence}{_ahead(fair, found)}"
+    sentence = f"{verdict.sentence}{_ahead(transfer, fair, found)}"
     return Judgement((*contrasts, *exploratory), verdict, sentence, said)
 
 
-def _ahead(others: Sequence[ArmResult], found: Mapping[str, SeedComparison]) -> str:
+def family(transfer: ArmResult, others: Sequence[ArmResult]) -> frozenset[str]:
+    """Name what a verdict asks of, and therefore what Holm's correction is over, as far as it ran.
+
+    A variant of a method, with settings of its own, is not asked of.
+    """
+    names = {arm.name for arm in others if not arm.is_variant}
+    asked = (*questions(transfer.start), *knowledge_controls(transfer.start, names))
+    return frozenset(names & set(asked))
+
+
+def _ahead(
+    transfer: ArmResult, others: Sequence[ArmResult], found: Mapping[str, SeedComparison]
+) -> str:
     """Name start points of the student alone that do better, beyond those that the verdict asks.
 
     They are not corrected for, so that a longer list of methods does not hide the verdict; but who
     reads that a teacher helps must read beside it that something simpler helps more.
     """
+    asked = family(transfer, others)
     better = [
-        f"{LABELS.get(arm.question, arm.name)} ({c.mean:+.3g}, {100 * c.confidence:g} % interval "
+        f"{arm.label} ({c.mean:+.3g}, {100 * c.confidence:g} % interval "
         f"{c.low:+.3g} to {c.high:+.3g}, p = {c.p_value:.2g}, not corrected, {c.n} seeds)"
         for arm in others
-        if METHODS[arm.start].kind == "student-start" and arm.question not in FAMILY
+        if arm.method.is_student_start and arm.name not in asked
         if (c := found[arm.name]).low > 0 and c.p_value < 0.05
     ]
     if not better:
         return ""
-    return f" Made of the student alone and better than the transfer: {'; '.join(better)}."
+    return (
+        f" Made of the student alone and better than {transfer.method.label}: {'; '.join(better)}."
+    )
 
 
 def _contrast(
@@ -279,5 +297,5 @@ def about(start: str) -> tuple[str, str]:
     method = METHODS[start]
     if method.is_control:
         return "control", f"{method.start}. {method.tells}"
-    kind = "method" if method.kind == "transfer" else "baseline"
+    kind = "method" if method.is_transfer else "baseline"
     return kind, f"{method.start} ({method.source})"

@@ -5,48 +5,36 @@ that keeps the start point but not what the teacher learnt; `pair_verdict` says 
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from paraknow_core.errors import ConfigError
-from paraknow_core.methods import METHODS
+from paraknow_core.methods import METHODS, TRANSFER
 from paraknow_core.statistics.design import MIN_SEEDS, describe_design, largest_family
 from paraknow_core.statistics.paired_seeds import SeedComparison
 
 Outcome = Literal["better", "no difference visible", "worse", "not tested"]
 
-QUESTIONS = ("plain", "pissa", "same-spectrum", "shuffled-vocabulary")
-"""Asked of every pair, in this order, whether or not they ran."""
-
-REQUIRED_CONTROLS = ("same-spectrum", "shuffled-vocabulary")
-KNOWLEDGE_CONTROLS = tuple(
-    dict.fromkeys((*REQUIRED_CONTROLS, *(name for name, m in METHODS.items() if m.is_needed)))
-)
-"""Start points without this teacher's knowledge; those beyond the required count if they ran."""
-
 NOT_RUN = "it was not run"
 
-LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "plain": "tuned plain LoRA",
-        "pissa": "PiSSA",
-        "milora": "MiLoRA",
-        "olora": "OLoRA",
-        "eva": "EVA",
-        "corda": "CorDA",
-        "lora-ga": "LoRA-GA",
-        "same-spectrum": "the same-spectrum control",
-        "shuffled-teacher": "the control with permuted matrices",
-        "shuffled-vocabulary": "the shuffled-vocabulary control",
-        "random-layers": "the transfer from random layers",
-        "random-teacher": "the transfer from an untrained model",
-        "own-teacher": "the transfer from the student to itself",
-        "other-seeds": "the transfer with another task's seed samples",
-    }
-)
-"""How sentences call a method; none of them says "teacher"."""
+
+def questions(method: str) -> tuple[str, ...]:
+    """What every verdict about a method compares it with, in this order, whether or not it ran."""
+    known = METHODS[method]
+    return tuple(dict.fromkeys((known.baseline, *known.rivals, *known.controls)))
+
+
+def knowledge_controls(method: str, ran: Iterable[str]) -> tuple[str, ...]:
+    """Start points without what a method's teacher knows.
+
+    Args:
+        method: that the verdict is about.
+        ran: names of what ran; of these, the controls count beside those that are required.
+    """
+    needed = (name for name in METHODS.among(ran) if METHODS[name].is_needed_by(method))
+    return tuple(dict.fromkeys((*METHODS[method].controls, *needed)))
 
 
 @dataclass(frozen=True)
@@ -92,11 +80,12 @@ def pair_verdict(
     comparisons: Mapping[str, SeedComparison],
     *,
     adjusted: Mapping[str, float],
+    method: str = TRANSFER,
     family: int | None = None,
     higher_is_better: bool = False,
     metric: str = "answer NLL (nats a token)",
     lr_at_edge: Collection[str] = (),
-    labels: Mapping[str, str] = LABELS,
+    labels: Mapping[str, str] = MappingProxyType({}),
     untested: Mapping[str, str] = MappingProxyType({}),
     spoilt: Mapping[str, Spoilt] = MappingProxyType({}),
     alpha: float = 0.05,
@@ -105,18 +94,19 @@ def pair_verdict(
 
     "Better" and "worse" need all of: at least `MIN_SEEDS` seeds, an adjusted p below ``alpha``
     and an interval without 0. The sentence says "teacher" exactly if the answer is "better" for
-    plain, for both `REQUIRED_CONTROLS`, and for every other of `KNOWLEDGE_CONTROLS` that was run
-    or tried. Neither "better" nor "worse" is said in favour of a side that diverged in a seed in
-    which the other did not.
+    the method's baseline, for all controls that its entry requires, and for every other of its
+    `knowledge_controls` that was run or tried. Neither "better" nor "worse" is said in favour of
+    a side that diverged in a seed in which the other did not.
 
     Args:
         comparisons: name of the other method to transfer minus other.
         adjusted: the same names to p-values after `holm` over the whole family.
+        method: what is compared with them, a key of ``METHODS``.
         family: size of that family; by default the number of ``comparisons``.
         higher_is_better: False for a loss, True for an accuracy.
         metric: its name and unit.
         lr_at_edge: methods whose chosen learning rate is the lowest or highest that was tried.
-        labels: name of a method to what the sentence calls it.
+        labels: name of a method to what the sentence calls it, if not as its entry says.
         untested: methods that were tried but cannot be compared → why, in a few words.
         spoilt: name → seeds in which one side alone diverged.
         alpha: of the family.
@@ -128,7 +118,8 @@ def pair_verdict(
     if missing:
         raise ConfigError(f"no Holm-adjusted p-value for {missing}; adjust over all comparisons")
     size = len(comparisons) if family is None else family
-    names = tuple(dict.fromkeys((*QUESTIONS, *comparisons, *untested)))
+    names = tuple(dict.fromkeys((*questions(method), *comparisons, *untested)))
+    labels = {**{name: METHODS[name].label for name in METHODS.among(names)}, **labels}
     answers = tuple(
         _answer(
             name,
@@ -142,12 +133,14 @@ def pair_verdict(
         )
         for name in names
     )
-    teacher = _owed_to_teacher({answer.other: answer.outcome for answer in answers})
-    sentence = _sentence(answers, labels, metric)
+    teacher = _owed_to_teacher(method, {answer.other: answer.outcome for answer in answers})
+    sentence = _sentence(METHODS[method].label, answers, labels, metric)
     caveats = _caveats(answers, lr_at_edge, labels)
     if not teacher:
         sentence, caveats = _without_the_word(sentence), [_without_the_word(c) for c in caveats]
-    return Verdict(answers, f"{sentence} {_cause(answers, teacher)}", tuple(caveats), teacher)
+    return Verdict(
+        answers, f"{sentence} {_cause(method, answers, teacher)}", tuple(caveats), teacher
+    )
 
 
 def _answer(
@@ -185,9 +178,9 @@ def _favours(side: str, seeds: tuple[int, ...]) -> str:
     return f"{side} alone diverged in {named}, so the seeds that are left favour it"
 
 
-def _owed_to_teacher(outcomes: Mapping[str, Outcome]) -> bool:
-    ran = [name for name in KNOWLEDGE_CONTROLS if name in outcomes]
-    return all(outcomes.get(name) == "better" for name in ("plain", *REQUIRED_CONTROLS, *ran))
+def _owed_to_teacher(method: str, outcomes: Mapping[str, Outcome]) -> bool:
+    to_beat = (METHODS[method].baseline, *knowledge_controls(method, outcomes))
+    return all(outcomes.get(name) == "better" for name in to_beat)
 
 
 _PHRASES: Mapping[Outcome, str] = MappingProxyType(
@@ -200,13 +193,15 @@ _PHRASES: Mapping[Outcome, str] = MappingProxyType(
 )
 
 
-def _sentence(answers: tuple[Answer, ...], labels: Mapping[str, str], metric: str) -> str:
+def _sentence(
+    label: str, answers: tuple[Answer, ...], labels: Mapping[str, str], metric: str
+) -> str:
     """Words first, each followed by its numbers."""
     parts = [
         f"{_PHRASES[answer.outcome]} {labels.get(answer.other, answer.other)}{_numbers(answer)}"
         for answer in answers
     ]
-    return f"In {metric} the transfer is " + "; ".join(parts) + ";"
+    return f"In {metric} {label} is " + "; ".join(parts) + ";"
 
 
 def _numbers(answer: Answer) -> str:
@@ -221,18 +216,20 @@ def _numbers(answer: Answer) -> str:
     )
 
 
-def _cause(answers: tuple[Answer, ...], teacher: bool) -> str:
+def _cause(method: str, answers: tuple[Answer, ...], teacher: bool) -> str:
+    known = METHODS[method]
+    baseline = METHODS[known.baseline].label
     outcomes = {answer.other: answer.outcome for answer in answers}
     if teacher:
         return "so the gain is owed to what the teacher learnt."
-    untested = [name for name in REQUIRED_CONTROLS if outcomes[name] == "not tested"]
+    untested = [name for name in known.controls if outcomes[name] == "not tested"]
     if untested:
-        words = " and ".join(LABELS[name] for name in untested)
+        words = " and ".join(METHODS[name].label for name in untested)
         return f"without {words} nothing can be said of where a difference comes from."
-    if outcomes["plain"] == "not tested":
-        return "without a test against tuned plain LoRA nothing can be said of a gain."
-    if outcomes["plain"] != "better":
-        return "so there is no gain over tuned plain LoRA to explain."
+    if outcomes[known.baseline] == "not tested":
+        return f"without a test against {baseline} nothing can be said of a gain."
+    if outcomes[known.baseline] != "better":
+        return f"so there is no gain over {baseline} to explain."
     return "so the gain is not shown to come from more than the start point."
 
 

@@ -79,17 +79,17 @@ def check_pair(
                 f"leave {narrow.role} out of extract.roles."
             )
     for method in methods:
-        if METHODS[method].kind == "student-start":
+        if METHODS[method].is_student_start:
             _check_start(student, extract.roles, rank, method)
 
 
 def _check_start(student: Architecture, roles: Sequence[str], rank: int, method: str) -> None:
-    """LoRA-GA takes 2R directions of each gradient, so no matrix may have fewer."""
-    each = 2 if method == "lora-ga" else 1
+    """No matrix may have fewer directions than the method takes; LoRA-GA takes 2R of them."""
+    each = METHODS[method].directions
     for module, (matrix, *_) in student.modules(roles).items():
         most = min(matrix.whole) // each
         if rank > most:
-            taken = ", and lora-ga takes twice as many directions" if each == 2 else ""
+            taken = f", and {method} takes {each} times as many directions" if each > 1 else ""
             raise RankError(
                 f"lora.rank is {rank}{taken}, but for {method} {module} of shape "
                 f"{list(matrix.whole)} allows 1..{most}. Lower it, or leave {method} out."

@@ -18,6 +18,10 @@ NEW_ENTRIES = {
         '"a-new-one": each_matrix(neuron)',
     ),
     "paraknow_core/models/family_tables.py": ('"gpt2": Family(', '"a-new-one": Family(_DECODER)'),
+    "paraknow_core/methods.py": (
+        '"pissa": _student_start(',
+        '"a-new-one": _student_start("New", "the new one", "new")',
+    ),
     "paraknow_core/alignment/layers.py": ('"uniform": _uniform', '"a-new-one": _first'),
     "paraknow_core/data/templates.py": ('"none": none', '"a-new-one": tulu'),
     "paraknow_core/evaluation/match.py": ('"exact": whole_text', '"a-new-one": last_number'),

@@ -20,8 +20,8 @@ from artifacts.remote.backends import BACKENDS, open_backend
 from artifacts.remote.probe import probe
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
+from flows.graph.pair import acquire_pair
 from flows.graph.runner import Handle
-from flows.graph.start_points import acquire_pair
 from flows.planning.planner import Planner
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
 from paraknow_core.data.templates import TEMPLATES, Message, get_template

@@ -2,25 +2,52 @@
 
 import pytest
 
+from flows.config.needs import NEEDS
 from flows.config.transfer import TransferConfig
-from paraknow_core.methods import CONTROLS, METHODS, PLAIN, STUDENT_STARTS, TRANSFER
+from flows.graph.cuts import TEACHERS
+from flows.graph.start_points import BUILDERS
+from paraknow_core.alignment.layers import LAYER_STRATEGIES
+from paraknow_core.methods import METHODS, PLAIN, TRANSFER, every_arm
 from paraknow_core.report.transfer_summary import arm_name
 
 PAIR = {"teacher": {"model": "t"}, "student": {"model": "s"}}
 
 
 def test_every_method_says_what_it_is_where_from_and_what_it_tells() -> None:
-    assert set(METHODS) == {PLAIN, TRANSFER, *STUDENT_STARTS, *CONTROLS}
+    assert every_arm() == ("vanilla", *METHODS)
     for method in METHODS.values():
+        assert (
+            method.is_plain + method.is_transfer + method.is_student_start + method.is_control == 1
+        )
         assert method.start
+        assert method.label
+        assert "teacher" not in method.label.lower()
         assert method.tells.endswith(".")
         assert "arXiv" in method.source
-    assert [name for name in METHODS if arm_name(name).startswith("control")] == list(CONTROLS)
+    controls = [name for name, method in METHODS.items() if method.is_control]
+    assert [name for name in METHODS if arm_name(name).startswith("control")] == controls
+
+
+def test_every_name_that_an_entry_gives_is_there() -> None:
+    for method in METHODS.values():
+        named = {method.of, method.baseline, *method.rivals, *method.controls} - {""}
+        assert named <= set(METHODS)
+        assert method.builder in BUILDERS
+        assert set(method.needs) <= set(NEEDS)
+        assert method.is_control == bool(method.changes) == bool(method.of)
+        assert (method.changes != "teacher") or method.replacement in TEACHERS
+        assert (method.changes != "layers") or method.replacement in LAYER_STRATEGIES
+        if method.is_transfer:
+            assert method.uses
+            assert METHODS[method.baseline].is_plain
+            assert all(METHODS[name].of for name in method.controls)
 
 
 def test_a_claim_about_the_teacher_needs_the_controls_without_its_knowledge() -> None:
-    needed = {name for name, method in METHODS.items() if method.is_needed}
-    assert needed == set(CONTROLS) - {"random-layers", "other-seeds"}
+    controls = {name for name, method in METHODS.items() if method.is_control}
+    needed = {name for name, method in METHODS.items() if method.is_needed_by(TRANSFER)}
+    assert needed == controls - {"random-layers", "other-seeds"}
+    assert not any(method.is_needed_by(PLAIN) for method in METHODS.values())
 
 
 @pytest.mark.parametrize(

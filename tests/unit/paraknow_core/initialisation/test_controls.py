@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from paraknow_core.errors import ConfigError
 from paraknow_core.initialisation.controls import FACTOR_CONTROLS, Factors, apply_control
-from paraknow_core.methods import CONTROLS, METHODS
+from paraknow_core.methods import METHODS
 from paraknow_core.svd.truncated import truncated_svd
 
 SHAPES = {"embed": (40, 12), "head": (40, 12), "q": (12, 12), "up": (20, 12)}
@@ -132,4 +132,6 @@ def test_what_would_be_no_control_is_refused() -> None:
 
 
 def test_the_registry_of_methods_knows_exactly_these() -> None:
-    assert {name for name in CONTROLS if METHODS[name].changes == "factors"} == set(FACTOR_CONTROLS)
+    assert {name for name, method in METHODS.items() if method.is_factor_control} == set(
+        FACTOR_CONTROLS
+    )

@@ -321,5 +321,5 @@ def test_eva_that_does_not_settle_ends(
 
 
 def test_the_registry_of_methods_knows_exactly_these() -> None:
-    kinds = {name for name, method in METHODS.items() if method.kind == "student-start"}
+    kinds = {name for name, method in METHODS.items() if method.is_student_start}
     assert kinds == set(METHODS_OF_STUDENT)

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from paraknow_core.evaluation.items import Item
-from paraknow_core.report.transfer_summary import NO_CONTROLS, as_markdown, compare_arms
+from paraknow_core.methods import METHODS
+from paraknow_core.report.transfer_summary import as_markdown, compare_arms
 
 
 def items(shift: float, spread: float = 0.1, right: float = 0.5, n: int = 200) -> list[Item]:
@@ -25,7 +26,7 @@ def test_a_clear_gain_is_called_better_and_still_not_the_teachers() -> None:
     assert summary["differences"]["plain"]["answer_nll"]["mean"] == pytest.approx(-0.3, abs=0.05)
     assert "transfer is better than plain LoRA in answer NLL" in summary["verdict"]
     assert "teacher" not in summary["verdict"]
-    assert NO_CONTROLS in summary["caveats"]
+    assert METHODS["same-spectrum"].missed in summary["caveats"]
 
 
 def test_no_difference_and_a_loss_are_said_too() -> None:

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paraknow_core.errors import ConfigError
+from paraknow_core.methods import METHODS, TRANSFER
 from paraknow_core.statistics.design import holm
 from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
-from paraknow_core.statistics.verdict import KNOWLEDGE_CONTROLS, LABELS, QUESTIONS, pair_verdict
+from paraknow_core.statistics.verdict import knowledge_controls, pair_verdict, questions
 
+LABELS = {name: method.label for name, method in METHODS.items() if not method.is_transfer}
 FOUR = ("plain", "pissa", "same-spectrum", "shuffled-vocabulary")
 
 
@@ -97,9 +99,15 @@ def test_a_comparison_needs_its_adjusted_p() -> None:
         pair_verdict({"pissa": BETTER}, adjusted={})
 
 
-def test_labels_name_every_control_without_the_word() -> None:
-    assert set(KNOWLEDGE_CONTROLS) | set(QUESTIONS) <= set(LABELS)
-    assert "teacher" not in " ".join(LABELS.values()).lower()
+def test_the_questions_of_a_method_are_those_of_its_entry() -> None:
+    assert questions(TRANSFER) == FOUR
+    assert knowledge_controls(TRANSFER, []) == FOUR[2:]
+    assert knowledge_controls(TRANSFER, LABELS) == (
+        *FOUR[2:],
+        "shuffled-teacher",
+        "random-teacher",
+        "own-teacher",
+    )
 
 
 @given(
@@ -123,10 +131,10 @@ def test_the_word_never_stands_where_a_control_is_not_beaten(
         metric="TEACHER-forced NLL",
     )
     won = {answer.other for answer in v.answers if answer.outcome == "better"}
-    ran = {"plain", "same-spectrum", "shuffled-vocabulary"} | (
-        set(KNOWLEDGE_CONTROLS) & set(comparisons)
+    ran = {"plain", "same-spectrum", "shuffled-vocabulary"} | set(
+        knowledge_controls(TRANSFER, comparisons)
     )
     assert v.teacher == (ran <= won)
     if not v.teacher:
         assert "teacher" not in " ".join([v.sentence, *v.caveats]).lower()
-    assert {answer.other for answer in v.answers} == set(comparisons) | set(QUESTIONS)
+    assert {answer.other for answer in v.answers} == set(comparisons) | set(questions(TRANSFER))

@@ -1,0 +1,71 @@
+"""One teacher/student pair under way: what is acquired, checked, and shared by every arm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from flows.config.transfer import TransferConfig
+from flows.graph.runner import Handle, Runner
+from flows.graph.shared_steps import Once
+from tasks.acquire_data import DataConfig, acquire_data
+from tasks.acquire_model import ModelConfig, acquire_model
+from tasks.checks.preflight import check_answers, check_pair
+from tasks.evaluate import evaluate
+from tasks.pretrain import pretrain
+from tasks.word_problems import WordProblemsConfig, word_problems
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One teacher/student pair under way: its settings, its runner, what was acquired."""
+
+    config: TransferConfig
+    do: Once
+    teacher: Handle
+    student: Handle
+    data: Handle
+
+
+def acquire_pair(
+    config: TransferConfig, runner: Runner, *, methods: Sequence[str] | None = None
+) -> Pair:
+    """Acquire both models and the data, and check that they can work together.
+
+    Args:
+        config: of the pair.
+        runner: that carries the steps out.
+        methods: what will be trained, if not the config's arms.
+    """
+    do = Once(runner)
+    built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
+    teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
+    student = do(acquire_model, config.student, label="student", **built["student"])
+    data = acquire_rows(do, config.data, config.problems, label="")
+    check = partial(
+        check_pair,
+        align=config.align,
+        extract=config.extract,
+        rank=config.lora.rank,
+        max_rank=config.decompose.max_rank,
+        methods=config.chosen_arms() if methods is None else methods,
+    )
+    do.check(check, {"teacher": teacher, "student": student})
+    fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)
+    do.check(fits, {"data": data}, before=evaluate)
+    return Pair(config, do, teacher, student, data)
+
+
+def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:
+    """Start training a model from scratch, if that is where it comes from."""
+    if model.pretrain is None:
+        return {}
+    return {"built": do.start(pretrain, model.pretrain, label=f"pretrain {who}")}
+
+
+def acquire_rows(
+    do: Runner, data: DataConfig, problems: WordProblemsConfig | None, *, label: str
+) -> Handle:
+    """Acquire or generate the rows of one task."""
+    if problems is not None:
+        return do(word_problems, problems, label=f"word problems{label}")
+    return do(acquire_data, data, label=f"data{label}")
