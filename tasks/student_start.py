@@ -51,7 +51,8 @@ class StudentStartConfig(Settings):
 
 def _compute(job: Job[StudentStartConfig]) -> Facts:
     """Make the start point from the student's weights, and the seed samples where it needs them."""
-    from paraknow_core.initialisation.student import StartOptions, student_start
+    from paraknow_core.initialisation.start_request import StartOptions
+    from paraknow_core.initialisation.student import student_start
     from paraknow_core.models.load import pick_device
 
     config = job.config

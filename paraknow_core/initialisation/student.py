@@ -19,7 +19,13 @@ from torch import nn
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import ConfigError, RankError
 from paraknow_core.initialisation.from_samples import eva_directions, mean_gradients, task_eigens
-from paraknow_core.initialisation.peft_layer import of_start, peft_factors, stand_in
+from paraknow_core.initialisation.peft_layer import of_start, stand_in
+from paraknow_core.initialisation.start_request import (
+    USUAL_OPTIONS,
+    Factors,
+    StartOptions,
+    StartRequest,
+)
 from paraknow_core.lora.adapter import Adapter, LoraFactors
 from paraknow_core.lora.anchored_model import bare_adapter
 from paraknow_core.lora.start_point import target_modules, write_start
@@ -31,58 +37,17 @@ from paraknow_core.seeding import random_state_kept
 from paraknow_core.svd.minor import minor_components
 
 
-@dataclass(frozen=True)
-class StartOptions:
-    """The methods' own settings; each is used by one method only.
-
-    Attributes:
-        corda_mode: ``ipm`` starts in the directions that matter to the samples, ``kpm`` in those
-            that matter least to them.
-        eva_answers_only: EVA looks at the inputs of answer tokens only, as in its paper.
-        lora_ga_gamma: LoRA-GA's γ, above 0: the larger, the smaller the start product.
-    """
-
-    corda_mode: str = "ipm"
-    eva_answers_only: bool = True
-    lora_ga_gamma: float = 16.0
-
-
-@dataclass(frozen=True)
-class _Ask:
-    """One start point to make."""
-
-    model: Any
-    modules: tuple[str, ...]
-    samples: Sequence[TokenisedExample]
-    rank: int
-    alpha: float
-    options: StartOptions
-    progress: Progress
-
-    def each(self) -> Any:
-        """Go through the modules by name."""
-        for done, name in enumerate(self.modules):
-            self.progress(done, len(self.modules), name)
-            yield name, self.model.get_submodule(name)
-
-    def by_peft(self, layer: nn.Linear, **init: Any) -> LoraFactors:
-        return peft_factors(layer, rank=self.rank, alpha=self.alpha, **init)
-
-
-Factors = dict[str, LoraFactors]
-
-
-def _pissa(ask: _Ask) -> Factors:
+def _pissa(ask: StartRequest) -> Factors:
     """The principal components: ``B = U √Σ, A = √Σ Vᵀ`` of W (arXiv 2404.02948, eq. 2 and 3)."""
     return {name: ask.by_peft(stand_in(m), init_lora_weights="pissa") for name, m in ask.each()}
 
 
-def _olora(ask: _Ask) -> Factors:
+def _olora(ask: StartRequest) -> Factors:
     """The first columns of an orthogonal basis: W = QR, B = Q_r, A = R_r (arXiv 2406.01775, §3)."""
     return {name: ask.by_peft(stand_in(m), init_lora_weights="olora") for name, m in ask.each()}
 
 
-def _milora(ask: _Ask) -> Factors:
+def _milora(ask: StartRequest) -> Factors:
     """The minor components: PiSSA's split of the least singular values (arXiv 2406.09044, §3)."""
     found = {}
     for name, module in ask.each():
@@ -92,7 +57,7 @@ def _milora(ask: _Ask) -> Factors:
     return found
 
 
-def _corda(ask: _Ask) -> Factors:
+def _corda(ask: StartRequest) -> Factors:
     """Components of W seen through the covariance C of its inputs: SVD of WC, then C⁻¹ again.
 
     CorDA (arXiv 2406.05223, §3); the samples are the task's seeds.
@@ -110,7 +75,7 @@ def _corda(ask: _Ask) -> Factors:
     return found
 
 
-def _lora_ga(ask: _Ask) -> Factors:
+def _lora_ga(ask: StartRequest) -> Factors:
     """Directions of the first gradient: A = its right vectors 1..R, B = its left ones R+1..2R.
 
     LoRA-GA (arXiv 2407.05000, §3) scales the orthonormal vectors on both sides by
@@ -133,7 +98,7 @@ def _lora_ga(ask: _Ask) -> Factors:
     return found
 
 
-def _check_two_ranks(ask: _Ask) -> None:
+def _check_two_ranks(ask: StartRequest) -> None:
     for name in ask.modules:
         shape = tuple(ask.model.get_submodule(name).weight.shape)
         if 2 * ask.rank > min(shape):
@@ -143,7 +108,7 @@ def _check_two_ranks(ask: _Ask) -> None:
             )
 
 
-def _eva(ask: _Ask) -> Factors:
+def _eva(ask: StartRequest) -> Factors:
     """The directions in which a layer's inputs vary most, as A; B = 0 (arXiv 2410.07170, §3).
 
     Every module keeps the rank: EVA's redistribution (ρ > 1) would give the arms other sizes. An
@@ -164,7 +129,7 @@ def _eva(ask: _Ask) -> Factors:
     return factors
 
 
-METHODS_OF_STUDENT: Registry[Callable[[_Ask], Factors]] = Registry(
+METHODS_OF_STUDENT: Registry[Callable[[StartRequest], Factors]] = Registry(
     "start point",
     {
         "pissa": _pissa,
@@ -201,7 +166,7 @@ def student_start(
     alpha: float,
     seed: int,
     samples: Sequence[TokenisedExample] = (),
-    options: StartOptions = StartOptions(),
+    options: StartOptions = USUAL_OPTIONS,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> StudentStart:
@@ -238,7 +203,7 @@ def student_start(
     _check_rank(model, modules, rank)
     with random_state_kept():
         torch.manual_seed(seed)
-        ask = _Ask(model, tuple(modules), samples, rank, alpha, options, progress)
+        ask = StartRequest(model, tuple(modules), samples, rank, alpha, options, progress)
         factors = {n: of_start(pair, model.get_submodule(n)) for n, pair in make(ask).items()}
         plain = tuple(name for name in modules if name not in factors)
         head = architecture.module_of(Role.HEAD) if tied else None

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = {name: (ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md")}
 PAGE = PAGES["docs/architecture.md"]
 FOLDERS = ("artifacts", "benchmarks", "configs", "docs", "flows", "paraknow_core", "tasks", "tests")
-EXAMPLES = {"tasks/norms.py"}
+EXAMPLES = {"tasks/norms.py", "paraknow_core/initialisation/random_subspace.py"}
 """Files that a recipe makes."""
 NAME_IN_FILE = re.compile(r"`([A-Za-z_][\w.]*)`\s+\(`([\w/]+\.py)`\)")
 NAMES_OF_FILE = re.compile(r"((?:`\w[\w.]*`(?:,| and)\s+)*`\w[\w.]*`)\s+of\s+`([\w/]+\.py)`")

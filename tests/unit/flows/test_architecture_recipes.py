@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.direct import DirectRunner
+from safetensors.torch import load_file
+from support.direct import DirectRunner, run_direct
+from support.items import arm, items
 from support.pair import pair_settings, write_pair
 from support.results import published
 from support.starts import token_examples
@@ -22,18 +24,28 @@ from artifacts.store import Store
 from flows.config.transfer import TransferConfig
 from flows.graph.pair import acquire_pair
 from flows.graph.runner import Handle
+from flows.graph.transfer_steps import wire
 from flows.planning.planner import Planner
+from paraknow_core import methods
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
 from paraknow_core.data.templates import TEMPLATES, Message, get_template
 from paraknow_core.evaluation.match import MATCHES, get_match
 from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.initialisation import controls
+from paraknow_core.initialisation.controls import FACTOR_CONTROLS
+from paraknow_core.initialisation.student import METHODS_OF_STUDENT
+from paraknow_core.methods import METHODS
 from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import describe
 from paraknow_core.models.family_tables import FAMILIES
 from paraknow_core.models.load import load_model
 from paraknow_core.registry import Registry
+from paraknow_core.report.transfer_summary import arm_name, as_markdown, compare_arms
+from paraknow_core.statistics.judge import about, judge
+from paraknow_core.statistics.verdict import knowledge_controls
 from tasks.acquire_data import DataConfig
 from tasks.align import AlignConfig
+from tasks.engine.ref import Ref
 from tasks.engine.stage import Stage
 from tasks.evaluate import EvaluateConfig
 
@@ -46,15 +58,21 @@ def example(what: str) -> str:
     return str(code)
 
 
-def carry_out(what: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
+def carry_out(what: str, within: ModuleType | None = None) -> dict[str, Any]:
+    """Run the code of a recipe, with the names of the module in which it is to stand."""
+    names: dict[str, Any] = dict(vars(within)) if within else {}
     exec(example(what), names)
     return names
 
 
-def register(what: str, registry: Registry[Any], monkeypatch: pytest.MonkeyPatch) -> str:
+def register(
+    what: str,
+    registry: Registry[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    within: ModuleType | None = None,
+) -> str:
     """Do what the recipe says: its function, and its line in the table; returns the name."""
-    names = carry_out(what)
+    names = carry_out(what, within)
     lines = [(n, v) for n, v in re.findall(r'`"([\w-]+)": (\w+),`', PAGE) if v in names]
     ((name, variable),) = lines
     assert name not in registry
@@ -67,6 +85,78 @@ def test_a_layer_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert AlignConfig(strategy=name).strategy == name
     chosen = choose_layers(name, scores=[1.0] * 7, num_teacher=7, num_student=3, seed=0)
     assert chosen == [2, 3, 4]
+
+
+def register_method(what: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put the entry of a recipe into the table of methods; returns the name."""
+    ((name, entry),) = eval("{" + example(what) + "}", dict(vars(methods))).items()
+    assert name not in METHODS
+    monkeypatch.setitem(METHODS._entries, name, entry)
+    return str(name)
+
+
+def arms_of(folder: Path, *arms: str) -> tuple[TransferConfig, list[str], dict[str, Ref]]:
+    """Plan and run a tiny pair's start points; returns the labels of the plan, and what was run."""
+    settings = pair_settings(folder, folder / "store") | {"arms": ["transfer", *arms]}
+    config = TransferConfig.model_validate(settings)
+    (folder / "aside").mkdir()
+    planner = Planner(config.run, Stage.LORA, folder / "aside")
+    wire(config, planner)
+    return config, [step.label for step in planner.steps], run_direct(settings, Stage.LORA)
+
+
+def factors_in(config: TransferConfig, ref: Ref, name: str) -> dict[str, torch.Tensor]:
+    store = config.run.open_store()
+    return load_file(store.tree_path(store.find(ref.key)) / name)
+
+
+def test_a_method_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be chosen, is planned and computed as any other, and is judged and shown as its kind."""
+    name = register("start point", METHODS_OF_STUDENT, monkeypatch)
+    assert register_method("method", monkeypatch) == name
+    assert name in json.dumps(TransferConfig.model_json_schema())
+    folder = write_pair(tmp_path)
+    with pytest.raises(ValueError, match=f"known are.*{name}.*did you mean '{name}'"):
+        TransferConfig.model_validate(pair_settings(folder, folder) | {"arms": [f"{name}s"]})
+
+    config, planned, made = arms_of(folder, name)
+    assert f"start {name}" in planned
+    found = factors_in(config, made[f"start {name}"], "adapter_model.safetensors")
+    place = "model.layers.0.self_attn.q_proj"
+    a_RN, b_MR = (found[f"base_model.model.{place}.lora_{x}.weight"] for x in "AB")
+    assert torch.allclose(a_RN @ a_RN.T, torch.eye(len(a_RN)), atol=1e-5)
+    weight_MN = load_model(folder / "student").get_submodule(place).weight.detach()
+    assert torch.allclose(b_MR, weight_MN @ a_RN.T, atol=1e-5)
+
+    others = {"plain": 1.5, "pissa": 1.4, "same-spectrum": 1.4, "shuffled-vocabulary": 1.4}
+    judged = judge([arm(n, x) for n, x in {"transfer": 1.2, **others, name: 1.0}.items()])
+    assert judged.verdict is not None
+    assert {answer.other for answer in judged.verdict.answers} == set(others)
+    assert (
+        "student alone and better than the transfer: the random-subspace start" in judged.sentence
+    )
+    assert about(name)[0] == "baseline"
+    summary = compare_arms({n: items(1.0, 0) for n in ("vanilla", "transfer", name)})
+    assert f"| {name} | 1.0" in as_markdown(summary)
+
+
+def test_a_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made of the transfer's own steps, and a claim about the teacher has to beat it."""
+    name = register("control", FACTOR_CONTROLS, monkeypatch, within=controls)
+    assert register_method("control's entry", monkeypatch) == name
+    config, planned, made = arms_of(write_pair(tmp_path), name)
+    assert planned.count("decompose") == 1
+    halved, whole = (
+        factors_in(config, made[label], "factors.safetensors")
+        for label in (f"control {name}", "decompose")
+    )
+    assert halved.keys() == whole.keys()
+    for part, value in whole.items():
+        assert torch.equal(halved[part], value / 2 if part.endswith(".S") else value)
+    assert f"lora {name}" in made
+    assert name in knowledge_controls("transfer", [name])
+    assert arm_name(name) == f"control: {name}"
+    assert about(name)[0] == "control"
 
 
 def test_a_template(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,32 +1,14 @@
 """What is said of one pair: which comparisons carry the verdict, and what stands beside them."""
 
-import random
 import re
 
 import pytest
+from support.items import arm, items
 
-from paraknow_core.evaluation.items import Item
 from paraknow_core.methods import METHODS
 from paraknow_core.report.comparison_markdown import as_markdown, table_of
 from paraknow_core.report.page.data import Comparison, Method, Pair
 from paraknow_core.statistics.judge import ArmResult, about, judge
-
-
-def items(nll: float, seed: int, *, right: float = 0.5, count: int = 40) -> list[Item]:
-    """Items whose answer NLL is about ``nll``, with a spread over seeds that methods share."""
-    shift = random.Random(seed).gauss(0, 0.05)
-    draw = random.Random(f"{nll} {seed}")
-    return [
-        Item(
-            str(i), "q", "a", nll + shift + draw.gauss(0, 0.02), 1, "x", "x", "a", i < right * count
-        )
-        for i in range(count)
-    ]
-
-
-def arm(name: str, nll: float, *, start: str = "", seeds: int = 8, edge: bool = False) -> ArmResult:
-    return ArmResult(name, start or name, {s: items(nll, s) for s in range(seeds)}, edge)
-
 
 BEATEN = [
     arm("plain", 1.5),
