@@ -24,7 +24,6 @@ from paraknow_core.statistics.verdict import (
 )
 
 METRIC = "answer NLL (nats a token)"
-
 _OUTCOMES = {"better": BETTER, "worse": WORSE}
 
 

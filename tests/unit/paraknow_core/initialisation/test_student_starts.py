@@ -13,9 +13,9 @@ from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import ConfigError, DataError, NumericsError, RankError
 from paraknow_core.finetuning.finetune import finetune
 from paraknow_core.initialisation import from_samples as student_data
+from paraknow_core.initialisation.start_request import StartOptions
 from paraknow_core.initialisation.student import (
     METHODS_OF_STUDENT,
-    StartOptions,
     StudentStart,
     student_start,
 )
