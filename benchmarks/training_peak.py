@@ -30,6 +30,7 @@ def _train(size: inputs.Size, folder: Path, *, recomputed: bool) -> tuple[int, i
     import torch
 
     from paraknow_core.finetuning.finetune import finetune
+    from paraknow_core.finetuning.recipe import FineTuningRecipe
     from paraknow_core.inspection.cost import activation_bytes, logits_bytes
     from paraknow_core.lora.start_point import plain_start
     from paraknow_core.models.describe import MATRIX_ROLES, describe
@@ -46,11 +47,9 @@ def _train(size: inputs.Size, folder: Path, *, recomputed: bool) -> tuple[int, i
             train=_rows(),
             out_folder=out,
             partial=PartialResults(work),
-            seed=0,
-            learning_rate=1e-3,
-            batch_size=ROWS,
-            epochs=1,
-            gradient_checkpointing=recomputed,
+            recipe=FineTuningRecipe(
+                learning_rate=1e-3, batch_size=ROWS, epochs=1, gradient_checkpointing=recomputed
+            ),
         )
     )
     model, tokens = describe(student), ROWS * TOKENS

@@ -1,14 +1,49 @@
-"""Which settings bear identity: every field of a step's config that is not marked otherwise."""
+"""Settings: which of them bear identity, and recipes, which go through to the core as they are."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from paraknow_core.setting_errors import refusal
 
 
 class Settings(BaseModel):
     """Base of every config: frozen, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Recipe(Settings):
+    """Base of settings that are one thing: a function of the core takes them whole.
+
+    The section of a settings file is the same object, or adds to it by inheritance. So a setting
+    is declared once, with its range, default, meaning and mark (``execution``, ``later``), and is
+    checked however the recipe is made.
+
+    Raises:
+        ConfigError: if a setting is not allowed; says which, what is allowed and what was given.
+            Inside other settings pydantic's own error is raised, which knows the place in them.
+    """
+
+    def __init__(self, /, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise refusal(type(self), error) from None
+
+    # Without this mark pydantic calls ``__init__`` for a recipe inside other settings as well; the
+    # error would then leave out where in them it stands.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, which does not check what it is given; this does.
+
+        Raises:
+            ConfigError: as for a new recipe.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        return type(self)(**dict(copied)) if update else copied
 
 
 def execution(default: Any, **options: Any) -> Any:

@@ -12,7 +12,7 @@ from artifacts.folders import digest_folder
 from artifacts.records import folder_digest
 from paraknow_core.checkpoint.model_folder import MODEL_FILES, model_files
 from paraknow_core.demo.language import vocabulary
-from paraknow_core.demo.pretrain_recipe import model_fields
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.describe import Architecture, describe, foreseen
 from paraknow_core.setting_types import Place, Text
@@ -25,7 +25,6 @@ from tasks.engine.source_files import MANIFEST, Source, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 from tasks.engine.step_names import MODEL_STEP
-from tasks.pretrain import PretrainConfig
 
 FORESEEN_TOKENS = "foreseen-tokens.json"
 """Of a model that is still to be trained: token → row. No artifact has it."""
@@ -45,7 +44,7 @@ class ModelConfig(Settings):
     revision: Text = execution(
         "main", title="Revision", description="Hub branch, tag or commit; resolved to a commit."
     )
-    pretrain: PretrainConfig | None = execution(
+    pretrain: PretrainingRecipe | None = execution(
         None,
         title="Train from scratch",
         description="A recipe, in place of a model (the demo's pair).",
@@ -160,7 +159,7 @@ def _foresee(config: ModelConfig, out: Path) -> bool:
     if config.pretrain is None:
         return False
     tokens = {word: row for row, word in enumerate(vocabulary())}
-    model = foreseen(model_fields(config.pretrain.model_dump()) | {"model_type": "llama"})
+    model = foreseen(model_fields(config.pretrain) | {"model_type": "llama"})
     write_json(out / "architecture.json", model.to_json())
     digest = str(digest_bytes(canonical_bytes(tokens)))
     write_json(out / "tokenizer.json", {"size": len(tokens), "vocabulary": digest})

@@ -3,27 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from paraknow_core.data import read_split, tokenise_all
-from paraknow_core.errors import ConfigError, DivergedError
-from paraknow_core.finetuning.recipe import check_micro_batch
+from paraknow_core.errors import DivergedError
+from paraknow_core.finetuning.recipe import FineTuningRecipe, examples_at_once
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
-from paraknow_core.setting_types import (
-    BatchSize,
-    CountOrNone,
-    Epochs,
-    LearningRate,
-    Limit,
-    Seconds,
-    Share,
-    Tokens,
-    TrainingSeed,
-    WeightDecay,
-)
-from paraknow_core.settings import Settings, execution
+from paraknow_core.setting_types import Tokens
 from tasks.checks.divergence import DIVERGED
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.json_files import finite, read_json, write_json
@@ -34,50 +21,10 @@ from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 
-class FinetuneConfig(Settings):
-    """How the adapter is trained; the defaults are SeeKing's (arXiv 2310.11451, §4)."""
+class FinetuneConfig(FineTuningRecipe):
+    """The recipe, and how much of an example is read."""
 
-    learning_rate: LearningRate = Field(3e-4, title="Learning rate", description="AdamW's peak.")
-    epochs: Epochs = Field(3, title="Epochs")
-    batch_size: BatchSize = Field(64, title="Batch size", description="Examples an optimizer step.")
-    warmup_ratio: Share = Field(
-        0.03, title="Warm-up ratio", description="Share of steps with a rising rate."
-    )
-    lr_schedule: Literal["linear", "cosine", "constant"] = Field("linear", title="Schedule")
-    dropout: Share = Field(0.05, lt=1, title="Dropout", description="On the adapter's inputs.")
-    weight_decay: WeightDecay = Field(0.0, title="Weight decay")
-    max_grad_norm: Limit = Field(1.0, title="Gradient clipping")
     cutoff: Tokens = Field(2048, title="Cut-off", description="Tokens kept of each example.")
-    seed: TrainingSeed = Field(0, title="Seed", description="Of data order and dropout.")
-    compute_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        title="Compute dtype",
-        description="The student's; the adapter is float32 always.",
-    )
-    micro_batch_size: CountOrNone = execution(
-        0,
-        title="Micro-batch",
-        description="Examples at once on the device; 0: the whole batch.",
-    )
-    gradient_checkpointing: bool = execution(
-        False,
-        title="Gradient checkpointing",
-        description="Saves memory, costs a second forward pass.",
-    )
-    checkpoint_seconds: Seconds = execution(
-        120.0,
-        gt=0,
-        title="Checkpoint every",
-        description="Seconds; a killed run goes on from there.",
-    )
-
-    @model_validator(mode="after")
-    def _whole_batches(self) -> Self:
-        try:
-            check_micro_batch(self.batch_size, self.micro_batch_size or self.batch_size)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return self
 
 
 def _compute(job: Job[FinetuneConfig]) -> Facts:
@@ -86,7 +33,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
     A training that diverges gives its log and the reason, and no adapter.
     """
     from paraknow_core.finetuning.finetune import finetune as train
-    from paraknow_core.models.load import load_tokenizer, parse_dtype, pick_device
+    from paraknow_core.models.load import load_tokenizer, pick_device
 
     config, student = job.config, job.locations["student"]
     tokenizer = load_tokenizer(student)
@@ -102,20 +49,8 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
             validation=validation,
             out_folder=job.out,
             partial=job.partial,
-            seed=config.seed,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            micro_batch_size=config.micro_batch_size or None,
-            epochs=config.epochs,
-            warmup_ratio=config.warmup_ratio,
-            lr_schedule=config.lr_schedule,
-            dropout=config.dropout,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            dtype=parse_dtype(config.compute_dtype),
+            recipe=config,
             device=pick_device(job.run.device),
-            gradient_checkpointing=config.gradient_checkpointing,
-            checkpoint_seconds=config.checkpoint_seconds,
             progress=job.progress,
         )
     except DivergedError as error:
@@ -151,8 +86,7 @@ def _numerics(config: FinetuneConfig, run: RunConfig) -> Mapping[str, str | bool
 def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
     """The student, a batch, and for each adapter weight itself, a gradient and two moments."""
     student = known.architecture("student")
-    rows = config.micro_batch_size or config.batch_size
-    at_once = rows * longest_row(known, "train", cutoff=config.cutoff)
+    at_once = examples_at_once(config) * longest_row(known, "train", cutoff=config.cutoff)
     batch = logits_bytes(student, at_once) + activation_bytes(
         student, at_once, adapter=True, recomputed=config.gradient_checkpointing
     )

@@ -4,7 +4,7 @@ Shapes: B = problems, T = tokens of the longest prompt.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,14 @@ import torch
 
 from paraknow_core.data.examples import Example
 from paraknow_core.demo.language import SPECIAL, generate_problems, vocabulary, write_tokenizer
-from paraknow_core.demo.pretrain_recipe import check_recipe, model_fields
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
 from paraknow_core.demo.pretrain_rows import token_rows
-from paraknow_core.finetuning.checkpoints import run_digest
+from paraknow_core.errors import ConfigError
+from paraknow_core.finetuning.checkpoints import check_run, run_digest
 from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.seeding import random_state_kept
+from paraknow_core.settings import identity_of
 
 _BOS, _EOS = SPECIAL.index("<s>"), SPECIAL.index("</s>")
 
@@ -48,21 +50,7 @@ def pretrain(
     *,
     out_folder: Path,
     partial: PartialResults,
-    hidden_size: int,
-    layers: int,
-    ffn: int,
-    heads: int,
-    kv_heads: int,
-    general_steps: int,
-    general_lr: float,
-    task_steps: int,
-    task_lr: float,
-    task_share: float,
-    seed: int,
-    batch_size: int = 16,
-    sequence_length: int = 48,
-    warmup_steps: int = 50,
-    initializer_range: float = 0.05,
+    recipe: PretrainingRecipe,
     held_out: int = 200,
     threads: int = 1,
     device: str = "cpu",
@@ -72,10 +60,9 @@ def pretrain(
 ) -> PretrainResult:
     """Train a Llama with untied embeddings, and write it as an ordinary Transformers folder.
 
-    First ``general_steps`` on general text at a constant learning rate, then ``task_steps`` on the
-    mixture with a cosine decay to zero; either may be 0. The loss is on all of the general text,
-    and on the answers of problems. Only training wordings are used, so no test problem is ever
-    seen. Every row is used once.
+    First the recipe's steps on general text, then those on the mixture. The loss is on all of the
+    general text, and on the answers of problems. Only training wordings are used, so no test
+    problem is ever seen. Every row is used once.
 
     A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
     same number of threads, to bit-equal weights.
@@ -83,22 +70,7 @@ def pretrain(
     Args:
         out_folder: gets config.json, model.safetensors and the tokenizer, after training.
         partial: for checkpoints.
-        hidden_size: divisible by ``heads``, to an even number.
-        layers: decoder layers.
-        ffn: inner width of the feed-forward blocks.
-        heads: query heads, divisible by ``kv_heads``.
-        kv_heads: key and value heads; fewer than ``heads`` is grouped-query attention.
-        general_steps: optimizer steps on general text alone.
-        general_lr: AdamW's learning rate there.
-        task_steps: optimizer steps on the mixture.
-        task_lr: AdamW's peak learning rate there.
-        task_share: share of the mixture's rows that begin with problems, 0..1; what is left of
-            such a row is filled with general text.
-        seed: of the initial weights and the text.
-        batch_size: rows a step.
-        sequence_length: tokens a row, 32..128: the longest problem has 26.
-        warmup_steps: of a rising learning rate at the very beginning.
-        initializer_range: standard deviation of the initial weights, above 0.
+        recipe: the model's sizes and how it is trained.
         held_out: problems for ``accuracy``, at least 1.
         threads: of torch's CPU kernels; put back afterwards.
         device: "cpu" or "cuda".
@@ -110,53 +82,43 @@ def pretrain(
         Steps, timing, loss and accuracy.
 
     Raises:
-        ConfigError: if a setting is out of range.
+        ConfigError: if an argument is out of range.
         NumericsError: if loss or gradient becomes NaN or infinite.
     """
     began = time.monotonic()
-    recipe = {
-        "hidden_size": hidden_size,
-        "layers": layers,
-        "ffn": ffn,
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "general_steps": general_steps,
-        "general_lr": general_lr,
-        "task_steps": task_steps,
-        "task_lr": task_lr,
-        "task_share": task_share,
-        "seed": seed,
-        "batch_size": batch_size,
-        "sequence_length": sequence_length,
-        "warmup_steps": warmup_steps,
-        "initializer_range": initializer_range,
-        "device": device,
-    }
-    check_recipe(recipe, held_out=held_out, threads=threads, checkpoint_steps=checkpoint_steps)
-    run = run_digest(recipe)
+    check_run(device=device, checkpoint_steps=checkpoint_steps)
+    _check_counts(held_out=held_out, threads=threads)
+    run = run_digest(identity_of(recipe) | {"device": device})
     newest = partial.newest(run)
     with random_state_kept(), _threads(threads):
-        model = _new_model(recipe)
+        model = _new_model(recipe, device)
         losses = _train(
             model,
             recipe,
             partial=partial,
             run=run,
             resume_from=newest,
+            device=device,
             checkpoint_steps=checkpoint_steps,
             checkpoint_seconds=checkpoint_seconds,
             progress=progress,
         )
-        problems = generate_problems(held_out, seed=f"held out {seed}", wording="train")
+        problems = generate_problems(held_out, seed=f"held out {recipe.seed}", wording="train")
         accuracy = answer_accuracy(model, problems)
     _write_model(model, Path(out_folder))
     return PretrainResult(
-        steps=general_steps + task_steps,
+        steps=recipe.general_steps + recipe.task_steps,
         seconds=time.monotonic() - began,
         final_loss=losses[-1],
         accuracy=accuracy,
         resumed_from=None if newest is None else newest.number,
     )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{name} is {count}; allowed is at least 1.")
 
 
 @contextmanager
@@ -169,7 +131,7 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _new_model(recipe: Mapping[str, Any]) -> Any:
+def _new_model(recipe: PretrainingRecipe, device: str) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -179,8 +141,9 @@ def _new_model(recipe: Mapping[str, Any]) -> Any:
         bos_token_id=_BOS,
         eos_token_id=_EOS,
     )
-    torch.manual_seed(recipe["seed"])
-    return LlamaForCausalLM(config).to(recipe["device"])
+    torch.manual_seed(recipe.seed)
+    model: Any = LlamaForCausalLM(config)
+    return model.to(device)
 
 
 @torch.no_grad()
@@ -216,25 +179,26 @@ def _write_model(model: Any, folder: Path) -> None:
 
 def _train(
     model: Any,
-    recipe: Mapping[str, Any],
+    recipe: PretrainingRecipe,
     *,
     partial: PartialResults,
     run: str,
     resume_from: Saved | None,
+    device: str,
     **watching: Any,
 ) -> list[float]:
     """Train a model in place; gives the logged losses of the whole run."""
     from paraknow_core.demo.pretrain_loop import run_stages
     from paraknow_core.finetuning.trainer import Watch
 
-    steps = (recipe["general_steps"], recipe["task_steps"])
-    shares = (0.0, recipe["task_share"])
+    steps = (recipe.general_steps, recipe.task_steps)
+    shares = (0.0, recipe.task_share)
     parts = [
         token_rows(
-            number * recipe["batch_size"],
-            length=recipe["sequence_length"],
+            number * recipe.batch_size,
+            length=recipe.sequence_length,
             task_share=share,
-            seed=f"{recipe['seed']} stage {stage}",
+            seed=f"{recipe.seed} stage {stage}",
         )
         for stage, (number, share) in enumerate(zip(steps, shares, strict=True))
     ]
@@ -245,6 +209,7 @@ def _train(
         ids_PT,
         labels_PT,
         recipe=recipe,
+        device=device,
         partial=partial,
         watch=watch,
         resume_from=resume_from,

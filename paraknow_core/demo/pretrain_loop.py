@@ -3,7 +3,7 @@
 Shapes: B = rows in a batch, T = tokens of a row, P = rows in all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, TrainingArguments
 
-from paraknow_core.demo.pretrain_recipe import learning_rate, trainer_arguments
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, learning_rate, trainer_arguments
 from paraknow_core.finetuning.trainer import AdapterTrainer, Watch
 from paraknow_core.partial_results import PartialResults, Saved
 
@@ -38,7 +38,7 @@ def _collate(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
 class _StagesTrainer(AdapterTrainer):
     """Takes the rows in order and the learning rate from a `learning_rate` of the step."""
 
-    def __init__(self, *, recipe: Mapping[str, Any], **arguments: Any) -> None:
+    def __init__(self, *, recipe: PretrainingRecipe, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._recipe = recipe
 
@@ -59,7 +59,8 @@ def run_stages(
     ids_PT: Tensor,
     labels_PT: Tensor,
     *,
-    recipe: Mapping[str, Any],
+    recipe: PretrainingRecipe,
+    device: str,
     partial: PartialResults,
     watch: Watch,
     resume_from: Saved | None,
@@ -70,7 +71,8 @@ def run_stages(
         model: all of it is trained.
         ids_PT: token numbers, a whole number of batches.
         labels_PT: token numbers, or −100 where there is no loss.
-        recipe: as ``pretraining.pretrain`` collects it.
+        recipe: of the training.
+        device: "cpu" or "cuda".
         partial: for checkpoints.
         watch: decides on checkpoints, reports progress, stops at NaN.
         resume_from: a checkpoint of this run, or None.
@@ -81,7 +83,7 @@ def run_stages(
     Raises:
         NumericsError: if the loss or the gradient becomes NaN or infinite.
     """
-    settings = TrainingArguments(**trainer_arguments(recipe, partial.drafts))
+    settings = TrainingArguments(**trainer_arguments(recipe, drafts=partial.drafts, device=device))
     # Without this, every GPU of the machine gets a share of each batch (DataParallel).
     settings._n_gpu = min(settings.n_gpu, 1)
     trainer = _StagesTrainer(

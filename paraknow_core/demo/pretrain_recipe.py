@@ -1,93 +1,136 @@
-"""A pre-training recipe: what each setting may be, its learning rates, and the Trainer's words."""
+"""A pre-training recipe: each setting once, its learning rates, and the Trainer's words."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from paraknow_core.demo.language import vocabulary
-from paraknow_core.errors import ConfigError
+from paraknow_core.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
+from paraknow_core.settings import Recipe
 
 MAX_POSITIONS = 128
 """Tokens of a text, prompt and answer together, that such a model takes."""
+MAX_ROWS = 10_000_000
+"""Of a training: they take 4 GB, and about twenty minutes to make."""
 LOGGING_STEPS = 10
 
 
-def check_recipe(
-    recipe: Mapping[str, Any], *, held_out: int, threads: int, checkpoint_steps: int | None
-) -> None:
-    """Refuse every setting outside its range, and widths that do not go together.
+class PretrainingRecipe(Recipe):
+    """Sizes of a Llama, and how it is trained; the vocabulary is that of the word problems."""
 
-    Args:
-        recipe: the settings that the numbers depend on, as ``pretraining.pretrain`` collects them.
-        held_out: problems to measure the accuracy on.
-        threads: of torch.
-        checkpoint_steps: None, or steps between two checkpoints.
+    hidden_size: int = Field(
+        96,
+        ge=8,
+        le=4096,
+        title="Hidden size",
+        description="Divisible by the number of heads, to an even number.",
+    )
+    layers: int = Field(4, ge=1, le=128, title="Layers", description="Of the decoder.")
+    ffn: int = Field(
+        256, ge=8, le=16384, title="FFN size", description="Inner width of the feed-forward blocks."
+    )
+    heads: int = Field(
+        4, ge=1, le=128, title="Attention heads", description="Of queries; divisible by kv_heads."
+    )
+    kv_heads: int = Field(
+        4,
+        ge=1,
+        le=128,
+        title="Key/value heads",
+        description="Fewer than heads is grouped-query attention.",
+    )
+    general_steps: CountOrNone = Field(
+        0, title="Steps on generic text", description="Optimizer steps, the first ones."
+    )
+    general_lr: LearningRate = Field(
+        3e-3, title="Learning rate on generic text", description="AdamW's; constant."
+    )
+    task_steps: CountOrNone = Field(
+        1400, title="Steps on the mixture", description="Optimizer steps, after the others."
+    )
+    task_lr: LearningRate = Field(
+        3e-3,
+        title="Learning rate on the mixture",
+        description="AdamW's peak; falls to zero as half a cosine.",
+    )
+    task_share: Share = Field(
+        0.7,
+        title="Share of word problems in the mixture",
+        description="Of the rows, those that begin with problems; generic text fills them up.",
+    )
+    batch_size: BatchSize = Field(16, title="Rows a step")
+    sequence_length: int = Field(
+        48, ge=32, le=MAX_POSITIONS, title="Tokens a row", description="The longest problem has 26."
+    )
+    warmup_steps: CountOrNone = Field(
+        50, title="Warm-up steps", description="Of a rising rate, at the very beginning."
+    )
+    initializer_range: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        title="Spread of the initial weights",
+        description="Their standard deviation.",
+    )
+    seed: TrainingSeed = Field(0, title="Seed", description="Of the initial weights and the text.")
 
-    Raises:
-        ConfigError: names the setting, its value and what is allowed.
-    """
-    sizes = ("hidden_size", "layers", "ffn", "heads", "kv_heads", "batch_size")
-    rules = [(name, recipe[name], recipe[name] >= 1, "at least 1") for name in sizes]
-    rules += [
-        (name, recipe[name], 0 < recipe[name] < math.inf, "above 0")
-        for name in ("general_lr", "task_lr", "initializer_range")
-    ]
-    rules += [
-        (name, recipe[name], recipe[name] >= 0, "at least 0")
-        for name in ("general_steps", "task_steps", "warmup_steps")
-    ]
-    steps = recipe["general_steps"] + recipe["task_steps"]
-    length = recipe["sequence_length"]
-    rules += [
-        ("general_steps + task_steps", steps, steps >= 1, "at least 1"),
-        ("task_share", recipe["task_share"], 0 <= recipe["task_share"] <= 1, "0..1"),
-        ("seed", recipe["seed"], 0 <= recipe["seed"] < 2**32, "0..2³²−1"),
-        ("sequence_length", length, 32 <= length <= MAX_POSITIONS, f"32..{MAX_POSITIONS}"),
-        ("device", recipe["device"], recipe["device"] in ("cpu", "cuda"), "cpu or cuda"),
-        ("held_out", held_out, held_out >= 1, "at least 1"),
-        ("threads", threads, threads >= 1, "at least 1"),
-        (
-            "checkpoint_steps",
-            checkpoint_steps,
-            checkpoint_steps is None or checkpoint_steps >= 1,
-            "at least 1, or None",
-        ),
-    ]
-    for name, value, holds, allowed in rules:
-        if not holds:
-            raise ConfigError(f"{name} is {value!r}; allowed is {allowed}.")
-    _check_widths(*(recipe[name] for name in ("hidden_size", "heads", "kv_heads")))
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        for broken in (_steps_wrong(self), _widths_wrong(self), _rows_wrong(self)):
+            if broken:
+                raise ValueError(broken)
+        return self
 
 
-def _check_widths(hidden: int, heads: int, kv_heads: int) -> None:
-    if hidden % (2 * heads) or heads % kv_heads:
-        raise ConfigError(
-            f"hidden_size {hidden}, heads {heads} and kv_heads {kv_heads} do not go together: a "
-            "head must have an even width (hidden_size / heads), and kv_heads must divide heads."
-        )
+def _steps_wrong(recipe: PretrainingRecipe) -> str:
+    steps = recipe.general_steps + recipe.task_steps
+    return "" if steps else "general_steps + task_steps is 0; allowed is at least 1."
 
 
-def model_fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _widths_wrong(recipe: PretrainingRecipe) -> str:
+    hidden, heads, kv_heads = recipe.hidden_size, recipe.heads, recipe.kv_heads
+    if hidden % (2 * heads) == 0 and heads % kv_heads == 0:
+        return ""
+    return (
+        f"hidden_size {hidden}, heads {heads} and kv_heads {kv_heads} do not go together: a "
+        "head must have an even width (hidden_size / heads), and kv_heads must divide heads."
+    )
+
+
+def _rows_wrong(recipe: PretrainingRecipe) -> str:
+    rows = (recipe.general_steps + recipe.task_steps) * recipe.batch_size
+    if rows <= MAX_ROWS:
+        return ""
+    return (
+        f"general_steps {recipe.general_steps} and task_steps {recipe.task_steps} of "
+        f"batch_size {recipe.batch_size} take {rows:,} rows, which are all made beforehand; "
+        f"allowed are {MAX_ROWS:,}"
+    )
+
+
+def model_fields(recipe: PretrainingRecipe) -> dict[str, Any]:
     """Return the fields of the model's config.json: a Llama with untied embeddings.
 
     Args:
-        recipe: as ``check_recipe`` accepts it.
+        recipe: of the training.
     """
     return {
         "vocab_size": len(vocabulary()),
-        "hidden_size": recipe["hidden_size"],
-        "num_hidden_layers": recipe["layers"],
-        "intermediate_size": recipe["ffn"],
-        "num_attention_heads": recipe["heads"],
-        "num_key_value_heads": recipe["kv_heads"],
+        "hidden_size": recipe.hidden_size,
+        "num_hidden_layers": recipe.layers,
+        "intermediate_size": recipe.ffn,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.kv_heads,
         "max_position_embeddings": MAX_POSITIONS,
-        "initializer_range": recipe["initializer_range"],
+        "initializer_range": recipe.initializer_range,
         "tie_word_embeddings": False,
     }
 
 
-def learning_rate(step: int, recipe: Mapping[str, Any]) -> float:
+def learning_rate(step: int, recipe: PretrainingRecipe) -> float:
     """The learning rate of a step, counted from 0.
 
     A linear warm-up runs over the first ``warmup_steps`` of the run. Without it, the rate is
@@ -95,37 +138,38 @@ def learning_rate(step: int, recipe: Mapping[str, Any]) -> float:
 
     Args:
         step: optimizer steps taken so far.
-        recipe: with the five settings named above and ``task_steps``.
+        recipe: of the training.
     """
-    rise = min(1.0, (step + 1) / max(1, recipe["warmup_steps"]))
-    done = step - recipe["general_steps"]
+    rise = min(1.0, (step + 1) / max(1, recipe.warmup_steps))
+    done = step - recipe.general_steps
     if done < 0:
-        return float(rise * recipe["general_lr"])
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, recipe["task_steps"]))))
-    return float(rise * fall * recipe["task_lr"])
+        return float(rise * recipe.general_lr)
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, recipe.task_steps))))
+    return float(rise * fall * recipe.task_lr)
 
 
-def trainer_arguments(recipe: Mapping[str, Any], drafts: Path) -> dict[str, Any]:
+def trainer_arguments(recipe: PretrainingRecipe, *, drafts: Path, device: str) -> dict[str, Any]:
     """Put a recipe in the words of Transformers' ``TrainingArguments``, everything else off.
 
     Args:
-        recipe: as ``check_recipe`` accepts it.
+        recipe: of the training.
         drafts: where checkpoints are written, before they are sealed elsewhere.
+        device: "cpu" or "cuda".
     """
-    steps = recipe["general_steps"] + recipe["task_steps"]
+    steps = recipe.general_steps + recipe.task_steps
     return {
         "output_dir": str(drafts),
-        "seed": recipe["seed"],
-        "data_seed": recipe["seed"],
-        "learning_rate": max(recipe["general_lr"], recipe["task_lr"]),
-        "per_device_train_batch_size": recipe["batch_size"],
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "learning_rate": max(recipe.general_lr, recipe.task_lr),
+        "per_device_train_batch_size": recipe.batch_size,
         "max_steps": steps,
         "weight_decay": 0.01,
         "adam_beta2": 0.98,  # a run of a few thousand steps is short for 0.999
         "max_grad_norm": 1.0,
         "optim": "adamw_torch_fused",  # saves 4 ms a step
-        "use_cpu": recipe["device"] == "cpu",
-        "dataloader_pin_memory": recipe["device"] != "cpu",
+        "use_cpu": device == "cpu",
+        "dataloader_pin_memory": device != "cpu",
         "logging_steps": min(LOGGING_STEPS, steps),
         "logging_nan_inf_filter": False,  # would hide a NaN behind the average of earlier losses
         "save_strategy": "no",  # Watch decides

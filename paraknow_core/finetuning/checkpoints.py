@@ -1,9 +1,11 @@
-"""What training runs are told apart by, and how many checkpoints of one are kept."""
+"""What training runs are told apart by, and when and how many of their checkpoints are kept."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from paraknow_core.errors import ConfigError
 
 KEPT_CHECKPOINTS = 2
 """If the newest turns out to be damaged, the run goes on from the one before it."""
@@ -20,3 +22,21 @@ def run_digest(facts: Mapping[str, Any]) -> str:
     """
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_run(*, device: str, checkpoint_steps: int | None) -> None:
+    """Refuse what a training cannot be run with; its recipe has checked itself.
+
+    Args:
+        device: to train on.
+        checkpoint_steps: None, or steps between two checkpoints.
+
+    Raises:
+        ConfigError: names the argument, its value and what is allowed.
+    """
+    if device not in ("cpu", "cuda", "cuda:0"):
+        raise ConfigError(f"device is {device!r}; allowed is cpu or cuda.")
+    if checkpoint_steps is not None and checkpoint_steps < 1:
+        raise ConfigError(
+            f"checkpoint_steps is {checkpoint_steps}; allowed is at least 1, or None."
+        )

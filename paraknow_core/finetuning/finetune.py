@@ -13,20 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.batches import answer_loss, check_examples
-from paraknow_core.finetuning.checkpoints import run_digest
+from paraknow_core.finetuning.checkpoints import check_run, run_digest
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
-from paraknow_core.finetuning.recipe import check_recipe, trainer_arguments
+from paraknow_core.finetuning.recipe import (
+    FineTuningRecipe,
+    examples_at_once,
+    numbers_of,
+    trainer_arguments,
+)
 from paraknow_core.lora.adapter import CONFIG, WEIGHTS, Adapter, write_adapter
 from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import read_trained, recompute_activations, trainable_model
 from paraknow_core.lora.combine import combine
-from paraknow_core.models.load import load_model
+from paraknow_core.models.load import load_model, parse_dtype
 from paraknow_core.models.modules import learned_positions
 from paraknow_core.partial_results import PartialResults
 from paraknow_core.progress import Progress, no_progress
@@ -66,28 +70,16 @@ def finetune(
     train: Sequence[TokenisedExample],
     out_folder: Path,
     partial: PartialResults,
-    seed: int,
+    recipe: FineTuningRecipe,
     validation: Sequence[TokenisedExample] | None = None,
-    learning_rate: float = 3e-4,
-    batch_size: int = 64,
-    micro_batch_size: int | None = None,
-    epochs: int = 3,
-    warmup_ratio: float = 0.03,
-    lr_schedule: str = "linear",
-    dropout: float = 0.05,
-    weight_decay: float = 0.0,
-    max_grad_norm: float = 1.0,
-    dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    gradient_checkpointing: bool = False,
     checkpoint_steps: int | None = None,
-    checkpoint_seconds: float | None = 300.0,
     progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train a start point, and deliver one PEFT adapter on the unmodified student.
 
-    The loss of a step is the mean over all answer tokens of its ``batch_size`` examples, however
-    they are cut into micro-batches. The order of the examples follows from ``seed`` and their
+    The loss of a step is the mean over all answer tokens of the batch's examples, however they are
+    cut into micro-batches. The order of the examples follows from the recipe's seed and their
     number alone, so that runs of several start points with one seed see the same batches.
 
     A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
@@ -99,30 +91,17 @@ def finetune(
         train: at least one example; each has an answer token.
         out_folder: gets the adapter and ``training_log.jsonl``, both after training.
         partial: for checkpoints, of this student alone.
-        seed: of order and dropout.
+        recipe: how it is trained.
         validation: if given, its loss is measured after each epoch; changes nothing else.
-        learning_rate: the peak, above 0.
-        batch_size: examples a step; the last step of an epoch may have fewer.
-        micro_batch_size: examples at once on the device, a divisor of ``batch_size``; saves
-            memory, and changes dropout masks and rounding. Default: ``batch_size``.
-        epochs: passes over ``train``, at least 1.
-        warmup_ratio: share of the steps with a rising learning rate, 0..1; rounded up.
-        lr_schedule: what follows the warm-up, a key of ``SCHEDULES``.
-        dropout: on the inputs of the adapter, 0 up to below 1.
-        weight_decay: AdamW's, on the factors; at least 0.
-        max_grad_norm: longer gradients are scaled to this length; above 0.
-        dtype: the student's while training; the adapter is always float32.
         device: "cpu" or "cuda" (one GPU; choose it by CUDA_VISIBLE_DEVICES).
-        gradient_checkpointing: recompute activations in the backward pass; saves memory.
-        checkpoint_steps: save after every so many steps; None: not by steps.
-        checkpoint_seconds: save when the last save is so long ago; None: not by time.
+        checkpoint_steps: save after every so many steps too; None: only by the recipe's time.
         progress: called after each step with (steps done, steps in all, the loss).
 
     Returns:
         Log, timing and the load-back proof.
 
     Raises:
-        ConfigError: if a setting is out of range.
+        ConfigError: if ``device`` or ``checkpoint_steps`` is not allowed.
         DataError: if a split is empty or has an example that cannot be trained on.
         ShapeError: if the start point does not fit the student.
         DivergedError: if loss, gradient or logits become NaN or infinite by training; it holds
@@ -131,33 +110,19 @@ def finetune(
             compute what was trained.
     """
     began = time.monotonic()
-    recipe = {
-        "seed": seed,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "warmup_ratio": warmup_ratio,
-        "lr_schedule": lr_schedule,
-        "dropout": dropout,
-        "weight_decay": weight_decay,
-        "max_grad_norm": max_grad_norm,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": device,
-    }
-    micro = batch_size if micro_batch_size is None else micro_batch_size
-    check_recipe(recipe, micro, checkpoint_steps)
+    check_run(device=device, checkpoint_steps=checkpoint_steps)
+    dtype = parse_dtype(recipe.compute_dtype)
+    facts = numbers_of(recipe) | {"device": device}
     trained = _train(
         recipe,
-        run=run_digest(recipe | _inputs_digest(start_folder, train, validation or ())),
+        run=run_digest(facts | _inputs_digest(start_folder, train, validation or ())),
         student=load_model(student_folder, dtype=dtype, device=device),
         start=read_adapter(start_folder),
         train=train,
         validation=validation,
-        micro=micro,
         partial=partial,
-        gradient_checkpointing=gradient_checkpointing,
+        device=device,
         checkpoint_steps=checkpoint_steps,
-        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
     )
     write_adapter(out_folder, trained.delivered)
@@ -204,16 +169,15 @@ class _Trained:
 
 
 def _train(
-    recipe: Mapping[str, Any],
+    recipe: FineTuningRecipe,
     *,
     run: str,
     student: Any,
     start: Adapter,
     train: Sequence[TokenisedExample],
     validation: Sequence[TokenisedExample] | None,
-    micro: int,
     partial: PartialResults,
-    gradient_checkpointing: bool,
+    device: str,
     **watching: Any,
 ) -> _Trained:
     """Train from the newest complete checkpoint, or from the start point."""
@@ -226,21 +190,22 @@ def _train(
     check_examples(train, name="train", **limits)
     if validation is not None:
         check_examples(validation, name="validation", **limits)
-    if gradient_checkpointing:
+    if recipe.gradient_checkpointing:
         recompute_activations(student)
-    model = trainable_model(student, start, dropout=recipe["dropout"])
-    steps_per_epoch = math.ceil(len(train) / recipe["batch_size"])
+    model = trainable_model(student, start, dropout=recipe.dropout)
+    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     watch = Watch(
         validate=None
         if validation is None
-        else lambda: answer_loss(model, validation, batch_size=micro),
+        else lambda: answer_loss(model, validation, batch_size=examples_at_once(recipe)),
         run=run,
         partial=partial,
         steps_per_epoch=steps_per_epoch,
+        checkpoint_seconds=recipe.checkpoint_seconds,
         **watching,
     )
-    steps = steps_per_epoch * recipe["epochs"]
-    arguments = trainer_arguments(recipe, micro, partial.drafts, steps)
+    steps = steps_per_epoch * recipe.epochs
+    arguments = trainer_arguments(recipe, drafts=partial.drafts, steps=steps, device=device)
     newest = partial.newest(run)
     history = run_trainer(model, train, arguments=arguments, watch=watch, resume_from=newest)
     delivered = combine(start, read_trained(model, start))

@@ -23,6 +23,7 @@ from support.forks import serve
 from support.starts import token_examples
 from paraknow_core.partial_results import PartialResults
 from paraknow_core.finetuning.finetune import finetune
+from paraknow_core.finetuning.recipe import FineTuningRecipe
 
 torch.set_num_threads(1)
 
@@ -49,8 +50,10 @@ def run(folder, work, out, death, at):
     torch.save = half_a_save
     return finetune(
         student_folder=folder / "student", start_folder=folder / "start", train=token_examples(30),
-        validation=token_examples(5, seed=1), out_folder=out, partial=PartialResults(work), seed=3,
-        learning_rate=5e-3, batch_size=6, micro_batch_size=3, epochs=2, dropout=0.2,
+        validation=token_examples(5, seed=1), out_folder=out, partial=PartialResults(work),
+        recipe=FineTuningRecipe(
+            seed=3, learning_rate=5e-3, batch_size=6, micro_batch_size=3, epochs=2, dropout=0.2
+        ),
         checkpoint_steps=2, progress=at_step,
     ).resumed_from
 

@@ -21,6 +21,7 @@ from artifacts.records import Record
 from artifacts.store import Store
 from flows.cli.main import app, run_command
 from flows.config.transfer import TransferConfig
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
@@ -28,7 +29,7 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.run_step import run_step
 from tasks.engine.source_files import watched as real_watched
-from tasks.pretrain import PretrainConfig, pretrain
+from tasks.pretrain import pretrain
 from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
 from tasks.steps import STEPS
@@ -146,7 +147,7 @@ def test_a_model_that_changes_meanwhile_gives_no_comparison(
 def test_models_trained_from_scratch_and_generated_data_too(tmp_path: Path) -> None:
     run = RunConfig(store=str(tmp_path / "store"), threads=1, device="cpu")
     shape = {"hidden_size": 16, "layers": 1, "ffn": 16, "heads": 2, "kv_heads": 2}
-    recipe = PretrainConfig.model_validate({**shape, "task_steps": 3, "batch_size": 2})
+    recipe = PretrainingRecipe.model_validate({**shape, "task_steps": 3, "batch_size": 2})
     problems = WordProblemsConfig(sizes=SizesConfig(seeds=2, train=4, validation=2, test=4))
     made = run_step(pretrain, label="pretrain", config=recipe, inputs={}, run=run)
     config = ModelConfig(pretrain=recipe)

@@ -15,6 +15,7 @@ from support.pair import pair_settings, write_pair
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
 from paraknow_core.demo import pretrain as pretraining
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from tasks.engine.computation import Computation
 from tasks.engine.ref import folder_of
 from tasks.engine.run_step import run_step
@@ -23,11 +24,10 @@ from tasks.engine.stage import Stage
 from tasks.engine.step import Job
 from tasks.finetune import FinetuneConfig
 from tasks.lora import PlainLoraConfig, plain_lora
-from tasks.pretrain import PretrainConfig
 from tasks.sensitivity import SensitivityConfig
 from tasks.steps import STEPS
 
-TINY = PretrainConfig(
+TINY = PretrainingRecipe(
     hidden_size=16, layers=1, ffn=24, heads=2, kv_heads=2, general_steps=2, task_steps=10
 )
 

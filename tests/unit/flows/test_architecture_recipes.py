@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from support.pair import pair_settings, write_pair
 from support.results import published
 from support.starts import token_examples
 from support.tiny import tiny_model
+from transformers import TrainingArguments
 
 from artifacts.queries.find import find_record
 from artifacts.remote.backends import BACKENDS, open_backend
@@ -29,8 +31,11 @@ from flows.planning.planner import Planner
 from paraknow_core import methods
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
 from paraknow_core.data.templates import TEMPLATES, Message, get_template
+from paraknow_core.errors import ConfigError
 from paraknow_core.evaluation.match import MATCHES, get_match
+from paraknow_core.finetuning import recipe as recipes
 from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.finetuning.checkpoints import run_digest
 from paraknow_core.initialisation import controls
 from paraknow_core.initialisation.controls import FACTOR_CONTROLS
 from paraknow_core.initialisation.student import METHODS_OF_STUDENT
@@ -41,8 +46,10 @@ from paraknow_core.models.family_tables import FAMILIES
 from paraknow_core.models.load import load_model
 from paraknow_core.registry import Registry
 from paraknow_core.report.transfer_summary import arm_name, as_markdown, compare_arms
+from paraknow_core.settings import identity_of
 from paraknow_core.statistics.judge import about, judge
 from paraknow_core.statistics.verdict import knowledge_controls, questions
+from tasks import finetune as finetuning
 from tasks.acquire_data import DataConfig
 from tasks.align import AlignConfig
 from tasks.engine.ref import Ref
@@ -198,6 +205,32 @@ def test_a_model_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     defaults = (FAMILIES[family].kv_heads, FAMILIES[family].head_dim, FAMILIES[family].tied)
     of_class = (class_of.num_key_value_heads, class_of.head_dim, class_of.tie_word_embeddings)
     assert defaults == of_class
+
+
+def test_a_setting_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the section of a settings file, in the key if it was changed, and reaches AdamW."""
+    field, use = (textwrap.indent(example(w), " " * 4) for w in ("setting", "use of the setting"))
+    text = Path(str(recipes.__file__)).read_text()
+    text = re.sub(r"(?=^    @model_validator)", field, text, count=1, flags=re.M)
+    text = re.sub(r'(?=^ +"optim")', use, text, count=1, flags=re.M)
+    text = text.replace("import Recipe, execution,", "import Recipe, execution, later,")
+    recipe, task = (ModuleType(module.__name__) for module in (recipes, finetuning))
+    monkeypatch.setitem(sys.modules, recipe.__name__, recipe)
+    exec(text, vars(recipe))
+    monkeypatch.setitem(sys.modules, task.__name__, task)
+    exec(Path(str(finetuning.__file__)).read_text(), vars(task))
+
+    usual, given = task.FinetuneConfig(), task.FinetuneConfig(adam_beta2=0.95)
+    assert identity_of(usual) == identity_of(finetuning.FinetuneConfig())
+    assert identity_of(given) == identity_of(usual) | {"adam_beta2": 0.95}
+    assert run_digest(recipe.numbers_of(given)) != run_digest(recipe.numbers_of(usual))
+    with pytest.raises(ConfigError, match=r"adam_beta2: must be less than 1 \(given 1"):
+        given.model_copy(update={"adam_beta2": 1})
+    arguments = recipe.trainer_arguments(given, drafts=tmp_path, steps=1, device="cpu")
+    before = recipes.trainer_arguments(given, drafts=tmp_path, steps=1, device="cpu")
+    assert arguments == before | {"adam_beta2": 0.95}
+    assert TrainingArguments(**arguments).adam_beta2 == 0.95
+    assert TrainingArguments(**before).adam_beta2 == usual.adam_beta2
 
 
 def new_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -25,12 +25,13 @@ from flows.config.transfer import TransferConfig
 from flows.planning.compare import make_compare_plan
 from flows.planning.transfer import make_plan
 from paraknow_core.demo import pretrain as pretraining
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from paraknow_core.errors import ParaknowError
 from paraknow_core.setting_errors import _settings_in
 from tasks.engine.run import RunConfig
 from tasks.engine.run_step import run_step
 from tasks.engine.stage import Stage
-from tasks.pretrain import PretrainConfig, pretrain
+from tasks.pretrain import pretrain
 
 TEACHER = {"hidden_size": 32, "layers": 3, "ffn": 48, "heads": 4, "kv_heads": 2, "task_steps": 1}
 STUDENT = {"hidden_size": 16, "layers": 2, "ffn": 32, "heads": 2, "kv_heads": 1, "task_steps": 1}
@@ -149,20 +150,22 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretraining, "pretrain", untrained)
         for recipe in (TEACHER, STUDENT):
-            run_step(here, label="model", config=PretrainConfig(**recipe), inputs={}, run=run)
+            run_step(here, label="model", config=PretrainingRecipe(**recipe), inputs={}, run=run)
     yield new, store
     assert not list(RunConfig(store=str(new)).open_store().records())
 
 
-def untrained(*, out_folder: Path, **recipe: Any) -> pretraining.PretrainResult:
+def untrained(
+    *, out_folder: Path, recipe: PretrainingRecipe, **_: Any
+) -> pretraining.PretrainResult:
     """Write the model as training would, after no step: a plan looks at no weight."""
-    pretraining._write_model(pretraining._new_model(recipe | {"device": "cpu"}), out_folder)
+    pretraining._write_model(pretraining._new_model(recipe, "cpu"), out_folder)
     return pretraining.PretrainResult(1, 1.0, 1.0, 0.0, None)
 
 
 OF_TRANSFER = st.sampled_from([p for p in places(TransferConfig) if "pretrain" not in p])
 OF_PRETRAINING = st.sampled_from(
-    [f"teacher.pretrain.{name}" for name in PretrainConfig.model_fields]
+    [f"teacher.pretrain.{name}" for name in PretrainingRecipe.model_fields]
 )
 OF_COMPARISON = st.sampled_from(
     [p for p in places(CompareConfig) if not p.startswith(("pairs", "tasks.data", "tasks.other"))]

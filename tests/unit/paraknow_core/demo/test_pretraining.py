@@ -11,7 +11,7 @@ import torch
 from paraknow_core.data.examples import NO_LOSS
 from paraknow_core.demo.language import generate_problems, vocabulary
 from paraknow_core.demo.pretrain import PretrainResult, answer_accuracy, pretrain
-from paraknow_core.demo.pretrain_recipe import learning_rate
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, learning_rate
 from paraknow_core.demo.pretrain_rows import token_rows
 from paraknow_core.errors import ConfigError, NumericsError
 from paraknow_core.models.describe import Role, describe
@@ -47,7 +47,9 @@ def run(tmp_path: Path) -> Pretrain:
             "held_out": 20,
         }
         given |= changes
-        return pretrain(partial=PartialResults(given.pop("work_folder")), **given)
+        partial = PartialResults(given.pop("work_folder"))
+        settings = {n: given.pop(n) for n in PretrainingRecipe.model_fields if n in given}
+        return pretrain(partial=partial, recipe=PretrainingRecipe(**settings), **given)
 
     return with_defaults
 
@@ -176,16 +178,15 @@ def test_no_test_problem_is_in_the_training_rows() -> None:
 
 
 def test_the_learning_rate_of_both_stages() -> None:
-    recipe = {
-        "warmup_steps": 4, "general_steps": 10, "task_steps": 20,
-        "general_lr": 1.0, "task_lr": 2.0,
-    }  # fmt: skip
+    recipe = PretrainingRecipe(
+        warmup_steps=4, general_steps=10, task_steps=20, general_lr=1.0, task_lr=2.0
+    )
     rates = [learning_rate(step, recipe) for step in range(31)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[9:11] == [1.0, 2.0]
     assert rates[20] == pytest.approx(1.0)
     assert rates[30] == pytest.approx(0.0)
-    assert learning_rate(0, recipe | {"general_steps": 0}) == 0.5
+    assert learning_rate(0, recipe.model_copy(update={"general_steps": 0})) == 0.5
 
 
 def test_accuracy_counts_the_most_likely_tokens(run: Pretrain, tmp_path: Path) -> None:
@@ -211,11 +212,11 @@ def test_a_diverging_run_is_stopped(run: Pretrain) -> None:
         ({"heads": 3, "kv_heads": 3}, "hidden_size 16, heads 3"),
         ({"heads": 16, "kv_heads": 16}, "even width"),
         ({"kv_heads": 3}, "kv_heads must divide heads"),
-        ({"layers": 0}, "layers is 0; allowed is at least 1"),
-        ({"task_share": 1.5}, "task_share is 1.5; allowed is 0..1"),
+        ({"layers": 0}, "layers: must be greater than or equal to 1 .given 0"),
+        ({"task_share": 1.5}, "task_share: must be less than or equal to 1 .given 1.5"),
         ({"general_steps": 0, "task_steps": 0}, "general_steps \\+ task_steps is 0"),
-        ({"sequence_length": 24}, "sequence_length is 24; allowed is 32..128"),
-        ({"task_lr": math.nan}, "task_lr is nan"),
+        ({"sequence_length": 24}, "sequence_length: must be greater than or equal to 32"),
+        ({"task_lr": math.nan}, "task_lr: must be a finite number"),
         ({"held_out": 0}, "held_out is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"checkpoint_steps": 0}, "checkpoint_steps is 0"),

@@ -17,6 +17,7 @@ from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.finetuning.batches import answer_loss, collate
 from paraknow_core.finetuning.finetune import LOG, TrainingResult, finetune
 from paraknow_core.finetuning.load_back import probe, prove
+from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.lora.adapter import CONFIG, WEIGHTS, write_adapter
 from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import quiet_peft
@@ -71,7 +72,9 @@ def run(student: Path, start: Path, tmp_path: Path) -> Finetune:
             "epochs": 2,
         }
         given |= changes
-        return finetune(partial=PartialResults(given.pop("work_folder")), **given)
+        partial = PartialResults(given.pop("work_folder"))
+        settings = {n: given.pop(n) for n in FineTuningRecipe.model_fields if n in given}
+        return finetune(partial=partial, recipe=FineTuningRecipe(**settings), **given)
 
     return with_defaults
 
@@ -125,8 +128,8 @@ def test_training_is_plain_adamw_on_the_formula(run: Finetune, student: Path, st
         {"family": "qwen2", "tied": True},
         {"family": "mistral", "kv_heads": 1},
         {"family": "llama", "dtype": torch.bfloat16},
-        {"family": "qwen2", "tied": True, "dtype": torch.bfloat16, "trained_in": torch.bfloat16},
-        {"family": "llama", "trained_in": torch.bfloat16},
+        {"family": "qwen2", "tied": True, "dtype": torch.bfloat16, "trained_in": "bfloat16"},
+        {"family": "llama", "trained_in": "bfloat16"},
     ],
 )
 def test_two_lines_load_what_was_trained(
@@ -134,13 +137,17 @@ def test_two_lines_load_what_was_trained(
 ) -> None:
     from peft import PeftModel
 
-    dtype = facts.pop("trained_in", torch.float32)
+    named = facts.pop("trained_in", "float32")
+    dtype = getattr(torch, named)
     folder = tiny_model(tmp_path / "student", layers=1, **facts)
     transfer_start(folder, tmp_path / "start")
     before = (folder / "model.safetensors").read_bytes()
     examples = token_examples(20)
     result = run(
-        student_folder=folder, start_folder=tmp_path / "start", dtype=dtype, validation=examples
+        student_folder=folder,
+        start_folder=tmp_path / "start",
+        compute_dtype=named,
+        validation=examples,
     )
     assert (folder / "model.safetensors").read_bytes() == before
     assert result.load_back.relative <= result.load_back.tolerance
@@ -291,9 +298,9 @@ def test_unfinished_and_foreign_checkpoints_are_not_resumed(run: Finetune, tmp_p
 
 
 def test_checkpoints_by_time(run: Finetune, tmp_path: Path) -> None:
-    run(checkpoint_seconds=0.0)
+    run(checkpoint_seconds=1e-9)
     assert len(list((tmp_path / "work").glob(f"saved/*/{MANIFEST}"))) == 2
-    run(checkpoint_seconds=None, work_folder=tmp_path / "none")
+    run(checkpoint_seconds=1e9, work_folder=tmp_path / "none")
     assert not list((tmp_path / "none").glob("*/*"))
 
 
@@ -336,19 +343,18 @@ def test_the_proof_notices_another_adapter(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learning_rate": 0.0}, ["learning_rate is 0.0", "above 0"]),
-        ({"learning_rate": float("nan")}, ["learning_rate is nan"]),
-        ({"batch_size": 0}, ["batch_size is 0"]),
+        ({"learning_rate": 0.0}, ["learning_rate: must be greater than 0 (given 0.0)"]),
+        ({"learning_rate": float("nan")}, ["learning_rate: must be a finite number"]),
+        ({"batch_size": 0}, ["batch_size: must be greater than or equal to 1 (given 0)"]),
         ({"micro_batch_size": 3}, ["micro_batch_size is 3", "divide", "8"]),
-        ({"epochs": 0}, ["epochs is 0"]),
-        ({"warmup_ratio": 1.5}, ["warmup_ratio is 1.5", "0..1"]),
-        ({"lr_schedule": "step"}, ["'step'", "linear, cosine, constant"]),
-        ({"dropout": 1.0}, ["dropout is 1.0"]),
-        ({"weight_decay": -0.1}, ["weight_decay is -0.1"]),
-        ({"max_grad_norm": 0.0}, ["max_grad_norm is 0.0"]),
-        ({"dtype": torch.float64}, ["float64", "float32"]),
-        ({"device": "cuda:3"}, ["cuda:3"]),
-        ({"seed": -1}, ["seed is -1"]),
+        ({"epochs": 0, "seed": -1}, ["epochs: must be", "seed: must be", "given -1"]),
+        ({"warmup_ratio": 1.5}, ["warmup_ratio: must be less than or equal to 1"]),
+        ({"lr_schedule": "step"}, ["'step'", "'linear', 'cosine' or 'constant'"]),
+        ({"dropout": 1.0}, ["dropout: must be less than 1"]),
+        ({"weight_decay": -0.1}, ["weight_decay: must be", "given -0.1"]),
+        ({"max_grad_norm": 0.0}, ["max_grad_norm: must be greater than 0"]),
+        ({"compute_dtype": "float64"}, ["float64", "float32"]),
+        ({"device": "cuda:3"}, ["device is 'cuda:3'", "cpu or cuda"]),
         ({"checkpoint_steps": 0}, ["checkpoint_steps is 0"]),
     ],
 )

@@ -12,6 +12,7 @@ from torch import Tensor
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import ConfigError, DataError, NumericsError, RankError
 from paraknow_core.finetuning.finetune import finetune
+from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.initialisation import from_samples as student_data
 from paraknow_core.initialisation.start_request import StartOptions
 from paraknow_core.initialisation.student import (
@@ -105,10 +106,7 @@ def test_the_delivered_adapter_is_the_trained_model(
         train=token_examples(16, seed=5),
         out_folder=tmp_path / "out",
         partial=PartialResults(tmp_path / "work"),
-        seed=0,
-        learning_rate=5e-3,
-        batch_size=8,
-        epochs=2,
+        recipe=FineTuningRecipe(learning_rate=5e-3, batch_size=8, epochs=2),
     )
     assert result.load_back.max_difference < 1e-4
     assert result.adapter.rank == (RANK if method == "eva" else 2 * RANK)

@@ -18,6 +18,7 @@ from paraknow_core.errors import (
 )
 from paraknow_core.finetuning.batches import collate, next_token_logits
 from paraknow_core.finetuning.finetune import finetune
+from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture, Role, describe
 from paraknow_core.models.load import load_model
@@ -167,7 +168,7 @@ def test_a_text_longer_than_the_learned_positions_is_refused(tmp_path):
     given = {"student_folder": folder, "out_folder": tmp_path / "o", "partial": partial}
     transfer_start(folder, tmp_path / "start")
     with pytest.raises(DataError, match=r"Example 0 of the train split has 9 tokens.*8 positions"):
-        finetune(start_folder=tmp_path / "start", train=[long], seed=0, **given)
+        finetune(start_folder=tmp_path / "start", train=[long], recipe=FineTuningRecipe(), **given)
     rotary = load_model(tiny_model(tmp_path / "llama", max_position_embeddings=8))
     assert accumulate(rotary, [long])
 
