@@ -1,4 +1,4 @@
-"""Which matrix of the teacher each matrix of the student takes from. Needs no torch."""
+"""Which matrix of the teacher each matrix of the student is cut from. Needs no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def skipped_roles(
         teacher: the larger model.
         student: the smaller one. A head that is tied to its embedding is no matrix of its own: it
             is transferred once, as the embedding.
-        roles: names of matrix roles; unknown ones are passed over.
+        roles: names of matrix roles; unknown ones are ignored.
 
     Returns:
         Role → reason, in report order.
@@ -85,7 +85,7 @@ def skipped_roles(
 
 
 def source_role(teacher: Architecture, role: Role) -> Role:
-    """The teacher's role that a student's takes from: a tied teacher's head is its embedding."""
+    """The role of the teacher's matrix for a student's: a tied teacher's head is its embedding."""
     return Role.EMBED if role is Role.HEAD and teacher.tied else role
 
 

@@ -1,4 +1,4 @@
-"""Which token of the teacher each token of the student is, when their tokenizers differ.
+"""Which token of the teacher corresponds to each token of the student, if tokenizers differ.
 
 Needs no torch.
 """
@@ -49,13 +49,14 @@ def match_tokens(
 
     Args:
         teacher: token → number, as the tokenizer's ``get_vocab`` gives it.
-        student: the same of the student's.
-        teacher_rows: rows of the teacher's embedding; tokens beyond them are passed over.
-        student_rows: rows of the student's.
+        student: token → number of the student's tokenizer.
+        teacher_rows: rows of the teacher's embedding; tokens beyond them are ignored.
+        student_rows: rows of the student's embedding.
     """
     text_of_teachers = _reader(teacher)
     theirs: dict[bytes, int] = {}
-    # Bytes spelled as such come last: they mean the same, but the model seldom meets them.
+    # Byte tokens such as <0x41> come last: they stand for the same text as the plain token "A", but
+    # the model seldom meets them.
     for token, row in sorted(teacher.items(), key=lambda item: (_is_byte(item[0]), item[1])):
         if row < teacher_rows:
             theirs.setdefault(text_of_teachers(token), row)
@@ -90,7 +91,7 @@ def _is_byte(token: str) -> bool:
 
 
 def _reader(vocabulary: Mapping[str, int]) -> Callable[[str], bytes]:
-    """How this vocabulary's tokens are spelled: in GPT-2's alphabet if all of it is in there."""
+    """Return what turns a token into bytes: GPT-2's alphabet if every letter of it is a token."""
     alphabet = _alphabet()
     if alphabet.keys() <= vocabulary.keys():
         return lambda token: _decoded(token, alphabet)

@@ -1,4 +1,4 @@
-"""Which files of a model folder hold its weights, and what their heads say together.
+"""Which files of a model folder hold its weights, and what their headers say.
 
 Needs no torch.
 """
@@ -46,7 +46,7 @@ def weight_files(folder: Path) -> tuple[str, ...]:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     if SINGLE in names and INDEX in names:
         raise ModelFolderError(
-            f"{folder}: holds both {SINGLE} and {INDEX}, so it is open which weights are meant. "
+            f"{folder}: holds both {SINGLE} and {INDEX}; it is not clear which weights are meant. "
             "Remove one of them."
         )
     if INDEX in names:
@@ -59,8 +59,8 @@ def weight_files(folder: Path) -> tuple[str, ...]:
 def model_files(folder: Path) -> list[str]:
     """Name the files of a model folder that loading it or its tokenizer may read, sorted.
 
-    A stray file is left alone: of names that are not plain (a space, ``._x``, an accent) no loader
-    looks for any but those that the index gives.
+    Stray files are left out: a file whose name is not plain (it has a space or an accent, or
+    begins with ``._``) belongs to the model only if the index names it.
 
     Raises:
         ModelFolderError, CheckpointError: if there is an index that cannot be read.
@@ -97,7 +97,7 @@ def _why_no_weights(names: set[str]) -> str:
 
 
 def read_headers(folder: Path, files: tuple[str, ...]) -> Headers:
-    """Read the heads of a model's files, and check them against the index if there is one.
+    """Read the headers of a model's files, and check them against the index if there is one.
 
     Args:
         folder: the model folder.
@@ -141,7 +141,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
 
 
 def _is_file_name(name: str) -> bool:
-    """Whether a name is that of a safetensors file right here, on any system."""
+    """Whether a name is a safetensors file of this folder itself, on any operating system."""
     return name.endswith(".safetensors") and len(name) <= 255 and not set(name) & set("/\\\0")
 
 
@@ -152,7 +152,7 @@ def _check_index(weight_map: Mapping[str, str], found: Headers, path: Path) -> N
         if said != held:
             raise CheckpointError(
                 f"{path}: puts tensor {name!r} in {said}, but it is in {held}. Download the "
-                "model again, or write it anew with save_pretrained."
+                "model again, or write it again with save_pretrained."
             )
 
 
@@ -162,7 +162,7 @@ def same_bytes(folder: Path, one: tuple[TensorHeader, str], two: tuple[TensorHea
     Args:
         folder: the model folder.
         one: header and file name of the first.
-        two: the same of the second.
+        two: header and file name of the second.
 
     Returns:
         True only if every byte is the same; reads both in pieces of 16 MiB.

@@ -36,7 +36,7 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
         "C64": torch.complex64,
     }
 )
-"""The format's element types in torch's words."""
+"""The element types of safetensors, as torch's dtypes."""
 
 
 class Checkpoint:
@@ -47,7 +47,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Check the heads of all files.
+        """Read and check the headers of all files.
 
         Raises:
             ModelFolderError: if the folder is missing or has no safetensors file.
@@ -64,7 +64,7 @@ class Checkpoint:
         self.close()
 
     def close(self) -> None:
-        """Let go of the mapped files; tensors that ``read`` returned stay valid."""
+        """Release the mapped files; tensors that ``read`` returned stay valid."""
         self._maps.clear()
 
     @property
@@ -108,7 +108,7 @@ class Checkpoint:
             A contiguous copy in the stored dtype, on the CPU.
 
         Raises:
-            CheckpointError: if there is no such matrix, or the rectangle leaves it.
+            CheckpointError: if there is no such matrix, or the rectangle reaches beyond it.
         """
         shape = self.shape(name)
         if len(shape) != 2:

@@ -1,8 +1,8 @@
-"""The head of a safetensors file, checked before a byte of its tensors is read.
+"""The header of a safetensors file, checked before a byte of its tensors is read.
 
-The format lets a file say things that no honest writer says: one name twice, a name that is a
-path, a million tensors, ranges that overlap or leave the file. All of them are refused here, so
-that whoever reads the tensors can trust names, shapes and offsets. Needs no torch.
+The format allows a header that no honest program writes: one name twice, a name that is a path, a
+million tensors, byte ranges that overlap or reach beyond the file. All of them are refused here, so
+that code that reads the tensors can trust names, shapes and offsets. Needs no torch.
 """
 
 import math
@@ -50,7 +50,7 @@ BYTES_PER_ELEMENT: Mapping[str, int] = MappingProxyType(
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What the head of a file says about one tensor.
+    """What the header of a file says about one tensor.
 
     Attributes:
         dtype: the format's name, such as ``"BF16"``; a key of ``BYTES_PER_ELEMENT``.
@@ -69,7 +69,7 @@ class TensorHeader:
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
-    """Read and check the head of a safetensors file; no tensor bytes are read.
+    """Read and check the header of a safetensors file; no tensor bytes are read.
 
     Args:
         path: the file.
@@ -127,7 +127,7 @@ def _parse(raw: bytes, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: the header is a JSON {type(entries).__name__}, not an object."
         )
-    entries.pop("__metadata__", None)  # free text of the writer's; nothing here reads it
+    entries.pop("__metadata__", None)  # free text by the program that wrote the file; not used
     return entries
 
 

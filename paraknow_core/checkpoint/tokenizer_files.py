@@ -1,6 +1,7 @@
-"""The files of a tokenizer, looked at before a library reads them: it would wait for a pipe.
+"""The files of a tokenizer, checked before a library opens them.
 
-Needs no torch.
+A file of one of these names may be a named pipe, on which a library would wait for ever. Needs no
+torch.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ _OTHERS = ("chat_template.jinja", "merges.txt", "vocab.txt", "tokenizer.model", 
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Check that what is there of a tokenizer's files are regular files, and strict JSON.
+    """Check that the tokenizer files of a folder are regular files, and its JSON files strict JSON.
 
     Raises:
         TokenizerError: names the file, and the line.

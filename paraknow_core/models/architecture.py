@@ -1,8 +1,8 @@
 """What is known of a decoder from its files: its sizes, its tensors, and the matrices in them.
 
-A *tensor* is what a file holds; a *matrix* is what a role does. They differ where a family stores
-several roles in one tensor (fused projections) or a matrix transposed (GPT-2's Conv1D). Needs no
-torch.
+A *tensor* is what a file holds; a *matrix* belongs to one role, such as q or up. They differ where
+a family stores several roles in one tensor (fused projections) or a matrix transposed (GPT-2's
+Conv1D). Needs no torch.
 """
 
 import math
@@ -29,9 +29,9 @@ class Matrix:
         name: of the tensor that holds it, in the checkpoint and in sensitivity maps.
         module: dotted name of its module in the Transformers model, as PEFT sees it.
         shape: (out_features, in_features); (vocabulary, hidden) for the embedding.
-        dtype: element type on disk, in the words of safetensors.
-        whole: shape of the module's whole matrix; ``shape`` unless it is fused.
-        blocks: which rows of the whole are this role's, in order.
+        dtype: element type on disk, as safetensors names it.
+        whole: shape of the module's complete matrix; differs from ``shape`` if it is fused.
+        blocks: which rows of the complete matrix belong to this role, in order.
         transposed: whether the tensor is stored as in_features × out_features.
     """
 
@@ -66,7 +66,7 @@ class TensorFacts:
         layer: number of its decoder layer; None outside the layers.
         shape: as it is stored: (out_features, in_features) for a matrix unless ``transposed``,
             (vocabulary, hidden) for the embedding.
-        dtype: element type on disk, in the words of safetensors: F32, BF16 or F16.
+        dtype: element type on disk, as safetensors names it: F32, BF16 or F16.
         file: name of the file in the model folder that holds it.
         parameter: its name in ``named_parameters()`` of the Transformers model; ``name`` if empty.
         transposed: whether it is a matrix stored as in_features × out_features.
@@ -93,7 +93,7 @@ class TensorFacts:
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
-        """The matrices in it: none of a norm, bias or position, several of a fused projection."""
+        """Its matrices: none in a norm, bias or position, several in a fused projection."""
         if self.role not in MATRIX_ROLES and not self.parts:
             return ()
         rows, cols = reversed(self.shape) if self.transposed else self.shape
@@ -114,7 +114,7 @@ class TensorFacts:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, without the fields that say nothing new."""
+        """Plain JSON values, without the fields that have their default."""
         fields = asdict(self) | {"role": self.role.value, "shape": list(self.shape)}
         fields["parts"] = {role.value: list(asdict(b).values()) for role, b in self.parts}
         quiet = {"parameter": self.name, "transposed": False, "parts": {}}
@@ -202,9 +202,9 @@ class Architecture:
         )
 
     def modules(self, roles: Collection[str]) -> dict[str, tuple[Matrix, ...]]:
-        """The modules that hold a matrix of these roles, each with those of its matrices.
+        """The modules that hold a matrix of these roles, each with those matrices.
 
-        A LoRA adapter changes a module as a whole: of a fused projection, also the other roles.
+        A LoRA adapter changes a module as a whole: in a fused projection, other roles as well.
 
         Args:
             roles: names of roles; a tied head has no matrix and is left out.

@@ -1,9 +1,9 @@
-"""Weights in which nothing was ever written: what an unfinished download leaves behind.
+"""Weights that were never written: what an unfinished download leaves behind.
 
-A file whose room was only reserved reads as zeros, and a model of it loads, runs and even seems to
-transfer. A matrix that is one number throughout holds nothing, whatever the number. Biases and
-norms may be constant (many start that way), and so may some rows of a matrix: vocabularies are
-padded.
+A file for which only space was reserved reads as zeros. Such a model loads and runs, and even seems
+to transfer. So a matrix of which all elements are the same number is refused, whatever the number.
+Biases and norms may be constant (many start that way), and so may some rows of a matrix, because
+vocabularies are padded.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from paraknow_core.errors import CheckpointError
 from paraknow_core.models.describe import Architecture, Matrix, describe
 
 _FIRST, _MORE = 2**11, 2**22
-"""Elements looked at first, and then at a time: an honest matrix costs a page or two."""
+"""Elements that are read first, and then at a time: of a normal matrix only a page or two."""
 _CHUNK = 2**24  # bytes
 _SHOWN = 3
 
 
 def refuse_blank_weights(folder: Path) -> None:
-    """Refuse a model of which a matrix holds nothing.
+    """Refuse a model with a matrix that was never written.
 
     Args:
         folder: a model folder, as ``describe`` takes it.
@@ -56,8 +56,8 @@ def _constant_matrices(folder: Path, architecture: Architecture) -> dict[str, fl
     with Checkpoint(folder) as weights:
         for matrix in architecture.matrices:
             number = _only_number(weights.read(matrix.name), matrix)
-            if number is not None and matrix.num_elements > 1:  # of one element each is constant
-                found[matrix.name] = number + 0.0  # of a negative zero, too
+            if number is not None and matrix.num_elements > 1:  # one element is always constant
+                found[matrix.name] = number + 0.0  # makes 0.0 of -0.0
     return found
 
 
@@ -71,7 +71,7 @@ def _only_number(stored: Tensor, matrix: Matrix) -> float | None:
 
 
 def _pieces(stored: Tensor, matrix: Matrix) -> Iterator[Tensor]:
-    """The rows of a role, block by block; a few come first."""
+    """The rows of a role, block by block; the first piece is small."""
     whole = stored.T if matrix.transposed else stored
     blocks, elements = matrix.blocks, _FIRST
     for block in range(blocks.count):
@@ -84,7 +84,7 @@ def _pieces(stored: Tensor, matrix: Matrix) -> Iterator[Tensor]:
 
 
 def _refuse_blank_end(path: Path, matrices: set[str]) -> None:
-    """Refuse a file of whose last matrix half is zeros, and all that comes after it."""
+    """Refuse a file that holds only zeros from the middle of its last matrix to its end."""
     headers = [(name, h) for name, h in read_header(path).items() if name in matrices]
     if not headers:
         return

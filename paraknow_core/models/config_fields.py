@@ -65,7 +65,7 @@ _ROPE_NUMBERS: Mapping[str, Check] = {
     "short_factor": _factors,
     "long_factor": _factors,
 }
-"""Of RoPE's parameters, those whose wrong value Transformers meets in the middle of a forward."""
+"""RoPE's parameters whose wrong value Transformers would notice only in a forward pass."""
 
 
 def _rope() -> tuple[Check, str]:
@@ -138,7 +138,7 @@ FIELDS: Mapping[str, tuple[Check, str]] = MappingProxyType(
         "pad_token_id": _token_ids(),
     }
 )
-"""The fields that are read of every family, with their checks and the words for what is allowed."""
+"""The fields that every family has, each with its check and with what an error says is allowed."""
 
 OPTIONS: Mapping[str, tuple[Check, str]] = MappingProxyType(
     {
@@ -164,4 +164,4 @@ OPTIONS: Mapping[str, tuple[Check, str]] = MappingProxyType(
         "rope_local_base_freq": _real(1.0, 1e12),
     }
 )
-"""The same for fields that only the families read that name them in their ``options``."""
+"""The same for fields that only some families have: those that list them in ``options``."""

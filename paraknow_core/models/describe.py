@@ -1,6 +1,6 @@
 """What a model folder holds: its sizes and tensors, with config, index and headers in agreement.
 
-Reads only config.json, the index and the heads of the safetensors files, so it is quick for any
+Reads only config.json, the index and the headers of the safetensors files, so it is quick for any
 size of model, and needs no torch.
 """
 
@@ -25,7 +25,7 @@ from paraknow_core.models.family_tables import FAMILIES
 __all__ = ["MATRIX_ROLES", "Architecture", "Matrix", "Role", "TensorFacts", "describe"]
 
 WEIGHT_DTYPES = ("F32", "BF16", "F16")
-"""Element types of weights that are read; any other means quantised or unusual ones."""
+"""Element types of weights that are supported; any other means quantised or unusual weights."""
 
 
 def describe(folder: Path) -> Architecture:
@@ -57,7 +57,7 @@ def describe(folder: Path) -> Architecture:
 
 
 def foreseen(config: Mapping[str, Any]) -> Architecture:
-    """What ``describe`` will find in the folder of a model that is still to be trained.
+    """What ``describe`` will return for a model that has not been trained yet.
 
     Args:
         config: the fields of its config.json, with ``model_type``; its weights will be float32
@@ -129,7 +129,7 @@ def _stored(family: Family, name: str, found: Headers) -> str:
 
 
 def _facts(want: ExpectedTensor, found: Headers, family: Family, folder: Path) -> TensorFacts:
-    """One expected tensor as it is on disk, or the error that says how it is not."""
+    """One expected tensor as it is on disk; an error if it is missing or different there."""
     name, shape = _stored(family, want.name, found), want.shape
     if name not in found:
         files = ", ".join(sorted({file for _, file in found.values()})[:3])

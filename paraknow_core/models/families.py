@@ -1,8 +1,8 @@
-"""What a model family is, as data: which tensors a decoder has, their roles and shapes.
+"""A model family as data: which tensors a decoder has, their roles and shapes.
 
-A row names one kind of tensor of the Transformers model: the pattern of its name, its role, and
-its shape in the sizes that the config gives. Adding a family means adding rows to
-``family_tables``, not code. Needs no torch.
+A row describes one kind of tensor of the Transformers model: the pattern of its name, its role, and
+its shape in terms of the config's sizes. Adding a family means adding rows to ``family_tables``,
+not code. Needs no torch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,11 +50,11 @@ class TensorPattern:
     Attributes:
         name: its name in the Transformers model; ``{layer}`` stands for the layer's number.
         role: what it does.
-        dims: its shape, each one a name of a size (see ``expected_tensors``), or a sum such as
-            ``q+kv+kv``.
+        dims: its shape; each dimension is the name of a size (see ``expected_tensors``), or a sum
+            such as ``q+kv+kv``.
         when: the config's flag that must be true for the tensor to exist; empty for always.
-        parts: of a fused matrix, the roles that the terms of its out dimension belong to.
-        per_head: whether the parts are cut into heads and repeat head by head.
+        parts: for a fused matrix, the roles of the terms of its out dimension, in their order.
+        per_head: whether the rows of the roles alternate head by head (GPT-NeoX).
         transposed: whether it is stored as in_features × out_features (Conv1D).
     """
 
@@ -73,16 +73,18 @@ class Family:
 
     Attributes:
         tensors: every kind of tensor that its causal-LM class has.
-        leftovers: endings of names that old exports hold and the class does not read.
-        aliases: pairs of beginnings of a name: the model's, and one that files also use for it.
+        leftovers: endings of tensor names that old exports contain and the class does not read.
+        aliases: pairs of name prefixes: the model's, and another that files use for it.
         options: fields of the config that only this family reads, by their own names.
         config_names: its own names of common config fields.
         kv_heads: number of key/value heads where the config names none; None: as many as heads.
         head_dim: width of a head where the config names none; None: hidden size / heads.
-        ffn_per_hidden: intermediate size / hidden size where the config names none; None: it must.
+        ffn_per_hidden: intermediate size / hidden size where the config names none; None: the
+            config must name it.
         tied: whether the head is the embedding where the config does not say.
-        partly_turned: whether its rotary embedding may turn only the first part of a head, so that
-            the pairs are not (i, i + width/2); how much of it is no part of an ``Architecture``.
+        partly_turned: whether its rotary embedding may rotate only the first part of a head, so
+            that the pairs are not (i, i + width/2). An ``Architecture`` does not say how large that
+            part is.
         flags: flags that are true where the config does not say.
     """
 
@@ -152,7 +154,7 @@ def expected_tensors(
         num_layers: number of decoder layers.
         sizes: numbers for ``vocab``, ``hidden``, ``ffn``, ``q`` (heads × head width), ``kv``
             (key/value heads × head width), ``head_dim`` and ``positions``.
-        flags: the config's truth for every name that ``when`` uses; a missing one is false.
+        flags: the config's value of every flag that ``when`` uses; a missing one is false.
     """
     present = [p for p in family.tensors if not p.when or flags.get(p.when, False)]
     for pattern in present:

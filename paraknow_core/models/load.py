@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder: checked first, without remote code, pickles or look-ups."""
+"""Models and tokenizers from a folder: checked first, no remote code, no pickles, no downloads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def parse_dtype(name: str) -> torch.dtype:
 
 
 def pick_device(name: str) -> str:
-    """Settle on a device: ``auto`` is the first CUDA device if there is one, else the CPU.
+    """Choose a device: ``auto`` is the first CUDA device if there is one, else the CPU.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -68,10 +68,10 @@ def load_model(
 ) -> "PreTrainedModel":
     """Load a causal language model from its config.json and safetensors files alone.
 
-    The folder is checked by ``architecture.describe`` before anything is built, only allow-listed
-    config fields reach Transformers, and no other file of the folder has an influence: no
-    generation defaults, adapters, kernels or code. Where the stored dtype is ``dtype`` and the
-    device is the CPU, the weights stay mapped from the files until they are written to.
+    The folder is checked by ``describe`` before anything is built, only allow-listed config fields
+    reach Transformers, and no other file of the folder has an influence: no generation defaults,
+    adapters, kernels or code. Where the stored dtype is ``dtype`` and the device is the CPU, the
+    weights stay mapped from the files until they are written to.
 
     Args:
         folder: a model folder in the Transformers layout.
@@ -135,7 +135,7 @@ def _attention(model_class: Any, config: Any) -> str:
 
 @contextmanager
 def no_bar() -> Iterator[None]:
-    """Keep Transformers' own bar off the terminal; the setting is put back."""
+    """Switch Transformers' progress bar off, and restore the setting afterwards."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
@@ -173,11 +173,11 @@ def check_buildable(folder: Path) -> None:
 
 @contextmanager
 def _refusals(folder: Path) -> Iterator[None]:
-    """Turn whatever Transformers' classes object to in a config's values into one sentence."""
+    """Turn any error of Transformers' classes about a config's values into one sentence."""
     try:
         yield
     except (MemoryError, OSError, ParaknowError, torch.OutOfMemoryError):
-        raise  # no fault of the config
+        raise  # not caused by the config
     except Exception as error:
         raise ArchitectureError(
             f"{folder}/config.json: Transformers does not accept it: {_one_line(error)}"
@@ -191,7 +191,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
-    """The model's parameters are the tensors of the files, so that maps can share their names."""
+    """Check that the model's parameters are the files' tensors: maps use these names."""
     built = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if built != expected:
         names = sorted(set(built.items()) ^ set(expected.items()))[:3]
@@ -202,7 +202,10 @@ def _same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: P
 
 
 MOST_ADDED = 1024
-"""By a tokenizer to one text. Usual are one or two special tokens, and one letter in front."""
+"""Most tokens or characters that a tokenizer may add to a text.
+
+Usual are one or two special tokens, and one letter in front.
+"""
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -247,11 +250,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def _check_additions(folder: Path, tokenizer: Any) -> None:
-    """Refuse a tokenizer that makes megabytes of every text: nothing would come to an end."""
+    """Refuse a tokenizer that makes megabytes of every text: no step would ever finish."""
     added = tokenizer.num_special_tokens_to_add(pair=False)
     normalizer: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     letters = map(chr, range(32, 127)) if normalizer is not None else ()
-    for letter in letters:  # one by one, so that the first that grows is the last one tried
+    for letter in letters:  # one by one, to stop at the first that grows
         added = max(added, len(normalizer.normalize_str(letter)))
         if added > MOST_ADDED:
             break

@@ -2,9 +2,9 @@
 
 Fused projections hold several roles in the rows of one matrix, one after the other (Phi-3, GPT-2)
 or head by head (GPT-NeoX); GPT-2's Conv1D stores a matrix transposed. Weights and sensitivity maps
-have one layout, so all of this reads both.
+have the same layout, so these functions read both.
 
-Shapes: M = out_features, N = in_features; W = rows of a whole fused matrix.
+Shapes: M = out_features, N = in_features; W = rows of a complete fused matrix.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from paraknow_core.checkpoint.reader import Checkpoint
 
 Selection = slice | Tensor
-"""A run of rows or columns, or a one-dimensional int64 tensor of them, in any order."""
+"""Consecutive rows or columns, or their indices in any order (one-dimensional, int64)."""
 
 
 def read_matrix(
@@ -38,7 +38,7 @@ def read_matrix(
         A contiguous copy, len(rows) × len(cols), in the stored dtype.
 
     Raises:
-        CheckpointError: if there is no such matrix, or the part leaves it.
+        CheckpointError: if there is no such matrix, or the part reaches beyond it.
     """
     wanted = _stored_rows(matrix, rows)
     if matrix.transposed:
@@ -60,7 +60,7 @@ def take(stored: Tensor, matrix: Matrix) -> Tensor:
 
 
 def assemble(parts: Sequence[tuple[Matrix, Tensor]]) -> Tensor:
-    """Put the matrices of one module together to its whole matrix.
+    """Build the complete matrix of a module from the matrices of its roles.
 
     Args:
         parts: matrices of one module, each with its values, M × N.
@@ -120,7 +120,7 @@ def _read(checkpoint: "Checkpoint", name: str, rows: Selection, cols: Selection)
 
 
 def _span(wanted: Selection) -> slice:
-    """The smallest run that holds what is wanted."""
+    """The smallest slice that contains everything that is wanted."""
     if isinstance(wanted, slice):
         return wanted
     if wanted.numel() == 0:

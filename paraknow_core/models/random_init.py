@@ -1,4 +1,4 @@
-"""A model that never learnt anything: the sizes and the tokenizer of another, weights by chance."""
+"""A model that was never trained: random weights, with the sizes and tokenizer of another model."""
 
 import shutil
 from pathlib import Path
@@ -27,21 +27,21 @@ def write_random_model(folder: Path, out_folder: Path, *, seed: int) -> int:
         The number of parameters.
 
     Raises:
-        ModelFolderError, ArchitectureError, CheckpointError: as ``architecture.describe``.
+        ModelFolderError, ArchitectureError, CheckpointError: as ``describe``.
     """
     from safetensors.torch import save_file
 
     architecture = describe(folder)
     dtype = TORCH_DTYPES[architecture.tensors[0].dtype]
     with random_state_kept():
-        # Plainly seeded, it could be the very weights that the teacher's own training began with.
+        # With the seed itself, these could be the weights that the teacher's training started from.
         torch.manual_seed(derived_seed(seed, "random model"))
         model: Any = new_model(folder, dtype=dtype)
     out_folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(folder.iterdir()):
         if file.name.endswith(_COPIED) and not file.name.endswith(_WEIGHTS):
             shutil.copyfile(file, out_folder / file.name)
-    # By parameters, not by state: a tied head then has no second name.
+    # Parameters, not the state dict: there a tied head would be stored a second time.
     tensors = {name: p.detach().contiguous() for name, p in model.named_parameters()}
     save_file(tensors, out_folder / "model.safetensors", metadata={"format": "pt"})
     return architecture.num_parameters

@@ -56,7 +56,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "mamba2": "a state-space model",
     }
 )
-"""Model types whose kind is worth a word in the refusal; every other unknown one is refused too."""
+"""Model types whose kind is named in the error; every other unknown type is refused too."""
 
 
 def refused_kind(raw: Mapping[str, Any]) -> str:

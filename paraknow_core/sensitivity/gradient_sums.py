@@ -1,11 +1,16 @@
 """Sums of absolute gradients, sample by sample, without ever holding a gradient of the model.
 
 After one backward pass a parameter's gradient is needed only to add its absolute value to a sum.
-So a matrix of a linear layer (or Conv1D) gets no gradient at all: while autograd passes by, it is
-formed in tiles that stay in the processor's cache, and each tile is added and forgotten. Rows of
-an embedding that no token of the sample uses are not touched. Every other parameter goes through
-a post-accumulate hook that adds and frees it at once. Peak memory is the weights, the sums, one
-tile (or one small tensor), and the activations.
+So the matrix of a linear layer (or Conv1D) has its gradient switched off. A hook computes that
+gradient during the backward pass, in tiles that stay in the processor's cache: each tile is added
+to the sum and overwritten by the next. Rows of an embedding that no token of the sample uses are
+not touched. The gradient of every other parameter is added and freed by a post-accumulate hook.
+Peak memory is the weights, the sums, one tile (or one small tensor), and the activations.
+
+The head and the embedding may share one matrix. Its gradient is the sum of both uses, and the
+absolute value must be taken after that sum. The head runs last in the forward pass, so its hook
+runs first in the backward pass: it sets the rows that the embedding uses aside (``_held``), and the
+embedding's hook adds its own part to them.
 
 Legend: T tokens, M out_features, N in_features, V vocabulary, H hidden size, R rows in use.
 """
@@ -22,7 +27,7 @@ from paraknow_core.errors import ArchitectureError
 from paraknow_core.models.modules import embed_scale, is_conv1d, is_embedding
 
 _TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
-"""Per tile: 1 MiB of float32 fits a core's L2 cache; a GPU wants few, large launches."""
+"""Per tile: 1 MiB of float32 fits a core's L2 cache; a GPU is faster with few, large kernels."""
 
 
 class GradientSums:
@@ -63,7 +68,7 @@ class GradientSums:
         self._exit.close()
 
     def end_sample(self) -> str | None:
-        """Close a sample after its backward pass.
+        """Finish a sample after its backward pass.
 
         Returns:
             The name of a parameter whose gradient held NaN or infinity, or None.
@@ -120,6 +125,7 @@ class GradientSums:
             if tied:
                 held = self.sums[name].new_zeros(len(rows_R), module.embedding_dim)
                 self._held[name] = (rows_R, held)
+            # As autograd does: the row of the padding token gets no gradient.
             keep_T = inputs[0].flatten() != (
                 -1 if module.padding_idx is None else module.padding_idx
             )
@@ -129,14 +135,15 @@ class GradientSums:
                 dy = dy if scale is None else dy * scale.to(dy.dtype)
                 self._rows(name, dy.flatten(0, -2), keep_T, rows_R, places_T)
 
+            # No parameter before it requires a gradient, so the graph has to begin here.
             output.requires_grad_().register_hook(backward)
 
         return after_forward
 
     def _product(self, name: str, dy_TM: Tensor, x_TN: Tensor) -> None:
-        """Add |dyᵀ x| in tiles of whole rows; rows that the embedding shares are held back.
+        """Add |dyᵀ x| in tiles of whole rows; rows that the embedding shares are set aside.
 
-        A Conv1D's weight is N×M: then the two change places.
+        A Conv1D's weight is N×M: its hook passes x as ``dy_TM``, and dy as ``x_TN``.
         """
         sums_MN = self.sums[name]
         size_M, size_N = sums_MN.shape
@@ -157,7 +164,7 @@ class GradientSums:
     def _held_back(
         self, name: str, starts: range, size_M: int
     ) -> tuple[Tensor | None, Tensor | None, list[int]]:
-        """Of a tied matrix, the rows in use, where to keep them, and which belong to which tile."""
+        """For a tied matrix: the rows in use, where to keep them, and the bounds of each tile."""
         if name not in self._held:
             return None, None, []
         rows_R, held_RN = self._held[name]

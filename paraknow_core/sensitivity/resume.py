@@ -1,7 +1,7 @@
-"""The running sums of a sensitivity run on disk, so that a killed run loses no whole sample twice.
+"""The running sums of a sensitivity run, saved to disk so that a killed run continues from them.
 
 Each save holds the sums of all samples so far, and its number is the number of these samples. The
-one before it goes when it is sealed (``partial_results``).
+previous save is deleted when the new one is sealed (``partial_results``).
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class SensitivityCheckpoint:
     """Where and how often to save.
 
     Attributes:
-        partial: for the saves.
+        partial: where the saves are kept.
         every_seconds: save after the first whole sample that ends this long after the last save,
             and not before 20 times the last save's duration has passed (so that saving takes at
             most 5 % of the time); 0 saves after every sample, whatever it takes.
@@ -82,7 +82,7 @@ class SensitivityCheckpoint:
             with safe_open(saved.folder / _SUMS, "pt") as file:
                 for name, tensor in sums.items():
                     tensor.copy_(file.get_tensor(name))
-        except (OSError, SafetensorError):  # it went after it was checked
+        except (OSError, SafetensorError):  # deleted or damaged after it was checked
             for tensor in sums.values():
                 tensor.zero_()  # some may have been filled already
             return 0

@@ -3,7 +3,7 @@
 Golub and Van Loan, Matrix Computations (4th ed.), §10.3.6, with full reorthogonalisation and no
 restarts. Shape suffixes: P, Q = rows and columns, P ≥ Q; B = block; K = basis built so far.
 
-Why not a library's: CPU seconds on one thread for rank 32, against ``scipy.sparse.linalg.svds``
+Why not a library: CPU seconds on one thread for rank 32, against ``scipy.sparse.linalg.svds``
 (ARPACK, float64), both with the certificate (``benchmarks/core_steps.py`` measures them as well):
 
 ==========================  =====  =====
@@ -35,7 +35,7 @@ _BLOCK = 16  # at 4096²: as fast as 8, and 1.5 times as fast as 1, 4 or 32
 _TOLERANCES = (3e-7, 3e-8)
 """Residuals over λ₁: the first is enough unless σ_R is far below σ₁; float32 reaches 1e-8."""
 
-_BREAKDOWN = 1e-4  # a new block this small beside λ₁ is mostly rounding: orthogonalise it once more
+_BREAKDOWN = 1e-4  # relative to λ₁; a smaller new block is mostly rounding: orthogonalise it again
 _LARGEST_BASIS = 1280  # twice what N(0, 1) of 4096² takes
 _SEED = 2310_11451
 
@@ -84,7 +84,11 @@ def krylov_bases(matrix_PQ: Tensor, *, rank: int, keep: int) -> Iterator[KrylovB
 
 
 def _next_check(history: list[tuple[int, float]], tolerance: float) -> int:
-    """When to look again: the residual falls geometrically, and ever faster."""
+    """At which step to compute the residual again, which costs an eigendecomposition.
+
+    The residual falls geometrically, and faster later on: so the estimate from the last two is cut
+    to three quarters, and it never goes beyond half as many steps again.
+    """
     step, residual = history[-1]
     furthest = step + step // 2
     if len(history) == 1 or residual >= history[-2][1]:

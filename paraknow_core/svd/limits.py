@@ -1,12 +1,15 @@
-"""Which driver of the SVD suits which size: the limits, for what computes and for what estimates.
+"""Which SVD driver is used for which size of matrix: for the SVD itself and for cost estimates.
 
 Needs no torch.
 """
 
 GRAM_BELOW = 1000
-"""Smaller side below which the Gram matrix wins."""
+"""Smaller side below which the Gram matrix is the faster driver."""
 PADDING = 48
-"""Extra vectors in Krylov's float64 projection; they take up the float32 error near the gap."""
+"""Vectors beyond the rank in Krylov's float64 projection.
+
+With them, errors of the float32 iteration near the last singular value that is kept do not matter.
+"""
 
 
 def largest_krylov_rank(size: int) -> int:

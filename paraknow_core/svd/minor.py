@@ -1,4 +1,4 @@
-"""The least singular values of a matrix and their vectors: where a matrix says least.
+"""The smallest singular values of a matrix and their vectors.
 
 Shape suffixes: M, N = rows and columns as given; P, Q = the same with P ≥ Q, transposed if need be;
 R = rank.
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def minor_components(weight_MN: Tensor, *, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The singular triplets of the least singular values, computed in float64.
+    """The singular triplets of the smallest singular values, computed in float64.
 
-    A QR factorisation first makes the SVD one of a square matrix of the smaller side. The Gram
-    matrix would be faster, but it loses singular values below 1e-8 of the largest, and it is the
-    least ones that are wanted.
+    A QR factorisation first reduces the problem to a square matrix of the smaller side. The Gram
+    matrix would be faster, but it loses singular values below 1e-8 of the largest, and here the
+    smallest ones are wanted.
 
     Args:
         weight_MN: any float dtype.

@@ -12,10 +12,10 @@ from torch import Tensor
 from paraknow_core.svd.blas_threads import linalg
 
 COPIED_ELEMENTS = 2**21
-"""What is copied to float64 at once: 16 MiB at most."""
+"""Elements that are copied to float64 at a time: 16 MiB."""
 
 _CACHED_ELEMENTS = 2**18  # 1 MiB of float32: stays in a core's L2 for the second use of the block
-_DEVICE_ELEMENTS = 2**27  # a GPU wants few large products
+_DEVICE_ELEMENTS = 2**27  # a GPU is faster with a few large products
 
 
 def row_blocks(matrix_PQ: Tensor, elements: int = _CACHED_ELEMENTS) -> Iterator[Tensor]:
@@ -49,13 +49,14 @@ def squared_norm(matrix_PQ: Tensor) -> float:
 
 
 def gram_matrix(matrix_PQ: Tensor) -> Tensor:
-    """The lower triangle of ``AᵀA`` in float64; what stands above the diagonal has no meaning."""
+    """The lower triangle of ``AᵀA`` in float64; values above the diagonal have no meaning."""
     blocks = (block.double() for block in row_blocks(matrix_PQ, COPIED_ELEMENTS))
     if matrix_PQ.is_cuda:
         return reduce(Tensor.add_, (rows.T @ rows for rows in blocks))
     dsyrk = linalg().blas.dsyrk  # half of a product's multiplications
     size = matrix_PQ.shape[1]
-    gram_QQ = torch.zeros((size, size), dtype=torch.float64).T.numpy()  # in BLAS' order: not copied
+    # Transposed, hence column-major as BLAS expects it: dsyrk then adds in place, without a copy.
+    gram_QQ = torch.zeros((size, size), dtype=torch.float64).T.numpy()
     for rows in blocks:
         gram_QQ = dsyrk(1, rows.numpy().T, beta=1, c=gram_QQ, overwrite_c=True, lower=True)
     return torch.from_numpy(gram_QQ)

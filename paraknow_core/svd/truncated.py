@@ -1,4 +1,4 @@
-"""The best approximation of a matrix by one of low rank, with proof that it is.
+"""The best low-rank approximation of a matrix, with a certificate of its error.
 
 Shape suffixes: M, N = rows and columns as given; P, Q = the same with P ≥ Q, transposed if need be;
 K = vectors of a trial subspace; R = rank.
@@ -96,7 +96,7 @@ def _check(weight_MN: Tensor, rank: int, driver: str) -> None:
 
 
 def _certified(matrix_PQ: Tensor, rank: int, driver: str) -> tuple[Triplets, Certificate]:
-    """Compute, certify, and where ``auto`` took the faster driver in vain, take the surer one."""
+    """Compute and certify; if ``auto`` chose krylov and its certificate fails, repeat with gram."""
     name, reason = (driver, "asked for") if driver != "auto" else _choose(matrix_PQ, rank)
     triplets, certificate = _attempt(matrix_PQ, rank, name, reason)
     if certificate.failure and driver == "auto" and name != "gram":
@@ -134,7 +134,7 @@ def _fits_float32(matrix_PQ: Tensor) -> bool:
 
 
 def _attempt(matrix_PQ: Tensor, rank: int, name: str, reason: str) -> tuple[Triplets, Certificate]:
-    """Take the first trial subspace of a driver whose certificate holds, else its last one."""
+    """Return the first of a driver's results whose certificate has no failure, else the last."""
     for trial_QK, problem in _DRIVERS[name](matrix_PQ, rank):
         triplets = _project(matrix_PQ, trial_QK)
         certificate = certify(
@@ -181,7 +181,7 @@ def _gram(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
         gram_QQ.numpy(),
         subset_by_index=(size - keep, size - 1),
         overwrite_a=True,
-        check_finite=False,  # no entry is above the matrix' squared norm, which was looked at
+        check_finite=False,  # entries are at most the squared norm, which was checked to be finite
     )[1]
     yield torch.from_numpy(vectors).flip(1), ""
 
@@ -194,16 +194,21 @@ def _full(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
 _DRIVERS: Mapping[str, Callable[[Tensor, int], Iterator[tuple[Tensor, str]]]] = MappingProxyType(
     {"gram": _gram, "krylov": _krylov, "full": _full}
 )
-"""Each yields orthonormal float64 vectors with the leading right subspace, and a problem or ''.
+"""Each yields orthonormal float64 vectors that span the leading right singular subspace, and a
+description of what is wrong with them ('' if nothing is).
 
-A driver that yields more than once yields better vectors each time, for as long as it is asked.
+A driver that yields more than once yields better vectors each time.
 """
 
 
 def _canonical(
     triplets: Triplets, *, transposed: bool, norm: float, certificate: dict[str, Any]
 ) -> Svd:
-    """Cast to float32, turn back, and make the largest entry of each row of Vh positive."""
+    """Cast to float32, undo the transposition, and fix the signs.
+
+    Singular vectors are unique only up to their sign, and drivers and thread counts give different
+    ones: the largest entry of each row of Vh is made positive.
+    """
     u, v = (triplets.v, triplets.u) if transposed else (triplets.u, triplets.v)
     vh_RN = v.T.float().contiguous()
     largest_R1 = vh_RN.gather(1, vh_RN.abs().argmax(1, keepdim=True))
