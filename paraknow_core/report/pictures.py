@@ -1,9 +1,11 @@
-"""Pictures for reports, drawn off screen by Matplotlib."""
+"""Pictures as files: the page's own drawings, as PNG in the light theme's colours."""
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from paraknow_core.report.page.sheet import WIDTH, Sheet, save_png
 
 if TYPE_CHECKING:
     from paraknow_core.report.page.data import Comparison
@@ -21,26 +23,18 @@ def sensitivity_heatmap(
         chosen: layers that the student takes from.
         title: above the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from paraknow_core.report.page import heatmap
+    from paraknow_core.report.page.diagnosis import Sensitivity
+    from paraknow_core.report.page.figures.sensitivity import grid_of
 
-    roles = {**table["roles"], "all": table["layers"]}
-    layers = len(table["layers"])
-    values = [[_log10(value) for value in sums] for sums in roles.values()]
-    figure = Figure(figsize=(max(5.0, 1.8 + 0.32 * layers), 1.6 + 0.34 * len(roles)), dpi=130)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    image = axes.imshow(values, aspect="auto", cmap="viridis")
-    axes.set_yticks(range(len(roles)), list(roles))
-    step = max(1, layers // 16)
-    axes.set_xticks(range(0, layers, step), [str(layer) for layer in range(0, layers, step)])
-    axes.set_xlabel("teacher layer (▼ taken by the student)")
-    for layer in chosen:
-        axes.text(layer, -0.55, "▼", ha="center", va="bottom", fontsize=8)
-    axes.set_title(title, fontsize=10, pad=16)
-    figure.colorbar(image, ax=axes, label="log₁₀ Σ |θ · ∂L/∂θ|")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
+    found = Sensitivity(
+        roles=tuple(table["roles"]),
+        sums=tuple(map(tuple, table["roles"].values())),
+        layers=tuple(table["layers"]),
+        chosen=tuple(chosen),
+    )
+    width = max(WIDTH, 90.0 + 22 * len(found.layers))
+    save_png(partial(heatmap.plot, grid_of(found), width=width, title=title), path)
 
 
 def forest_plot(comparison: "Comparison", path: Path) -> None:
@@ -50,43 +44,30 @@ def forest_plot(comparison: "Comparison", path: Path) -> None:
         comparison: a page's data; a contrast without numbers is left out.
         path: of the PNG; its bytes depend on the values alone.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = [(pair, [c for c in pair.contrasts if c.headline]) for pair in comparison.pairs]
-    heights = [max(1, len(rows)) for _, rows in panels]
-    figure = Figure(figsize=(7.5, 1.0 + sum(0.9 + 0.28 * h for h in heights)), dpi=130)
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights, sharex=True)
-    for axes, (pair, rows) in zip(grid[:, 0], panels, strict=True):
-        _forest_panel(axes, rows)
-        axes.set_title(_plain(f"{pair.name} on {pair.task}"), fontsize=9, loc="left")
-    grid[-1, 0].set_xlabel(_plain(f"difference in {comparison.metric}; left of 0: better"))
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": None})
+    panels = [
+        (f"{pair.name} on {pair.task}", [c for c in pair.contrasts if c.headline])
+        for pair in comparison.pairs
+    ]
+    label = f"difference in {comparison.metric}; left of 0: better"
+    save_png(partial(_panels, panels, label), path)
 
 
-def _forest_panel(axes: Any, rows: Sequence["Contrast"]) -> None:
-    axes.axvline(0, color="0.6", linewidth=1)
-    colours = {"better": "#0072b2", "worse": "#d55e00"}
-    for place, row in enumerate(rows):
-        if row.mean is None or row.low is None or row.high is None:
-            continue
-        colour = colours.get(row.result, "0.35")
-        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
-        axes.plot([row.mean], [place], "o", color=colour, markersize=5)
-    axes.set_yticks(range(len(rows)), [_plain(row.label) for row in rows], fontsize=8)
-    axes.invert_yaxis()
-    axes.spines[["top", "right", "left"]].set_visible(False)
+def _panels(panels: Sequence[tuple[str, Sequence["Contrast"]]], label: str) -> Sheet:
+    """Panels below each other, on one scale."""
+    from paraknow_core.report.page.figures import forest
+    from paraknow_core.report.page.text import room, short
 
-
-def _plain(text: str) -> str:
-    """A name may hold a dollar sign, which Matplotlib would read as mathematics."""
-    from paraknow_core.report.page.text import short
-
-    return short(text, 60).replace("$", r"\$")
-
-
-def _log10(value: float) -> float:
-    """A role without sensitivity is drawn as missing, not as the lowest."""
-    return math.log10(value) if value > 0 else math.nan
+    left = 16 + room([short(c.label, 60) for _, rows in panels for c in rows])
+    heights = [26 + forest.ROW * max(1, len(rows)) + 24 for _, rows in panels]
+    sheet = Sheet(sum(heights) + 30, width=left + 400)
+    top, first = 0.0, None
+    for (title, rows), height in zip(panels, heights, strict=True):
+        bottom = sheet.height - top - height
+        axes = sheet.axes(left=left, right=16, top=top + 26, bottom=bottom + 24, share_x=first)
+        forest.panel(sheet, axes, rows)
+        axes.set_yticks(range(len(rows)), [short(row.label, 60) for row in rows])
+        axes.set_title(short(title, 80), x=-(left - 10) / 384)
+        first, top = first or axes, top + height
+    if first:
+        axes.set_xlabel(short(label, 90))
+    return sheet

@@ -1,9 +1,10 @@
-"""A figure: the drawing that needs no script, the one that answers to hovering, and the numbers."""
+"""A figure: the drawing and its numbers."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup
+
+from paraknow_core.report.page.sheet import Plot
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,20 @@ class Figure:
         name: unique within the pair; a word.
         title: heading.
         about: what is drawn and how to read it.
-        svg: the drawing, escaped.
-        spec: data and layout for Plotly; None where hovering adds nothing.
+        plot: makes the drawing; None if data are missing.
+        label: what the drawing is, for who cannot see it.
         table: the numbers.
+        legend: colour and dash → name of each line.
         missing: the sentence in place of all that, if data are missing.
-        wide: whether it takes the page's whole width.
+        svg: the drawing, escaped; empty until it is drawn.
     """
 
     name: str
     title: str
     about: str = ""
-    svg: Markup = field(default_factory=Markup)
-    spec: dict[str, Any] | None = None
+    plot: Plot | None = None
+    label: str = ""
     table: Table | None = None
+    legend: tuple[tuple[str, str], ...] = ()
     missing: str = ""
-    wide: bool = False
+    svg: Markup = field(default_factory=Markup)

@@ -1,20 +1,15 @@
-"""A grid of values, stronger where they are greater, as SVG and as Plotly's data."""
+"""A grid of values, stronger where they are greater; hovering tells the cell and its value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
+from paraknow_core.report.page.palette import colour
+from paraknow_core.report.page.sheet import SMALL, TINY, WIDTH, Sheet
+from paraknow_core.report.page.text import MISSING, room, short
 
-from paraknow_core.report.page import svg
-from paraknow_core.report.page.styles import plotly_text
-from paraknow_core.report.page.text import MISSING, short
-
-WIDTH = 560.0
-LEFT, TOP = 64.0, 34.0
-
-
-_MARK = {"text": "▼", "showarrow": False, "font": {"color": "var(--ring)", "size": 11}}
+GAP = 0.8
+"""Units between two cells."""
 
 
 @dataclass(frozen=True)
@@ -42,96 +37,78 @@ class Grid:
     ringed: Sequence[tuple[int, int]] = ()
 
 
-def draw(grid: Grid, label: str) -> Markup:
-    """The drawing; values are written into the cells where there is room."""
-    width = (WIDTH - LEFT - 4) / len(grid.columns)
-    height = max(15.0, min(30.0, 240 / len(grid.rows)))
-    bottom = TOP + height * len(grid.rows)
-    parts = [svg.text(0, 12, grid.y_label, css="axis")]
-    for row, name in enumerate(grid.rows):
-        middle = TOP + height * (row + 0.5) + 3.5
-        parts.append(svg.text(LEFT - 8, middle, short(name, 9), anchor="end", css="tick"))
-        for column in range(len(grid.columns)):
-            parts.append(_cell(grid, row, column, (width, height)))
-    parts += [_rings(grid, (width, height)), _columns(grid, width, bottom)]
-    return svg.drawing(WIDTH, bottom + 40, parts, label)
+def plot(grid: Grid, *, width: float = WIDTH, title: str = "") -> Sheet:
+    """The drawing; values are written into the cells where there is room.
+
+    Args:
+        grid: what to show.
+        width: of the drawing.
+        title: above it, where no page stands around the drawing.
+    """
+    names = [short(name, 12) for name in grid.rows]
+    across, down = len(grid.columns), len(grid.rows)
+    left, right = 10 + room(names), 6.0
+    size = ((width - left - right) / across, max(15.0, min(26.0, 230 / down)))
+    top = 62.0 if title else 38.0
+    sheet = Sheet(down * size[1] + top + 38, width=width)
+    axes = sheet.axes(left=left, right=right, top=top, bottom=38)
+    if title:
+        sheet.figure.text(10 / width, 1 - 18 / sheet.height, short(title, 60), fontsize=SMALL + 1.5)
+    axes.grid(visible=False)
+    axes.set(xlim=(0, across), ylim=(down, 0))
+    axes.set_title(grid.y_label, x=-left / (width - left - right), pad=18)
+    axes.set_xlabel(grid.x_label)
+    axes.set_yticks([row + 0.5 for row in range(down)], names)
+    every = max(1, round(room(grid.columns[-1:]) * 1.3 / size[0]))
+    shown = range(0, across, every)
+    axes.set_xticks([place + 0.5 for place in shown], [grid.columns[place] for place in shown])
+    _cells(sheet, axes, grid, size)
+    _values(axes, grid, size[0])
+    for column in (c for c in grid.marked if c < across):
+        axes.text(column + 0.5, -0.1, "▼", ha="center", fontsize=TINY, color=colour("ring"))
+    return sheet
 
 
-def _cell(grid: Grid, row: int, column: int, size: tuple[float, float]) -> Markup:
-    x, y = LEFT + size[0] * column, TOP + size[1] * row
-    strength, words = grid.strength[row][column], grid.texts[row][column]
-    tip = f"{short(grid.rows[row], 40)}, {grid.columns[column]}: {words}"
-    css = "cell" if strength is not None else "cell none"
-    parts = [svg.box(x, y, size[0] - 1, size[1] - 1, css, title=tip, strength=strength)]
-    if size[0] > 6.5 * len(words) and words != MISSING:
-        over = " over" if strength is not None and strength > 0.55 else ""
-        middle = (x + size[0] / 2, y + size[1] / 2 + 3.5)
-        parts.append(svg.text(*middle, words, anchor="middle", css=f"value{over}"))
-    return svg.group(parts)
-
-
-def _rings(grid: Grid, size: tuple[float, float]) -> Markup:
-    return svg.group(
-        svg.box(LEFT + size[0] * c, TOP + size[1] * r, size[0] - 1, size[1] - 1, "ringed")
-        for r, c in grid.ringed
-        if r < len(grid.rows) and c < len(grid.columns)
+def _cells(sheet: Sheet, axes: Any, grid: Grid, size: tuple[float, float]) -> None:
+    places = [(r, c) for r in range(len(grid.rows)) for c in range(len(grid.columns))]
+    held = [grid.strength[r][c] for r, c in places]
+    cells = sheet.shapes(
+        axes,
+        [_corners(r, c, size) for r, c in places],
+        facecolors=[colour("heat", 0.0 if strength is None else strength) for strength in held],
+        edgecolors=[colour("rule", 1.0 if strength is None else 0.0) for strength in held],
+        linewidths=0.8,
+    )
+    texts = [f"{short(grid.rows[r], 40)}, {grid.columns[c]}\n{grid.texts[r][c]}" for r, c in places]
+    sheet.tell(cells, texts)
+    inside = [(r, c) for r, c in grid.ringed if r < len(grid.rows) and c < len(grid.columns)]
+    sheet.shapes(
+        axes,
+        [_corners(r, c, size) for r, c in inside],
+        facecolors="none",
+        edgecolors=[colour("ring")],
+        linewidths=1.8,
     )
 
 
-def _columns(grid: Grid, width: float, bottom: float) -> Markup:
-    every = max(1, round(22 / width))
-    parts = []
-    for column, name in enumerate(grid.columns):
-        middle = LEFT + width * (column + 0.5)
-        if column % every == 0:
-            parts.append(svg.text(middle, bottom + 14, name, anchor="middle", css="tick"))
-        if column in grid.marked:
-            parts.append(svg.text(middle, TOP - 4, "▼", anchor="middle", css="mark"))
-    middle = (LEFT + WIDTH) / 2
-    return svg.group(
-        [*parts, svg.text(middle, bottom + 32, grid.x_label, anchor="middle", css="axis")]
-    )
+def _corners(row: int, column: int, size: tuple[float, float]) -> list[tuple[float, float]]:
+    right, low = column + 1 - GAP / size[0], row + 1 - GAP / size[1]
+    return [(column, row), (right, row), (right, low), (column, low)]
 
 
-def spec(grid: Grid) -> dict[str, Any]:
-    """The same for Plotly."""
-    columns = [plotly_text(name) for name in grid.columns]
-    rows = [plotly_text(name) for name in grid.rows]
-    trace = {
-        "type": "heatmap",
-        "x": columns,
-        "y": rows,
-        "z": [list(row) for row in grid.strength],
-        "text": [[plotly_text(words) for words in row] for row in grid.texts],
-        "zmin": 0,
-        "zmax": 1,
-        "xgap": 1,
-        "ygap": 1,
-        "showscale": False,
-        "colorscale": [[0, "var(--paper)"], [1, "var(--heat)"]],
-        "hovertemplate": "%{y}, %{x}<br><b>%{text}</b><extra></extra>",
-        "texttemplate": "%{text}" if len(columns) <= 8 else "",
-    }
-    marks = [
-        {"x": columns[c], "y": 1.0, "yref": "paper", "yanchor": "bottom"}
-        for c in grid.marked
-        if c < len(columns)
-    ]
-    layout = {
-        "xaxis": {"title": {"text": grid.x_label}, "type": "category", "showgrid": False},
-        "yaxis": {"autorange": "reversed", "type": "category", "showgrid": False},
-        "annotations": [{**mark, **_MARK} for mark in marks],
-        "shapes": [_plotly_ring(r, c) for r, c in grid.ringed],
-    }
-    return {"data": [trace], "layout": layout}
-
-
-def _plotly_ring(row: int, column: int) -> dict[str, Any]:
-    return {
-        "type": "rect",
-        "x0": column - 0.5,
-        "x1": column + 0.5,
-        "y0": row - 0.5,
-        "y1": row + 0.5,
-        "line": {"color": "var(--ring)", "width": 2},
-    }
+def _values(axes: Any, grid: Grid, width: float) -> None:
+    for row, texts in enumerate(grid.texts):
+        for column, words in enumerate(texts):
+            strength = grid.strength[row][column]
+            if words == MISSING or room([words]) > width - 2:
+                continue
+            paint = "paper" if strength is not None and strength > 0.55 else "ink"
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                words,
+                ha="center",
+                va="center_baseline",
+                fontsize=SMALL,
+                color=colour(paint),
+            )

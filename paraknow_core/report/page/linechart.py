@@ -1,18 +1,17 @@
-"""Lines with bands, drawn twice: as SVG with labels at their ends, and as Plotly's data."""
+"""Lines with bands; hovering tells every line's value at the place of the pointer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from markupsafe import Markup
+from paraknow_core.report.page.palette import colour
+from paraknow_core.report.page.sheet import Line, Sheet, numbered
+from paraknow_core.report.page.styles import DASHES
+from paraknow_core.report.page.text import compact, finite, number, short
 
-from paraknow_core.report.page import svg
-from paraknow_core.report.page.scales import Scale, finite, fit, spread_out
-from paraknow_core.report.page.styles import plotly_text
-from paraknow_core.report.page.text import compact, number, short
-
-WIDTH, HEIGHT = 560.0, 330.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 408.0, 26.0, 288.0
+MOST_PLACES, MOST_LINES = 60, 24
+"""How many places of a drawing tell values, and of how many lines."""
 
 Place = tuple[float, float]
 
@@ -21,20 +20,29 @@ Place = tuple[float, float]
 class Series:
     """One line; x and y have the same length, an x whose y is None is left out.
 
-    ``low`` and ``high`` make a band, or are empty. ``ring`` is an x whose point is emphasised.
+    Attributes:
+        name: as hovering tells it.
+        colour: a name of the palette.
+        x: ascending.
+        y: of each x.
+        low: with ``high`` a band, or empty.
+        high: of each x.
+        dash: one of ``styles.DASHES``.
+        dots: whether each point has a mark.
+        ring: an x whose point is larger.
+        tip: what the line itself tells; empty: each place tells all lines' values.
     """
 
     name: str
-    style: str
     colour: str
     x: Sequence[float]
     y: Sequence[float | None]
     low: Sequence[float | None] = ()
     high: Sequence[float | None] = ()
-    dash: str = "solid"
+    dash: str = ""
     dots: bool = False
     ring: float | None = None
-    label: bool = True
+    tip: str = ""
 
     @property
     def points(self) -> list[Place]:
@@ -55,126 +63,80 @@ class Axes:
     x_ticks: tuple[float, ...] = ()
 
 
-def draw(lines: Sequence[Series], axes: Axes, label: str) -> Markup:
+def plot(lines: Sequence[Series], axes: Axes) -> Sheet:
     """The drawing; at least one line has a point."""
-    points = [point for one in lines for point in one.points]
-    bands = [v for one in lines for v in finite([*one.low, *one.high])]
-    shown = _unlogged([*[y for _, y in points], *bands], log=axes.log_y)
-    x = fit([p[0] for p in points], LEFT, RIGHT, log=axes.log_x, room=0.02)
-    y = fit(shown, BOTTOM, TOP, log=axes.log_y)
-    parts = [
-        svg.y_axis(y, LEFT, axes.y, right=RIGHT),
-        svg.x_axis(x, BOTTOM, axes.x, top=TOP, ticks=axes.x_ticks or x.ticks(6)),
-        *[_band(one, x, y) for one in lines if one.low],
-        *[_line(one, x, y) for one in lines],
-        _labels([one for one in lines if one.points and one.label], y),
-    ]
-    return svg.drawing(WIDTH, HEIGHT, parts, label)
+    sheet = Sheet(250.0)
+    drawn = sheet.axes(left=46, right=10, top=24, bottom=38)
+    drawn.set_xlabel(axes.x)
+    drawn.set_title(short(axes.y, 60), x=-46 / 344)
+    drawn.set(xscale="log" if axes.log_x else "linear", yscale="log" if axes.log_y else "linear")
+    bands = {one.colour: band for one in lines if (band := _band(one))}
+    drawn.update_datalim([p for one in lines for p in one.points])
+    drawn.update_datalim([p for band in bands.values() for p in band])
+    drawn.autoscale_view()
+    paints = [colour(name, 0.1) for name in bands]
+    sheet.shapes(drawn, list(bands.values()), facecolors=paints, linewidths=0)
+    sheet.lines(drawn, [_line(one) for one in lines])
+    numbered(drawn.yaxis, log=axes.log_y)
+    numbered(drawn.xaxis, log=axes.log_x)
+    if axes.x_ticks:
+        drawn.set_xticks(axes.x_ticks, [compact(tick) for tick in axes.x_ticks])
+    if any(one.tip for one in lines):
+        wide = [replace(_line(one), width=9) for one in lines]
+        sheet.lines(drawn, wide, texts=[one.tip for one in lines], css="catch-line")
+    else:
+        _places(sheet, drawn, lines, axes)
+    _dots(sheet, drawn, [one for one in lines if one.dots])
+    return sheet
 
 
-def _unlogged(values: list[float], *, log: bool) -> list[float]:
-    return [v for v in values if v > 0] if log else values
+def _band(one: Series) -> list[Place]:
+    """The outline: along the low ends, and back along the high ones."""
+    ends = zip(one.x, one.low, one.high, strict=False)
+    whole = [(x, low, high) for x, low, high in ends if low is not None and high is not None]
+    return [(x, low) for x, low, _ in whole] + [(x, high) for x, _, high in reversed(whole)]
 
 
-def _band(one: Series, x: Scale, y: Scale) -> Markup:
-    ends = [
-        (x(at), y(low), y(high))
-        for at, low, high in zip(one.x, one.low, one.high, strict=True)
-        if low is not None and high is not None
-    ]
-    outline = [(at, low) for at, low, _ in ends] + [(at, high) for at, _, high in reversed(ends)]
-    return svg.area(outline, f"band {one.style}")
+def _line(one: Series) -> Line:
+    width = 1.0 if one.tip else 1.5
+    return Line(one.points, colour(one.colour), width, DASHES[one.dash])
 
 
-def _line(one: Series, x: Scale, y: Scale) -> Markup:
-    places = [(x(a), y(b)) for a, b in one.points]
-    parts = [svg.path(places, f"line {one.style}")]
-    for (at, value), place in zip(one.points, places, strict=True):
-        if one.dots:
-            ringed = " ring" if at == one.ring else ""
-            tip = f"{short(one.name, 60)}: {number(value)} at {at:g}"
-            parts.append(
-                svg.dot(place, 5 if ringed else 2.6, f"dot {one.style}{ringed}", title=tip)
-            )
-    return svg.group(parts)
+def _dots(sheet: Sheet, drawn: Any, lines: Sequence[Series]) -> None:
+    """A mark at each point, larger at the ring."""
+    dots = [(one, x, y) for one in lines for x, y in one.points]
+    if not dots:
+        return
+    found = drawn.scatter(
+        [x for _, x, _ in dots],
+        [y for _, _, y in dots],
+        s=[60.0 if x == one.ring else 15.0 for one, x, _ in dots],
+        c=[colour(one.colour) for one, _, _ in dots],
+        linewidths=0,
+        zorder=5,
+    )
+    sheet.tell(found, [f"{short(one.name, 60)}\n{number(y)} at {x:g}" for one, x, y in dots])
 
 
-def _labels(lines: Sequence[Series], y: Scale) -> Markup:
-    """Names at the ends of the lines, moved apart and joined to their line."""
-    ends = [y(one.points[-1][1]) for one in lines]
-    placed = spread_out(ends, 14, TOP + 4, BOTTOM)
-    parts = []
-    for one, end, place in zip(lines, ends, placed, strict=True):
-        bend = [(RIGHT + 2, end), (RIGHT + 12, place), (RIGHT + 18, place)]
-        parts.append(svg.path(bend, f"lead {one.style}"))
-        parts.append(svg.text(RIGHT + 22, place + 3.5, short(one.name, 20), css="name"))
-    return svg.group(parts)
+def _places(sheet: Sheet, drawn: Any, lines: Sequence[Series], axes: Axes) -> None:
+    """Unseen columns, one a place, that tell the values of all lines there."""
+    found = sorted({x for one in lines for x, _ in one.points})
+    places = found[:: -(-len(found) // MOST_PLACES)]
+    held = [(one.name, dict(one.points)) for one in lines]
+    to, back = drawn.transData.transform, drawn.transData.inverted().transform
+    level = drawn.get_ylim()[0]
+    at = [float(to((x, level))[0]) for x in places]
+    middles = [(a + b) / 2 for a, b in pairwise(at)]
+    edges = [float(back((edge, 0))[0]) for edge in (at[0] - 8, *middles, at[-1] + 8)]
+    shapes = [[(left, 0), (right, 0), (right, 1), (left, 1)] for left, right in pairwise(edges)]
+    across = drawn.get_xaxis_transform()
+    columns = sheet.shapes(drawn, shapes, facecolors=[colour("ink")], transform=across, zorder=4)
+    sheet.tell(columns, [_told(x, held, axes.x) for x in places], css="catch")
 
 
-def spec(lines: Sequence[Series], axes: Axes) -> dict[str, Any]:
-    """The same for Plotly; ``var(--m0)`` and ``alpha(--m0,0.15)`` are resolved by the page."""
-    traces: list[dict[str, Any]] = []
-    for one in lines:
-        traces += [*_plotly_band(one), _plotly_line(one)]
-    layout = {
-        "xaxis": _plotly_axis(axes.x, log=axes.log_x, ticks=axes.x_ticks),
-        "yaxis": _plotly_axis(axes.y, log=axes.log_y),
-        "showlegend": True,
-    }
-    return {"data": traces, "layout": layout}
-
-
-def _plotly_axis(label: str, *, log: bool, ticks: Sequence[float] = ()) -> dict[str, Any]:
-    axis: dict[str, Any] = {
-        "title": {"text": plotly_text(label)},
-        "type": "log" if log else "linear",
-    }
-    if ticks:
-        axis |= {"tickvals": list(ticks), "ticktext": [compact(tick) for tick in ticks]}
-    return axis
-
-
-def _plotly_line(one: Series) -> dict[str, Any]:
-    points = one.points
-    name = plotly_text(one.name, 26)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers" if one.dots else "lines",
-        "name": name,
-        "legendgroup": name,
-        "x": [x for x, _ in points],
-        "y": [y for _, y in points],
-        "line": {"color": f"var({one.colour})", "width": 2, "dash": one.dash},
-        "marker": _markers(one) if one.dots else {},
-        "showlegend": one.label,
-        "hovertemplate": "%{fullData.name}<br><b>%{y:.4~g}</b> at %{x}<extra></extra>",
-    }
-
-
-def _markers(one: Series) -> dict[str, Any]:
-    sizes = [11 if x == one.ring else 6 for x, _ in one.points]
-    return {"size": sizes, "opacity": 1, "line": {"width": 0}}
-
-
-def _plotly_band(one: Series) -> list[dict[str, Any]]:
-    ends = [
-        (at, low, high)
-        for at, low, high in zip(one.x, one.low, one.high, strict=False)
-        if low is not None and high is not None
-    ]
-    if not ends:
-        return []
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "fill": "toself",
-            "legendgroup": plotly_text(one.name, 26),
-            "x": [at for at, _, _ in ends] + [at for at, _, _ in reversed(ends)],
-            "y": [low for _, low, _ in ends] + [high for _, _, high in reversed(ends)],
-            "line": {"width": 0},
-            "fillcolor": f"alpha({one.colour},0.14)",
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    ]
+def _told(x: float, lines: list[tuple[str, dict[float, float]]], label: str) -> str:
+    here = sorted((values[x], name) for name, values in lines if x in values)
+    told = [f"{number(value)}  {short(name, 40)}" for value, name in here[:MOST_LINES]]
+    if len(here) > MOST_LINES:
+        told.append(f"… and {len(here) - MOST_LINES} more")
+    return "\n".join([f"{label} {compact(x)}", *told])

@@ -1,13 +1,13 @@
 """What the template shows of each pair: its figures and tables, ready to be written down."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from markupsafe import Markup
 
+from paraknow_core.report.page import inline
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.report.page.figure import Figure
 from paraknow_core.report.page.figures import (
@@ -24,13 +24,13 @@ from paraknow_core.report.page.figures import (
 )
 from paraknow_core.report.page.outcome import Score
 from paraknow_core.report.page.styles import Look
+from paraknow_core.report.page.text import number
 from paraknow_core.statistics.contrast import Contrast
 
 T = TypeVar("T")
 R = TypeVar("R")
 Tell = Callable[[str], None]
 
-WIDE = ("windows", "starts")
 NOT_DRAWN = "This picture could not be drawn from these numbers."
 
 
@@ -75,8 +75,9 @@ def view_of(
     """
     guarded = partial(_guarded, tell=tell, where=f"{pair.name} on {pair.task}")
     nothing: tuple[list[Markup] | None, Markup] = (None, drawing_failed())
-    intervals, axis = guarded("the paired differences", partial(_forest, pair), nothing)
-    strips = guarded("the seeds", partial(_strips, pair, look), None)
+    anchor = f"pair-{place}"
+    intervals, axis = guarded("the paired differences", partial(_forest, pair, anchor), nothing)
+    strips = guarded("the seeds", partial(_strips, pair, look, anchor), None)
     figures = (
         ("train", curves.TITLES["train"], partial(curves.draw, pair, look, "train")),
         ("validation", curves.TITLES["validation"], partial(curves.draw, pair, look, "validation")),
@@ -89,7 +90,7 @@ def view_of(
         ("costs", costs.TITLE, partial(costs.draw, pair)),
     )
     return PairView(
-        anchor=f"pair-{place}",
+        anchor=anchor,
         pair=pair,
         scores=_beside(pair.scores, strips),
         forest=_beside(pair.contrasts, intervals),
@@ -98,8 +99,8 @@ def view_of(
         figures=[
             guarded(
                 f"the picture {title!r}",
-                partial(_whole, draw),
-                Figure(name, title, missing=NOT_DRAWN, wide=name in WIDE),
+                partial(_drawn, draw, anchor),
+                Figure(name, title, missing=NOT_DRAWN),
             )
             for name, title, draw in figures
         ],
@@ -117,11 +118,12 @@ def _guarded(what: str, draw: Callable[[], T], instead: T, *, tell: Tell, where:
         return instead
 
 
-def _whole(draw: Callable[[], Figure]) -> Figure:
-    """Draw, and see that the answer to hovering can be written down as well."""
+def _drawn(draw: Callable[[], Figure], anchor: str) -> Figure:
     figure = draw()
-    json.dumps(figure.spec, allow_nan=False)
-    return figure
+    if figure.plot is None:
+        return figure
+    svg = inline.drawing(figure.plot, figure.label, f"{anchor}-{figure.name}")
+    return replace(figure, svg=svg)
 
 
 def drawing_failed() -> Markup:
@@ -129,14 +131,16 @@ def drawing_failed() -> Markup:
     return Markup("<span>{}</span>").format(NOT_DRAWN)
 
 
-def _forest(pair: Pair) -> tuple[list[Markup] | None, Markup]:
-    span = forest.scale_of(pair.contrasts)
-    return [forest.row(contrast, span) for contrast in pair.contrasts], forest.axis(span)
+def _forest(pair: Pair, anchor: str) -> tuple[list[Markup] | None, Markup]:
+    labels = [f"{c.label}: {number(c.mean, 4)}" for c in pair.contrasts]
+    plot = partial(forest.plot, pair.contrasts)
+    return inline.rows(plot, labels, forest.ROW, f"{anchor}-forest") if labels else ([], Markup())
 
 
-def _strips(pair: Pair, look: Look) -> list[Markup] | None:
-    scale = seeds.scale_of(pair.scores)
-    return [seeds.strip(score, scale, look) for score in pair.scores]
+def _strips(pair: Pair, look: Look, anchor: str) -> list[Markup] | None:
+    labels = [f"{score.method}: {number(score.mean)}" for score in pair.scores]
+    plot = partial(seeds.plot, pair.scores, look)
+    return inline.rows(plot, labels, seeds.ROW, f"{anchor}-seeds")[0] if labels else None
 
 
 def _beside(rows: Sequence[R], drawn: list[Markup] | None) -> list[tuple[R, Markup]]:

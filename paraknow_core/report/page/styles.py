@@ -1,13 +1,12 @@
-"""Which colour, dash and short name each method has, the same for every pair."""
+"""Which colour and dash each method has, the same for every pair."""
 
-import html
 from collections.abc import Sequence
 
 from paraknow_core.report.page.data import Method
-from paraknow_core.report.page.text import short
+from paraknow_core.report.page.palette import COLOURS
 
-COLOURS = 10
-"""Colours of the style sheet: ``--m0`` to ``--m9``, told apart by colour-blind people too."""
+DASHES = {"": "solid", "dotted": (0, (1.2, 2.2)), "dashed": (0, (5, 2.5)), "dashdot": "dashdot"}
+"""Names of the style sheet → what Matplotlib draws."""
 
 
 class Look:
@@ -23,22 +22,18 @@ class Look:
 
     def style(self, name: str) -> str:
         """CSS classes: colour and dash."""
-        dashed = " dashed" if self.is_control(name) else ""
-        return f"m{self.place(name) % COLOURS}{dashed}"
+        return f"{self.colour(name)} {self.dash(name)}".rstrip()
 
     def colour(self, name: str) -> str:
-        """The CSS variable of its colour."""
-        return f"--m{self.place(name) % COLOURS}"
+        """The name of its colour."""
+        return f"m{self.place(name) % COLOURS}"
 
     def is_control(self, name: str) -> bool:
         """Whether it is declared as a control."""
         return name in self._methods and self._methods[name].kind == "control"
 
     def dash(self, name: str) -> str:
-        """Plotly's name of its dash."""
-        return "dot" if self.is_control(name) else "solid"
-
-
-def plotly_text(text: str, size: int = 60) -> str:
-    """A text that Plotly shows as it is: it takes tags and ``%{…}`` for its own language."""
-    return html.escape(short(text, size), quote=False).replace("%{", "%\u200b{")
+        """One of ``DASHES``: controls are dotted, the second round of colours is dashed."""
+        if self.is_control(name):
+            return "dotted"
+        return "dashed" if self.place(name) // COLOURS % 2 else ""

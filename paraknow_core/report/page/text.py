@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 MISSING = "–"
 _ODD = re.compile(
@@ -80,3 +81,13 @@ def seconds(value: float | None) -> str:
     if value < 120:
         return f"{value:.1f} s"
     return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """Those that are numbers."""
+    return [v for v in values if v is not None and math.isfinite(v)]
+
+
+def room(names: Sequence[str]) -> float:
+    """Units that the longest of these names takes in a drawing, at most."""
+    return 6.6 * max((len(name) for name in names), default=0)

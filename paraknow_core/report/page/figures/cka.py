@@ -1,5 +1,7 @@
 """How alike the layers of the student and the teacher are, by linear CKA."""
 
+from functools import partial
+
 from paraknow_core.report.page import heatmap
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.figure import Figure, Table
@@ -35,8 +37,8 @@ def draw(pair: Pair) -> Figure:
         f"Of mean-pooled sentence vectors on {found.texts} texts, {found.estimator} estimate: "
         "1 is the same up to rotation and scale, 0 is unrelated. Outlined: the pairs of layers "
         "that parameters are moved between.",
-        heatmap.draw(grid, f"{TITLE} of {pair.name}"),
-        heatmap.spec(grid),
+        partial(heatmap.plot, grid),
+        f"{TITLE} of {pair.name}",
         Table(
             ("student layer", *(f"teacher {layer}" for layer in teachers)),
             tuple(

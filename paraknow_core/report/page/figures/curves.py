@@ -1,13 +1,14 @@
 """Learning curves: the mean over seeds, in a band from the lowest to the highest seed."""
 
+from functools import partial
+
 from paraknow_core.report.page import linechart
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.linechart import Axes, Series
 from paraknow_core.report.page.outcome import Curve
-from paraknow_core.report.page.scales import finite
 from paraknow_core.report.page.styles import Look
-from paraknow_core.report.page.text import number
+from paraknow_core.report.page.text import finite, number
 
 TITLES = {"train": "Learning curves", "validation": "Validation during training"}
 
@@ -25,16 +26,16 @@ def draw(pair: Pair, look: Look, split: str) -> Figure:
         title,
         "Mean over seeds; the band reaches from the lowest to the highest seed. "
         "Dotted lines are controls.",
-        linechart.draw(lines, axes, f"{title} of {pair.name}"),
-        linechart.spec(lines, axes),
+        partial(linechart.plot, lines, axes),
+        f"{title} of {pair.name}",
         _table(found),
+        tuple((look.style(curve.method), curve.method) for curve in found),
     )
 
 
 def _series(curve: Curve, look: Look) -> Series:
     return Series(
         name=curve.method,
-        style=look.style(curve.method),
         colour=look.colour(curve.method),
         x=curve.steps,
         y=curve.mean,

@@ -1,13 +1,14 @@
 """The teacher's sensitivity by layer and role, with the layers that the student takes from."""
 
 import math
+from functools import partial
 
 from paraknow_core.report.page import heatmap
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.diagnosis import Sensitivity
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.heatmap import Grid
-from paraknow_core.report.page.text import number
+from paraknow_core.report.page.text import finite, number
 
 TITLE = "Teacher’s sensitivity"
 
@@ -19,24 +20,34 @@ def draw(pair: Pair) -> Figure:
         return Figure(
             "sensitivity", TITLE, missing="No sensitivity of the teacher was handed over."
         )
+    return Figure(
+        "sensitivity",
+        TITLE,
+        "Stronger is greater, on a logarithmic scale over the whole picture.",
+        partial(heatmap.plot, grid_of(found)),
+        f"{TITLE}, {pair.teacher}",
+        _table(found),
+    )
+
+
+def grid_of(found: Sensitivity) -> Grid:
+    """What the heat map shows: roles × layers, and all of a layer in the last row."""
     rows = {**dict(zip(found.roles, found.sums, strict=True)), "all": found.layers}
-    grid = Grid(
+    return Grid(
         rows=list(rows),
         columns=[str(layer) for layer in range(len(found.layers))],
         strength=_strength(list(rows.values())),
         texts=[[_words(value) for value in sums] for sums in rows.values()],
         x_label="teacher layer (▼ taken by the student)",
-        y_label="Σ |θ · ∂L/∂θ| over the seed samples",
+        y_label=f"Σ |θ · ∂L/∂θ|{_span(list(rows.values()))}",
         marked=found.chosen,
     )
-    return Figure(
-        "sensitivity",
-        TITLE,
-        "Stronger is greater, on a logarithmic scale over the whole picture.",
-        heatmap.draw(grid, f"{TITLE}, {pair.teacher}"),
-        heatmap.spec(grid),
-        _table(found),
-    )
+
+
+def _span(rows: list[tuple[float | None, ...]]) -> str:
+    """What the palest and the strongest cell stand for; a picture without hovering needs it."""
+    known = [v for row in rows for v in finite(row) if v > 0]
+    return f", pale {_words(min(known))} to strong {_words(max(known))}" if known else ""
 
 
 def _words(value: float | None) -> str:

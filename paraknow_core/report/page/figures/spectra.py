@@ -1,11 +1,14 @@
 """Singular values of what is taken from the teacher, one line a module."""
 
+from functools import partial
+
 from paraknow_core.report.page import linechart
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.diagnosis import Spectrum
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.linechart import Axes, Series
-from paraknow_core.report.page.text import number, percent
+from paraknow_core.report.page.palette import COLOURS
+from paraknow_core.report.page.text import number, percent, short
 
 TITLE = "Singular spectra"
 
@@ -16,32 +19,33 @@ def draw(pair: Pair) -> Figure:
     if not found:
         return Figure("spectra", TITLE, missing="No singular values were handed over.")
     roles = list(dict.fromkeys(s.role for s in found))
-    lines = [_series(s, roles, first=s is _first(found, s.role)) for s in found]
+    lines = [_series(spectrum, roles) for spectrum in found]
     axes = Axes("singular value, from the greatest", "σ", log_y=True)
     return Figure(
         "spectra",
         TITLE,
         "Of the teacher’s windows, one line a module, coloured by role. A flat line means that the "
         "rank cuts off much.",
-        linechart.draw(lines, axes, f"{TITLE} of {pair.name}"),
-        linechart.spec(lines, axes),
+        partial(linechart.plot, lines, axes),
+        f"{TITLE} of {pair.name}",
         _table(found),
+        tuple((_colour(role, roles), role) for role in roles),
     )
 
 
-def _first(spectra: list[Spectrum], role: str) -> Spectrum:
-    return next(s for s in spectra if s.role == role)
+def _colour(role: str, roles: list[str]) -> str:
+    return f"m{roles.index(role) % COLOURS}"
 
 
-def _series(spectrum: Spectrum, roles: list[str], *, first: bool) -> Series:
-    place = roles.index(spectrum.role) % 10
+def _series(spectrum: Spectrum, roles: list[str]) -> Series:
+    first, last = number(spectrum.values[0]), number(spectrum.values[-1])
     return Series(
         name=spectrum.role,
-        style=f"thin m{place}",
-        colour=f"--m{place}",
+        colour=_colour(spectrum.role, roles),
         x=[float(i) for i in range(1, len(spectrum.values) + 1)],
         y=[v if v is not None and v > 0 else None for v in spectrum.values],
-        label=first,
+        tip=f"{short(spectrum.module, 80)}\nσ {first} to {last}, "
+        f"{percent(spectrum.energy)} of the squared norm",
     )
 
 

@@ -1,13 +1,14 @@
 """The learning-rate sweep: each method's validation result at each rate, the chosen one ringed."""
 
+from functools import partial
+
 from paraknow_core.report.page import linechart
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.linechart import Axes, Series
 from paraknow_core.report.page.outcome import Trial
-from paraknow_core.report.page.scales import finite
 from paraknow_core.report.page.styles import Look
-from paraknow_core.report.page.text import compact, number
+from paraknow_core.report.page.text import compact, finite, number
 
 TITLE = "Learning-rate sweep"
 NO_TRIALS = "No learning-rate trials were handed over."
@@ -28,9 +29,10 @@ def draw(pair: Pair, look: Look, metric: str) -> Figure:
         TITLE,
         "On validation only. The large point is the rate used on test; a choice at the edge of the "
         "grid may hide a better one beyond it.",
-        linechart.draw(lines, axes, f"{TITLE} of {pair.name}"),
-        linechart.spec(lines, axes),
+        partial(linechart.plot, lines, axes),
+        f"{TITLE} of {pair.name}",
         _table(methods),
+        tuple((look.style(name), name) for name in methods),
     )
 
 
@@ -38,7 +40,6 @@ def _series(name: str, trials: list[Trial], look: Look) -> Series:
     chosen = next((t.learning_rate for t in trials if t.chosen), None)
     return Series(
         name=name,
-        style=look.style(name),
         colour=look.colour(name),
         x=[t.learning_rate for t in trials],
         y=[t.value for t in trials],
