@@ -57,7 +57,7 @@ def _panels(panels: Sequence[tuple[str, Sequence["Contrast"]]], label: str) -> S
     from paraknow_core.report.page.figures import forest
     from paraknow_core.report.page.text import room, short
 
-    left = 16 + room([short(c.label, 60) for _, rows in panels for c in rows])
+    left = 10 + room([short(c.label, 60) for _, rows in panels for c in rows])
     heights = [26 + forest.ROW * max(1, len(rows)) + 24 for _, rows in panels]
     sheet = Sheet(sum(heights) + 30, width=left + 400)
     top, first = 0.0, None
@@ -66,7 +66,7 @@ def _panels(panels: Sequence[tuple[str, Sequence["Contrast"]]], label: str) -> S
         axes = sheet.axes(left=left, right=16, top=top + 26, bottom=bottom + 24, share_x=first)
         forest.panel(sheet, axes, rows)
         axes.set_yticks(range(len(rows)), [short(row.label, 60) for row in rows])
-        axes.set_title(short(title, 80), x=-(left - 10) / 384)
+        axes.set_title(short(title, 80), x=-left / 384)
         first, top = first or axes, top + height
     if first:
         axes.set_xlabel(short(label, 90))

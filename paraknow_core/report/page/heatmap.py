@@ -53,7 +53,7 @@ def plot(grid: Grid, *, width: float = WIDTH, title: str = "") -> Sheet:
     sheet = Sheet(down * size[1] + top + 38, width=width)
     axes = sheet.axes(left=left, right=right, top=top, bottom=38)
     if title:
-        sheet.figure.text(10 / width, 1 - 18 / sheet.height, short(title, 60), fontsize=SMALL + 1.5)
+        sheet.figure.text(0, 1 - 18 / sheet.height, short(title, 60), fontsize=SMALL + 1.5)
     axes.grid(visible=False)
     axes.set(xlim=(0, across), ylim=(down, 0))
     axes.set_title(grid.y_label, x=-left / (width - left - right), pad=18)

@@ -132,7 +132,7 @@ def numbered(axis: Any, *, most: int = 6, log: bool = False) -> None:
 
     low, high = axis.get_view_interval()
     few = (1.0, 2.0, 5.0) if log and high / low < 40 else (1.0,)
-    rounded = MaxNLocator(most, steps=[1, 2, 5, 10])
+    rounded = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
     axis.set_major_locator(LogLocator(subs=few, numticks=most + 1) if log else rounded)
     axis.set_major_formatter(FuncFormatter(lambda value, _place: compact(value)))
     axis.minorticks_off()
@@ -162,10 +162,8 @@ def save_png(plot: Plot, path: Path) -> None:
     """Draw in the light theme's colours into a PNG; equal drawings give equal bytes."""
     with matplotlib_style():
         sheet = plot()
-        paper = colours()["paper"]
-        sheet.figure.savefig(
-            path, format="png", dpi=144, facecolor=paper, metadata={"Software": None}
-        )
+        edges = {"facecolor": colours()["paper"], "bbox_inches": "tight", "pad_inches": 0.12}
+        sheet.figure.savefig(path, format="png", dpi=144, metadata={"Software": None}, **edges)
 
 
 def _style() -> dict[str, Any]:

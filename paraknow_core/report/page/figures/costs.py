@@ -6,7 +6,7 @@ from paraknow_core.report.page.data import Cost, Pair
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.palette import colour
 from paraknow_core.report.page.sheet import Sheet
-from paraknow_core.report.page.text import room, seconds, short
+from paraknow_core.report.page.text import finite, room, seconds, short
 
 TITLE = "Cost by step"
 ROW, RIGHT = 22.0, 62.0
@@ -42,7 +42,7 @@ def plot(costs: tuple[Cost, ...]) -> Sheet:
     sheet = Sheet(ROW * len(costs) + 8)
     axes = sheet.axes(left=10 + room(names), right=RIGHT, top=4, bottom=4)
     axes.grid(visible=False)
-    lengths = [max(0.0, cost.seconds) for cost in costs]
+    lengths = [max([0.0, *finite([cost.seconds])]) for cost in costs]
     bars = axes.barh(range(len(costs)), lengths, height=0.62, color=colour("heat"))
     axes.set(xlim=(0, max(lengths) or 1.0), ylim=(len(costs) - 0.5, -0.5), xticks=[])
     axes.set_yticks(range(len(costs)), names, color=colour("ink"))

@@ -8,14 +8,14 @@ from paraknow_core.report.page.diagnosis import Spectrum
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.linechart import Axes, Series
 from paraknow_core.report.page.palette import COLOURS
-from paraknow_core.report.page.text import number, percent, short
+from paraknow_core.report.page.text import finite, number, percent, short
 
 TITLE = "Singular spectra"
 
 
 def draw(pair: Pair) -> Figure:
     """Draw all modules, coloured by role, on a logarithmic axis."""
-    found = [s for s in pair.spectra if any(v is not None and v > 0 for v in s.values)]
+    found = [s for s in pair.spectra if any(map(_above_0, s.values))]
     if not found:
         return Figure("spectra", TITLE, missing="No singular values were handed over.")
     roles = list(dict.fromkeys(s.role for s in found))
@@ -33,6 +33,10 @@ def draw(pair: Pair) -> Figure:
     )
 
 
+def _above_0(value: float | None) -> bool:
+    return any(v > 0 for v in finite([value]))
+
+
 def _colour(role: str, roles: list[str]) -> str:
     return f"m{roles.index(role) % COLOURS}"
 
@@ -43,7 +47,7 @@ def _series(spectrum: Spectrum, roles: list[str]) -> Series:
         name=spectrum.role,
         colour=_colour(spectrum.role, roles),
         x=[float(i) for i in range(1, len(spectrum.values) + 1)],
-        y=[v if v is not None and v > 0 else None for v in spectrum.values],
+        y=[v if _above_0(v) else None for v in spectrum.values],
         tip=f"{short(spectrum.module, 80)}\nσ {first} to {last}, "
         f"{percent(spectrum.energy)} of the squared norm",
     )

@@ -23,7 +23,8 @@ def draw(pair: Pair, look: Look, metric: str) -> Figure:
         missing = "Every trial failed or diverged." if pair.trials else NO_TRIALS
         return Figure("sweep", TITLE, missing=missing)
     lines = [_series(name, trials, look) for name, trials in methods.items()]
-    axes = Axes("learning rate", f"{metric}, validation", log_x=True, x_ticks=_ticks(pair.trials))
+    log = all(trial.learning_rate > 0 for trial in pair.trials)
+    axes = Axes("learning rate", f"{metric}, validation", log_x=log, x_ticks=_ticks(pair.trials))
     return Figure(
         "sweep",
         TITLE,

@@ -4,10 +4,13 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from paraknow_core.report.page.outcome import Answer, Prediction, Score, Trial
 from paraknow_core.report.page.palette import NAMES, names, style_sheet
 from paraknow_core.report.page.render import render_page
 from paraknow_core.report.page.sheet import Sheet
+from paraknow_core.report.pictures import forest_plot
 from paraknow_core.statistics.contrast import Contrast
 
 HOSTILE = (
@@ -319,6 +323,49 @@ def test_numbers_that_do_not_exist_are_no_numbers() -> None:
     )
     text = Parsed(render_page(Comparison(title="x", methods=(), pairs=(pair,)))).text
     assert not re.search(r"\b(nan|inf|None)\b", text)
+
+
+def with_numbers(value: Any, change: Callable[[float], float]) -> Any:
+    """The same data with every measured number changed; learning rates stay."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        kept = {"learning_rate"}
+        new = {n: v if n in kept else with_numbers(v, change) for n, v in fields.items()}
+        return type(value)(**new)
+    if isinstance(value, tuple):
+        return tuple(with_numbers(item, change) for item in value)
+    if isinstance(value, dict):
+        return {name: with_numbers(item, change) for name, item in value.items()}
+    return change(value) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda _: 0.0, id="zero"),
+        pytest.param(lambda _: 1.0, id="equal"),
+        pytest.param(lambda v: -abs(v), id="negative"),
+        pytest.param(lambda v: v * 1e300, id="huge"),
+        pytest.param(lambda v: v * 1e-310, id="subnormal"),
+        pytest.param(lambda v: v if v > 1 else math.nan, id="nan"),
+        pytest.param(lambda v: v if v < 1 else math.inf, id="infinite"),
+    ],
+)
+def test_every_picture_is_drawn_of_any_numbers(change: Callable[[float], float]) -> None:
+    told: list[str] = []
+    page = render_page(with_numbers(small_comparison(), change), tell=told.append)
+    assert told == []
+    assert not re.search(r'(d|x|y)="[^"]*(nan|inf)', page)
+
+
+def test_a_picture_as_a_file_is_the_same_each_time(tmp_path: Path) -> None:
+    comparison = with_texts(fake_comparison(), " of $x^2$ 中文")
+    for name in ("a.png", "b.png"):
+        forest_plot(comparison, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    empty = dataclasses.replace(comparison, pairs=())
+    forest_plot(empty, tmp_path / "none.png")
+    assert (tmp_path / "none.png").stat().st_size > 0
 
 
 def test_data_survive_json() -> None:
