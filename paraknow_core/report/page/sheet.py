@@ -162,11 +162,18 @@ def save_png(plot: Plot, path: Path) -> None:
     """Draw in the light theme's colours into a PNG; equal drawings give equal bytes."""
     with matplotlib_style():
         sheet = plot()
-        edges = {"facecolor": colours()["paper"], "bbox_inches": "tight", "pad_inches": 0.12}
-        sheet.figure.savefig(path, format="png", dpi=144, metadata={"Software": None}, **edges)
+        sheet.figure.savefig(
+            path,
+            format="png",
+            dpi=144,
+            facecolor=colours()["paper"],
+            bbox_inches="tight",
+            pad_inches=0.12,
+            metadata={"Software": None},
+        )
 
 
-def _style() -> dict[str, Any]:
+def _style() -> Any:
     soft, rule = colour("soft"), colour("rule")
     return {
         "svg.fonttype": "none",  # text that can be searched, read out, and set in the page's font

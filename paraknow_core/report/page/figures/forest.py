@@ -29,7 +29,7 @@ def panel(sheet: Sheet, axes: Any, contrasts: Sequence[Contrast]) -> None:
     numbers = [v for c in contrasts for v in finite([c.mean, c.low, c.high])]
     axes.update_datalim([(value, 0) for value in [0.0, *numbers]], updatey=False)
     axes.autoscale_view(scaley=False)
-    axes.set_ylim(len(contrasts) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(contrasts)) - 0.5, -0.5)
     numbered(axes.xaxis)
     rows = list(range(len(contrasts)))
     zero = [Line([(0, row - 0.5), (0, row + 0.5)], colour("soft"), 1, ":") for row in rows]
