@@ -138,7 +138,7 @@ def test_seeds_in_which_the_transfer_alone_diverged_do_not_make_it_better() -> N
 NAMES = [method.name for method in fake_comparison().methods]
 PAIR = fake_comparison().pairs[0]
 DRAWN = Pair(
-    name="p", teacher="t", student="s", scores=PAIR.scores, trials=PAIR.trials, curves=PAIR.curves
+    name="p", teacher="t", student="s", verdict=PAIR.verdict, scores=PAIR.scores, trials=PAIR.trials
 )
 SMALL = replace(fake_comparison(), pairs=(DRAWN,))
 
