@@ -1,7 +1,7 @@
-"""When a training counts as diverged: by its loss, beside that of the untouched student.
+"""When a training counts as diverged: by its loss, compared with that of the untouched student.
 
-A diverged training is an outcome with a name. No learning rate is chosen for it, and it enters no
-mean and no comparison; how many there were is said instead.
+A diverged training is a result of its own kind. Its learning rate is never chosen, and it enters no
+mean and no comparison; reports count such trainings instead.
 """
 
 import math
@@ -11,16 +11,16 @@ from paraknow_core.errors import DivergedError, NumericsError
 FACTOR = 2.0
 """A loss above this many times the untouched student's is a divergence.
 
-Training on too few examples for too long can raise the validation loss too, by tenths; twice the
-loss of a student that was never trained is no such thing.
+Overfitting, that is training on too few examples for too long, can raise the validation loss too,
+but by tenths, not to twice that of the untouched student.
 """
 
 EVEN, KNOWING = 0.999, 0.98
 """Shares of ln(vocabulary size), the loss of a model that gives every token the same chance.
 
-A huge step can saturate a student so far that it does just that: a finite loss, and small beside
-that of a student whose loss exploded. From ``EVEN`` on a loss is taken for that, if the untouched
-student's was below ``KNOWING``: a student that never knew more has nothing to lose.
+A huge step can saturate a student so far that it does just that: its loss is finite, and small
+compared with a loss that exploded. A loss of ``EVEN`` or more counts as that, if the untouched
+student's was below ``KNOWING``; a student that knew no more than that before cannot lose it.
 """
 
 RULE = (
@@ -33,7 +33,7 @@ RULE = (
 
 def perplexity(nll: float) -> float:
     """The exponential of a mean NLL; infinite where that is beyond what a float can hold."""
-    return math.exp(nll) if nll < 700 else math.inf
+    return math.exp(nll) if nll < 700 else math.inf  # math.exp overflows above 709
 
 
 def check_loss(
@@ -48,10 +48,10 @@ def check_loss(
 
     Args:
         nll: in nats a token; None stands for one that was not finite.
-        untouched: the same of the student before training; None where that is not known.
-        vocabulary: number of tokens; None leaves the rule of even chances out.
-        what: how the loss is called, such as ``validation loss``.
-        beside: how the untouched student's is called.
+        untouched: the loss of the student before training; None where that is not known.
+        vocabulary: number of tokens; None leaves out the rule about equal chances.
+        what: what the message calls the loss, such as ``validation loss``.
+        beside: what the message calls the untouched student's loss.
 
     Raises:
         DivergedError: says which rule it broke, with both numbers.
@@ -73,10 +73,10 @@ def check_loss(
 
 
 def check_start(name: str, value: float) -> None:
-    """Refuse a loss or gradient that is no number before anything was trained.
+    """Refuse a loss or gradient that is NaN or infinite before anything was trained.
 
     Raises:
-        NumericsError: says that no learning rate is to blame.
+        NumericsError: says that the learning rate is not the cause.
     """
     if not math.isfinite(value):
         raise NumericsError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def flush(path: Path) -> None:
-    """Write a file's bytes, or a folder's names, through to the disk."""
+    """Sync a file's bytes, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -18,7 +18,7 @@ def flush(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, if need be, each one's name durable."""
+    """Make a folder and its parents if need be, so that they are there after a power cut."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in made:
@@ -27,6 +27,7 @@ def make_folder(path: Path) -> None:
 
 def settle(written: Path, final: Path) -> None:
     """Give a finished draft its final name in the same folder, durably; replaces what is there."""
+    # In this order: after a power cut, the final name must not lead to a file without its bytes.
     flush(written)
     written.replace(final)
-    flush(final.parent)
+    flush(final.parent)  # a rename is on the disk only when its folder is synced

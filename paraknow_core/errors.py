@@ -53,9 +53,9 @@ class NumericsError(ParaknowError):
 
 
 class DivergedError(NumericsError):
-    """A training ran away from what it began with: an outcome of its learning rate, not a fault.
+    """A training's loss exploded: a result of its learning rate, not a fault of the program.
 
-    It comes out the same the next time, so it is told and kept like a result, and not tried again.
+    It would be the same the next time, so it is reported and stored like a result, and not retried.
     """
 
     def __init__(self, message: str, rows: Sequence[Mapping[str, float | None]] = ()) -> None:

@@ -2,8 +2,8 @@
 
 Two measures of each tensor or column of numbers a and b, both 0 for equal ones and infinite where
 only one is finite or shapes differ: ``relative`` is the largest |a − b| / max(|a|, |b|) of one
-element, up to 2, which single values near zero decide; ``of_largest`` is the largest |a − b| as a
-share of the largest |a|.
+element, up to 2, which one value near zero can make large; ``of_largest`` is the largest |a − b| as
+a share of the largest |a|.
 """
 
 import filecmp
@@ -31,7 +31,7 @@ class Difference:
         part: a tensor's, column's or JSON field's name; "" for the file as a whole.
         relative: largest relative difference of one element, None where it is no number.
         of_largest: largest difference as a share of the largest magnitude, None likewise.
-        note: what else is to be said.
+        note: anything else to report.
     """
 
     part: str

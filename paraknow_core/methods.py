@@ -1,7 +1,7 @@
 """Every method that an arm can have, from one place: transfers, start points, controls.
 
-Plain data, for flows, reports, documentation and ``--help``; needs no torch. Nobody asks for the
-name of a method: what is done with one follows from the fields of its entry.
+Plain data, for flows, reports, documentation and ``--help``; needs no torch. No code compares the
+names of methods: what is done with a method follows from the fields of its entry.
 """
 
 from collections.abc import Iterable
@@ -281,7 +281,7 @@ def every_arm() -> tuple[str, ...]:
 
 
 def arms_among(names: Iterable[str]) -> tuple[str, ...]:
-    """Those of ``names`` that are arms, in the order of reports; asks for no other method."""
+    """Those of ``names`` that are arms, in the order of reports; looks up no other method."""
     found = set(names)
     return (*((VANILLA,) if VANILLA in found else ()), *METHODS.among(found))
 

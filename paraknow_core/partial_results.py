@@ -1,9 +1,9 @@
-"""What a computation that may be killed has so far: sealed when saved, checked when taken up.
+"""Partial results of a computation that may be killed: sealed when saved, checked when resumed.
 
 Each save is a folder of its own. It is written under ``drafts/``, sealed (``seals``) and renamed to
-``saved/<number>``; nothing is ever taken up from anywhere else, and nothing whose seal is broken or
-that something else made. What does not fit is moved aside, with a word, and computed again: a
-partial result only saves work.
+``saved/<number>``. A run resumes only from there, and never from a save whose seal is broken or
+that other code, libraries or inputs made. Such a save is moved aside with a message, and its work
+is done again: a partial result only saves work.
 """
 
 import logging
@@ -38,8 +38,8 @@ class Saved:
 class PartialResults:
     """Where one computation saves what it has so far, and finds what an earlier run of it saved.
 
-    To make one is to check all that is there, so none exists that would give out anything else.
-    It can be sent to another process.
+    The constructor checks everything that is there, so an instance returns only intact saves. It
+    can be sent to another process.
 
     Attributes:
         drafts: for what is being written; emptied when this object is made.
@@ -58,13 +58,13 @@ class PartialResults:
 
         Args:
             folder: of this computation alone; it is made if it is not there.
-            made_by: what decides which numbers come out (code, libraries, inputs), as plain JSON
-                values; it is kept with everything that is saved.
-            differs: says how the ``made_by`` of something saved differs from the present, "" if in
-                nothing that matters; by default any difference counts.
-            aside: where what cannot be used is moved, on the same file system; by default a folder
-                beside ``folder``.
-            tell: told of each thing that is moved aside, in one sentence or two.
+            made_by: what the numbers depend on (code, libraries, inputs), as plain JSON values; it
+                is stored with every save.
+            differs: describes how the ``made_by`` of a save differs from the present one; returns
+                "" if in nothing that matters. By default any difference counts.
+            aside: where saves that cannot be used are moved, on the same file system; by default a
+                folder next to ``folder``.
+            tell: called with one or two sentences about everything that is moved aside.
 
         Raises:
             OSError: if something cannot be moved or made.
@@ -87,9 +87,9 @@ class PartialResults:
         Its bytes are checked once more, as they are about to be read. What is older stays.
 
         Args:
-            run: what the computation calls itself; others' partial results are moved aside.
-            holds: names of files that the computation will read; a partial result without them,
-                from before they were called so, is moved aside.
+            run: the computation's name for this run; partial results of other runs are moved aside.
+            holds: names of files that the computation will read; a partial result without them (of
+                a version that used other names) is moved aside.
         """
         for path in reversed(self._paths()):
             if (found := self._take(path, run, holds)) is not None:
@@ -108,12 +108,12 @@ class PartialResults:
         return draft
 
     def save(self, draft: Path, number: int, run: str) -> Saved:
-        """Seal a draft whose files have all been written; from now on it can be taken up.
+        """Seal a draft whose files have all been written; from now on a run can resume from it.
 
         Args:
             draft: a folder below ``drafts`` that holds plain files only; it is moved.
             number: of the save; an earlier one of the same number is replaced.
-            run: what the computation calls itself.
+            run: the computation's name for this run.
         """
         seal(draft, {"number": number, "run": run, "made_by": self._made_by})
         final = self._path(number)
@@ -180,7 +180,7 @@ class PartialResults:
 
     def _delete(self, path: Path) -> None:
         draft = self._draft()
-        path.rename(draft)  # first: half a deletion must not stand among what is saved
+        path.rename(draft)  # first: a kill during rmtree must not leave half a save under ``saved``
         shutil.rmtree(draft)
 
     def _draft(self) -> Path:

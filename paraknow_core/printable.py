@@ -1,8 +1,8 @@
-"""Texts of unknown origin on one line or a terminal: nothing in them is obeyed or hidden.
+"""Texts of unknown origin on one line or a terminal: they cannot control it or hide anything.
 
-Names of files may hold anything but NUL and a slash. What a terminal would obey or hide (escape
-sequences, C1 controls, signs that turn the direction of writing) is written as JSON writes it, so
-that JSON stays JSON.
+Names of files may hold anything but NUL and a slash. Characters that a terminal would obey or hide
+(escape sequences, C1 controls, characters that change the direction of writing) are written as JSON
+escapes them, so that JSON stays JSON.
 """
 
 import re
@@ -10,18 +10,18 @@ import unicodedata
 from typing import Final
 
 LONGEST: Final = 200
-"""Characters that are kept of a text that stands within a sentence or a table."""
+"""Characters that are kept of a text inside a sentence or a table."""
 
 _SUSPECT: Final = re.compile(r"[^\x20-\x7e\n\t]")
 
 
 def shown(text: str) -> str:
-    """Return a text with every sign that does not show itself written out; line breaks stay."""
+    """Return a text with every invisible character written as an escape; line breaks stay."""
     return _SUSPECT.sub(lambda found: _showable(found[0]), text)
 
 
 def one_line(text: str) -> str:
-    """Return ``shown`` of a text that stands within a line: its line breaks are written out too."""
+    """Return ``shown`` of a text inside a line: its line breaks are written as escapes too."""
     return shown(text).replace("\n", "\\n").replace("\t", "\\t")
 
 

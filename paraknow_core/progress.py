@@ -1,4 +1,4 @@
-"""How long work tells where it stands: a callable, so the core knows no terminal and no UI."""
+"""How computations report progress: to a callable, so the core depends on no terminal or UI."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[int, int, str], None]
 
 
 def no_progress(done: int, total: int, message: str) -> None:
-    """Ignore the report; the default where nobody watches."""
+    """Ignore the report; the default."""

@@ -1,7 +1,7 @@
-"""Choices by name: one way to register, look up and list them, and to say that there is none.
+"""Choices by name: one way to register, look up and list them, and to report unknown names.
 
-A table of choices is a ``Registry``. Which of its entries a computation looked up is noted, so that
-a result depends on the entries that it used, and adding one to a table makes no result out of date.
+A table of choices is a ``Registry``. It notes which of its entries a computation looks up. So a
+result depends on the entries that it used, and a new entry in a table makes no result out of date.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ from paraknow_core.errors import ConfigError, ParaknowError
 T = TypeVar("T")
 
 ALL = "*"
-"""Noted in place of a name when a computation went through the whole table."""
+"""Noted in place of a name when a computation iterated over the whole table."""
 
 _NOTES: ContextVar[dict[str, set[str]] | None] = ContextVar("registry_lookups", default=None)
 
 
 @contextlib.contextmanager
 def noted_lookups() -> Iterator[dict[str, set[str]]]:
-    """Note what is looked up in any registry meanwhile, in this thread.
+    """Note what this thread looks up in any registry inside the ``with`` block.
 
     Yields:
-        Kind of choice → the names looked up; ``ALL`` where a whole table was gone through.
+        Kind of choice → the names looked up; ``ALL`` where a whole table was iterated over.
     """
     notes: dict[str, set[str]] = {}
     token = _NOTES.set(notes)
@@ -39,10 +39,10 @@ class Registry(Mapping[str, T]):
     """Name → choice, in the order in which they are to be shown.
 
     Args:
-        kind: what is chosen, in words that fit a message ("structure"); one table a kind.
-        entries: the choices; written out as a dict where the table is made, so that each entry's
-            code can be told apart.
-        error: raised by ``choose`` where there is none of a name.
+        kind: what is chosen, as messages call it ("structure"); each kind has one table.
+        entries: the choices; written out as a dict where the table is made, so that drift can find
+            the code of each entry.
+        error: raised by ``choose`` for an unknown name.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Registry(Mapping[str, T]):
     def among(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of ``names`` that are registered, in this registry's order.
 
-        Unlike going through the registry, this depends on the entries named only.
+        Unlike iterating over the registry, this depends on the entries named only.
         """
         wanted = set(names)
         found = tuple(name for name in self._entries if name in wanted)

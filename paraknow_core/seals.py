@@ -1,7 +1,7 @@
-"""Folders that vouch for themselves: a manifest, written last, holds the digest of every file.
+"""Folders that can be checked: a manifest, written last, holds the digest of every file.
 
-A folder without a manifest was never finished. One whose manifest does not fit is not what was
-written: a bit may have flipped on the disk, or a file was cut, emptied, removed or added.
+A folder without a manifest was never finished. If its files do not match the manifest, it is not
+what was written: a bit flipped on the disk, or a file was cut, emptied, removed or added.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class BrokenSealError(CheckpointError):
 
 
 def seal(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Vouch for a folder whose files have all been written; they reach the disk first.
+    """Write the manifest of a folder whose files have all been written, and sync everything.
 
     Args:
         folder: holds plain files only.
@@ -36,6 +36,7 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
     """
     files = {}
     for name, status in _files(folder).items():
+        # Before the manifest: after a power cut, a manifest must not stand for lost bytes.
         flush(folder / name)
         files[name] = {"size": status.st_size, "sha256": _digest(folder / name)}
     flush(folder)
@@ -46,7 +47,7 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def sealed_facts(folder: Path) -> dict[str, Any]:
-    """Return the facts of a sealed folder once every byte of it was found to be as it was written.
+    """Check every byte of a sealed folder, and return its facts.
 
     Raises:
         BrokenSealError: names the first thing that does not fit.

@@ -1,4 +1,4 @@
-"""Randomness that does not leak: work that seeds the global generators gives them back."""
+"""Seeds: one for each purpose, and global random generators whose state is restored afterwards."""
 
 import hashlib
 import random
@@ -12,12 +12,12 @@ import torch
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed for one purpose under a user's seed, so that two purposes never draw the same."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
+    return int.from_bytes(digest[:8], "little") >> 1  # 63 bits: fits a signed 64-bit integer
 
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Give the caller back the states of Python's, NumPy's and torch's generators (CPU and GPU)."""
+    """Restore the states of Python's, NumPy's and torch's generators (CPU and GPU) at the end."""
     python, legacy = random.getstate(), numpy.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):

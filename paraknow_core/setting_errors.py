@@ -27,7 +27,7 @@ _WORDS: Mapping[str, str] = {
     "invalid_key": "every key must be a text",
     "string_unicode": "must be a text that UTF-8 can hold",
 }
-"""Kinds of error that pydantic tells in words of Python → in words of a settings file."""
+"""Kinds of pydantic's errors that speak of Python types → a message about a settings file."""
 
 
 def refusal(model: type[BaseModel], error: ValidationError, *, file: str = "") -> ConfigError:
@@ -46,7 +46,7 @@ def refusal(model: type[BaseModel], error: ValidationError, *, file: str = "") -
 
 
 def first_causes(error: ValidationError) -> list[Mapping[str, Any]]:
-    """Return what pydantic found, without lists that are only short of their wrong entries."""
+    """Return what pydantic found, without "too short" for lists that only lack wrong entries."""
     found = error.errors(include_url=False)
     places = [one["loc"] for one in found]
     return [
@@ -63,7 +63,7 @@ def explain(model: type[BaseModel], error: Mapping[str, Any], *, place: str | No
     Args:
         model: the settings' type.
         error: what pydantic found, with its context.
-        place: where the user wrote it, if that is not where the type has it.
+        place: where the user wrote the setting, if not at its place in the type.
     """
     where = place_of(error["loc"]) if place is None else place
     if error["type"] == "extra_forbidden":
@@ -91,7 +91,7 @@ def place_of(path: Sequence[str | int]) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif part != "[key]":  # pydantic's mark: the fault is the key's own
+        elif part != "[key]":  # pydantic's mark for a fault of the key itself, not of its value
             text += f".{_cut(part)}" if text else _cut(part)
     return printable(text)
 
@@ -100,7 +100,7 @@ def shown(value: object) -> str:
     """Write what was given on one line, however large or odd it is."""
     try:
         return printable(_cut(repr(value)))
-    except Exception:  # noqa: BLE001 - whatever the value is, the error about it is to be told
+    except Exception:  # noqa: BLE001 - whatever the value is, the error about it must be shown
         return f"a {type(value).__name__} that is too large to show"
 
 
@@ -118,7 +118,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _settings_in(annotation: Any) -> Any:
-    """Return the type of settings that an annotation allows, alone, in a list, or beside None."""
+    """Return the type of settings that an annotation allows, alone, in a list, or optional."""
     if get_origin(annotation) in (Union, types.UnionType, tuple, list):
         found = (_settings_in(option) for option in get_args(annotation))
         return next((kind for kind in found if kind is not None), None)

@@ -40,9 +40,9 @@ Place = Annotated[Text, AfterValidator(_a_place)]
 """A path, or a Hub id."""
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""Of a draw by torch's or our own generators, which take 64 bits."""
+"""For random draws by torch's or our own generators, which take 64 bits."""
 TrainingSeed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""Of a training, which seeds NumPy's generator too: 32 bits."""
+"""For a training, which seeds NumPy's generator too: that takes 32 bits."""
 
 LearningRate = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 """What float32 can hold with room for AdamW's own factors; such a rate can be tried, if in vain."""

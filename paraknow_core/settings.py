@@ -1,4 +1,4 @@
-"""Settings: which of them bear identity, and recipes, which go through to the core as they are."""
+"""Settings: which of them are part of a key, and recipes, which are passed on to the core."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -15,9 +15,9 @@ class Settings(BaseModel):
 
 
 class Recipe(Settings):
-    """Base of settings that are one thing: a function of the core takes them whole.
+    """Base of settings that a function of the core takes together, as one object.
 
-    The section of a settings file is the same object, or adds to it by inheritance. So a setting
+    A section of a settings file is this object, or a subclass of it with more fields. So a setting
     is declared once, with its range, default, meaning and mark (``execution``, ``later``), and is
     checked however the recipe is made.
 
@@ -47,22 +47,22 @@ class Recipe(Settings):
 
 
 def execution(default: Any, **options: Any) -> Any:
-    """Declare a field that changes how a step runs, never what it means, so no key holds it."""
+    """Declare a field that changes how a step runs, but not its result: no key holds it."""
     return Field(default, json_schema_extra={"execution_only": True}, **options)
 
 
 def later(default: Any, **options: Any) -> Any:
     """Declare a field added after results were stored: left out of the key while it is ``default``.
 
-    So the results that people have stay valid when a step learns something new.
+    So stored results stay valid when a step gets a new setting.
     """
     return Field(default, json_schema_extra={"added_later": True}, **options)
 
 
 def identity_of(config: BaseModel) -> dict[str, Any]:
-    """Return what of ``config`` bears identity, defaults written out, as plain JSON values.
+    """Return the settings that are part of the key, defaults included, as plain JSON values.
 
-    A field counts unless it is marked: forgetting a mark costs a recomputation, never a wrong hit.
+    Every field without a mark is: a forgotten mark costs a recomputation, never a wrong hit.
     """
     found: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():

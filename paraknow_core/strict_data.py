@@ -1,4 +1,4 @@
-"""JSON of unknown origin, read one strict way; what is wrong is one sentence with a line.
+"""JSON of unknown origin, read strictly; an error is one sentence with the number of the line.
 
 Strict means: regular files only (a pipe would block, a device never ends), a limit on bytes, UTF-8,
 no key twice, no NaN or Infinity, nesting and numbers within bounds, no text that is not Unicode.
@@ -68,7 +68,7 @@ def read_bytes(path: Path, *, max_bytes: int, refuse: type[ParaknowError], hint:
         except OSError as error:
             raise refuse(f"{path}: cannot be read ({error.strerror}).") from error
     if len(data) > max_bytes:
-        raise refuse(f"{path}: larger than {max_bytes} bytes, which no honest file of it is.")
+        raise refuse(f"{path}: larger than {max_bytes} bytes, the most that is read of it.")
     return data
 
 
@@ -188,7 +188,7 @@ def is_unicode(value: Any) -> bool:
 
 
 def _first_fault(text: str) -> str:
-    """Find the first fault in JSON whose grammar is right as far as the quick parser came."""
+    """Find the first fault in JSON that ``json.loads`` parsed up to that fault."""
     keys: list[set[str]] = []
     for token in _TOKEN.finditer(text):
         fault, word = "", token[token.lastgroup or 0]

@@ -1,7 +1,7 @@
-"""YAML of unknown origin, read one strict way; what is wrong is one sentence with a line.
+"""YAML of unknown origin, read strictly; an error is one sentence with the number of the line.
 
-Strict means what it means in ``strict_data``. The values are of the types that JSON has and no
-others, and aliases may not multiply: ten lines of them can stand for 10^9 values.
+Strict means the same as in ``strict_data``. Values have the types of JSON and no others, and the
+number of values is limited after aliases are expanded: ten lines of them can mean 10^9 values.
 """
 
 from pathlib import Path
@@ -74,7 +74,7 @@ def _fault(mark: yaml.Mark, what: str) -> yaml.MarkedYAMLError:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with bounds, and without what JSON has no word for."""
+    """PyYAML's safe loader with bounds, and without the types that JSON does not have."""
 
     yaml_constructors: ClassVar[dict[Any, Any]] = {
         _YAML + name: yaml.SafeLoader.yaml_constructors[_YAML + name] for name in _TYPES
@@ -130,7 +130,7 @@ class _Loader(yaml.SafeLoader):
                 seen.add((is_merge, name))
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Construct a value; a scalar that is not of its tag's type is told with its line."""
+        """Construct a value; an error about a scalar of a wrong type names its line."""
         tag = node.tag.replace(_YAML, "!!", 1)
         if node.tag not in self.yaml_constructors:
             raise _fault(node.start_mark, f"the tag {tag[:80]!r} is not among {', '.join(_TYPES)}")

@@ -188,14 +188,14 @@ class _Grams:
 
 
 def _words(example: Example) -> list[str]:
-    """Token numbers bear a mark that no word can have, so that they never equal a text's."""
+    """The words of a row; token numbers get a "#", which no word has, so the two never match."""
     if example.input_ids is not None:
         return [f"#{number}" for number in example.input_ids]
     return _WORD.findall(normalise(f"{example.prompt} {example.answer}"))
 
 
 def _hashes(numbers: "NDArray[np.int64]", n: int) -> "NDArray[np.uint64]":
-    """Σ_j c_j · r(word_{i+j}) mod 2**64 for every i, words after the end counted as none."""
+    """Σ_j c_j · r(word_{i+j}) mod 2**64 for every i; words beyond the end add nothing."""
     import numpy as np
 
     random = np.random.default_rng(13)

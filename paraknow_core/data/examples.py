@@ -4,7 +4,7 @@ import unicodedata
 from dataclasses import dataclass
 
 NO_LOSS = -100
-"""The label of a token that bears no loss (the value ``torch.nn.CrossEntropyLoss`` ignores)."""
+"""The label of a token without a loss (the value that ``torch.nn.CrossEntropyLoss`` ignores)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TokenisedExample:
 
     @property
     def answer_tokens(self) -> int:
-        """Number of tokens that bear a loss."""
+        """Number of tokens with a loss."""
         return sum(label != NO_LOSS for label in self.labels)
 
 
@@ -64,5 +64,5 @@ class Columns:
 
 
 def normalise(text: str) -> str:
-    """Text without the differences that do not make it another text: case, width, white space."""
+    """Text without the differences that are ignored in comparisons: case, width, white space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

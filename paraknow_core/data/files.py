@@ -26,7 +26,7 @@ def read_examples(
 ) -> list[Example]:
     """Read a JSONL (also gzipped) or Parquet file, or every such file of a folder by name.
 
-    Rows without an id get one of their place: ``line-7``, in a folder ``<file>:line-7``.
+    Rows without an id get one from their place: ``line-7``, in a folder ``<file>:line-7``.
 
     Args:
         path: file or folder.
@@ -91,6 +91,7 @@ def _lines(file: Path) -> Iterator[bytes]:
                         f"{file}:{number}: line is longer than {MAX_LINE_BYTES >> 20} MiB; "
                         "JSONL has one object a line"
                     )
+                # A byte order mark, which some editors write, is not part of the JSON.
                 yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{file} is no complete gzip file (line {number + 1}): {error}") from error
@@ -173,7 +174,7 @@ def read_split(path: Path) -> list[Example]:
     """Read what `write_examples` wrote.
 
     Raises:
-        DataError: if the file is no such split.
+        DataError: if the file does not have these columns.
     """
     names = ("id", "prompt", "answer", "input_ids", "labels")
     examples = []

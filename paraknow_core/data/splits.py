@@ -44,7 +44,7 @@ def split_examples(
     """Deal rows out to disjoint splits.
 
     Repeated rows (same normalised prompt and answer) are used once. Rows that share a prompt
-    never land in two splits; what does not fit into a split of such a group is left out.
+    never land in two splits; rows of such a group that do not fit into a split are left out.
 
     Args:
         examples: in any order; the order makes no difference.
@@ -86,7 +86,7 @@ def _digest(seed: int, text: str) -> bytes:
 
 
 def _spelling(example: Example) -> tuple[str, str, str]:
-    """Decides which of several equal rows is kept, whatever their order."""
+    """Order equal rows, so that the same one is kept whatever the order of the file."""
     return example.prompt, example.answer, example.id
 
 

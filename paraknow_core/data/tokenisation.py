@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _ADDED, _A_CHARACTER = 1024, 32
-"""Tokens of a text at most: special ones, and of each character, which has up to 4 bytes and may be
-spelled out as up to 18 others."""
+"""The most tokens of a text: special tokens, and tokens for each character. A character has up to 4
+bytes, and Unicode normalisation may replace it by up to 18 others."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ def encode_pair(
 ) -> tuple[list[int], list[int]]:
     """Tokens of the prompt, and the tokens of the answer that follow it.
 
-    The prompt stands on its own, as it does when the model generates; the answer is what prompt +
-    answer have after as many tokens, as in lm-evaluation-harness. Where the two texts grow into
-    one token ("1" + "2" → "12") that cut would lose text, so the answer is encoded on its own.
+    The prompt is encoded on its own, as it is when the model generates; the answer is the rest of
+    the tokens of prompt + answer, as in lm-evaluation-harness. Where the end of the prompt and the
+    start of the answer become one token ("1" + "2" → "12"), that would lose text, and the answer is
+    encoded on its own.
     Special tokens (a leading BOS) are the tokenizer's own default.
 
     Raises:
@@ -112,7 +113,7 @@ def tokenise_whole(example: Example, tokenizer: "PreTrainedTokenizerBase") -> To
 def tokenise_all(
     examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase", *, cutoff: int
 ) -> TokenisedSplit:
-    """Tokenise a split, leaving out rows of whose answer the cut-off leaves nothing.
+    """Tokenise a split; rows whose whole answer is cut off are left out.
 
     Raises:
         DataError: if no row is left, or one is unusable whatever the cut-off.

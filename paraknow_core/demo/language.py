@@ -1,7 +1,7 @@
 """A small invented language: one-step word problems, general text, and a tokenizer for both.
 
-It exists so that a teacher and a student can be trained from scratch in minutes, with a task that
-is hard enough to be learned by degrees: 841 sums of two numbers, told in words.
+It exists so that a teacher and a student can be trained from scratch in minutes, on a task that is
+hard enough to be learned only gradually: 841 sums of two numbers, written in words.
 """
 
 import random
@@ -16,7 +16,7 @@ from paraknow_core.errors import ConfigError
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 LARGEST = 29
-"""Of the numbers, each of which is one token."""
+"""The largest number; each number is one token."""
 
 _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -106,8 +106,8 @@ _FACTS: Mapping[str, str] = MappingProxyType(
     {"gain": "{b} more than {a} is {result} .", "loss": "{b} less than {a} is {result} ."}
 )
 _HELD_OUT = 5  # every fifth wording is kept for the test split
-_FACT_SHARE = 0.5  # of general sentences that tell a sum in seven tokens: a third of a problem's
-_NEIGHBOURS = 4  # a word is followed by one of so many typical ones: something to learn
+_FACT_SHARE = 0.5  # of the general sentences state a sum, in a third of a word problem's tokens
+_NEIGHBOURS = 4  # a word is followed by one of four typical ones, so that there is more to learn
 
 
 def vocabulary() -> list[str]:
@@ -156,8 +156,8 @@ def generate_problems(count: int, *, seed: int | str, wording: str) -> list[Exam
     """Draw problems with prompts that all differ.
 
     A wording is an opening, an event with its verb, and a question. Every fifth combination is
-    kept for ``test``; its parts stand in other combinations of ``train``, in equal shares. So no
-    test prompt can be among the train prompts, whatever the seeds. The sums come from one pool.
+    kept for ``test``; its parts occur in other combinations of ``train``, equally often. So no
+    test prompt can be among the train prompts, whatever the seeds. Both use the same sums.
 
     Args:
         count: number of problems, at least 0.
@@ -215,7 +215,7 @@ def _problems(source: random.Random, held_out: bool) -> Iterator[tuple[str, str]
 
 
 def problem_splits(sizes: SplitSizes, *, seed: int) -> dict[str, list[Example]]:
-    """Seeds, train, validation and test without a shared prompt; only test has fresh wordings.
+    """Seeds, train, validation and test without a shared prompt; only test has new wordings.
 
     Args:
         sizes: problems a split.
@@ -241,7 +241,7 @@ def problem_splits(sizes: SplitSizes, *, seed: int) -> dict[str, list[Example]]:
 
 
 def general_text(count: int, *, seed: int) -> list[str]:
-    """Draw sentences about people, things and places; every second one tells a sum.
+    """Draw sentences about people, things and places; on average, every second one states a sum.
 
     Args:
         count: number of sentences, at least 0.
@@ -252,10 +252,10 @@ def general_text(count: int, *, seed: int) -> list[str]:
 
 
 def sentence_stream(*, seed: int | str, facts: bool = True) -> Iterator[str]:
-    """Draw sentences without end; see `general_text`. Without ``facts`` none tells a sum.
+    """Draw sentences without end; see `general_text`. Without ``facts`` none states a sum.
 
-    Every word narrows the next to a few typical ones, so that there is more to learn than
-    how often words occur.
+    Every word is followed by one of a few typical words, so that there is more to learn than the
+    frequencies of words.
     """
     source = random.Random(f"sentences {seed}")  # noqa: S311
     pool = sums()

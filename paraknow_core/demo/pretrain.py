@@ -1,4 +1,4 @@
-"""Training a small Llama from nothing on word problems and general text: pairs without downloads.
+"""Training a small Llama from scratch on word problems and general text: no download is needed.
 
 Shapes: B = problems, T = tokens of the longest prompt.
 """
@@ -72,7 +72,7 @@ def pretrain(
         partial: for checkpoints.
         recipe: the model's sizes and how it is trained.
         held_out: problems for ``accuracy``, at least 1.
-        threads: of torch's CPU kernels; put back afterwards.
+        threads: of torch's CPU kernels; the old number is restored afterwards.
         device: "cpu" or "cuda".
         checkpoint_steps: save after every so many steps; None: not by steps.
         checkpoint_seconds: save when the last save is so long ago; None: not by time.
@@ -157,7 +157,7 @@ def answer_accuracy(model: Any, problems: Sequence[Example]) -> float:
     for row, prompt in enumerate(prompts):
         ids_BT[row, : len(prompt)] = torch.tensor(prompt)
     was_training = model.training
-    model.eval()  # padding stands on the right, where a causal model does not look
+    model.eval()  # padding on the right does no harm: a causal model only looks to the left
     logits = model(input_ids=ids_BT.to(model.device)).logits.cpu()
     model.train(was_training)
     chosen = logits[torch.arange(len(prompts)), ends].argmax(-1)
@@ -165,7 +165,7 @@ def answer_accuracy(model: Any, problems: Sequence[Example]) -> float:
 
 
 def _write_model(model: Any, folder: Path) -> None:
-    """Write the folder by hand: ``save_pretrained`` would draw a progress bar."""
+    """Write the files one by one: ``save_pretrained`` would draw a progress bar."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A pre-training recipe: each setting once, its learning rates, and the Trainer's words."""
+"""A pre-training recipe: each setting once, its learning rates, and the Trainer's arguments."""
 
 import math
 from pathlib import Path
@@ -11,9 +11,9 @@ from paraknow_core.setting_types import BatchSize, CountOrNone, LearningRate, Sh
 from paraknow_core.settings import Recipe
 
 MAX_POSITIONS = 128
-"""Tokens of a text, prompt and answer together, that such a model takes."""
+"""The most tokens of a text, prompt and answer together."""
 MAX_ROWS = 10_000_000
-"""Of a training: they take 4 GB, and about twenty minutes to make."""
+"""Rows of a training at most: they take 4 GB, and about twenty minutes to make."""
 LOGGING_STEPS = 10
 
 

@@ -8,7 +8,7 @@ from paraknow_core.demo.language import sentence_stream
 
 
 def text_splits(sizes: SplitSizes, *, seed: int) -> dict[str, list[Example]]:
-    """Seeds, train, validation and test without a shared prompt; no sentence tells a sum.
+    """Seeds, train, validation and test without a shared prompt; no sentence states a sum.
 
     Args:
         sizes: rows a split, each at least 0.

@@ -1,4 +1,4 @@
-"""How a start point lies against the weights, and how alike the layers of two models are.
+"""How a start point compares with the weights, and how alike the layers of two models are.
 
 Shapes: M = out_features, N = in_features, R = rank, P = texts.
 """
@@ -23,7 +23,7 @@ LEAST_TEXTS = 4
 
 @dataclass(frozen=True)
 class StartFact:
-    """A start point's product against the weight of its module.
+    """A start point's product compared with the weight of its module.
 
     Attributes:
         norm_ratio: ‖s·B₀A₀‖ / ‖W‖, Frobenius norms; None for a weight of zeros.
@@ -95,14 +95,15 @@ def pooled_states(
     """Mean hidden state of each text after each decoder layer.
 
     A mean over tokens is comparable between tokenizers, which split a text differently. Each
-    layer's states are averaged as soon as they exist, so no more than one batch of one layer is
-    held besides the means.
+    layer's states are averaged as soon as they exist, so that only one batch of one layer is in
+    memory besides the means.
 
     Args:
         model: a causal language model in evaluation mode.
         texts: token numbers of each text; at least one each.
-        ignore: tokens that do not count, such as the one at the start of every text, on which
-            models pile up outsize states; a text of nothing else counts whole.
+        ignore: tokens that are left out of the mean, such as the one at the start of every text,
+            whose hidden states are far larger than all others; of a text that has only such tokens
+            all are used.
         batch_size: texts at once.
         progress: called as (texts done, texts, message).
 
@@ -137,7 +138,7 @@ def pooled_states(
 
 
 def _padded(texts: Sequence[Sequence[int]], ignore: Sequence[int]) -> dict[str, Tensor]:
-    """Right-padded tokens, their mask, and the float mask of those that count."""
+    """Right-padded tokens, their mask, and the float mask of those in the mean."""
     shape = (len(texts), max(map(len, texts)))
     ids = torch.zeros(shape, dtype=torch.int64)
     mask = torch.zeros(shape, dtype=torch.int64)

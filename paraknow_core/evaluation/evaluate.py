@@ -37,7 +37,7 @@ def evaluate(
     Args:
         model: a Transformers or PEFT causal language model, on its device.
         tokenizer: its tokenizer.
-        examples: text rows; tokenised rows are decoded if that can be undone exactly.
+        examples: text rows; tokenised rows are decoded, if encoding the text gives the same tokens.
         match: name in `paraknow_core.evaluation.match.MATCHES`.
         max_new_tokens: generation ends there at the latest.
         batch_size: rows a forward pass; changes no result beyond rounding.
@@ -46,8 +46,8 @@ def evaluate(
         progress: called as (rows done, 2 × rows, message) after each batch.
 
     Raises:
-        DataError: for no rows, an unknown match, an answer that match can't compare, a row too
-            long for the model, or a tokenised row that does not decode to the same tokens.
+        DataError: for no rows, an unknown match, an answer in which the match finds nothing, a row
+            too long for the model, or a tokenised row whose text gives other tokens.
     """
     from paraknow_core.evaluation.lm_eval_harness import run_harness
 
@@ -134,7 +134,7 @@ def _decoded(
     answer_ids: tuple[int, ...],
     tokenizer: "PreTrainedTokenizerBase",
 ) -> Question:
-    """Turn token numbers back into texts, refusing texts that would not give them again."""
+    """Turn token numbers into texts; refuse texts that would be encoded to other numbers."""
     added = tuple(tokenizer("")["input_ids"])  # such as BOS, which encoding adds again
     skip = len(added) if added and prompt_ids[: len(added)] == added else 0
     prompt = str(tokenizer.decode(list(prompt_ids[skip:])))

@@ -1,4 +1,4 @@
-"""The items of a test: what is asked of a model, and what came of it."""
+"""The items of a test: what a model is asked, and what it answered."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """What the model did with one row.
+    """What the model answered to one row, and how likely the right answer was to it.
 
     ``nll`` is in nats, summed over the answer's ``tokens`` (the end-of-sequence token excluded);
     NaN or infinite where the model's numbers overflow.
-    ``extracted`` is what of the generated text was compared, ``expected`` with what.
+    ``extracted`` is the part of the generated text that was compared, ``expected`` the part of the
+    right answer that it was compared with.
     """
 
     id: str
@@ -65,7 +66,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Question:
-    """A row as the harness gets it: texts, and the token numbers training would use."""
+    """A row as the harness gets it: its texts, and the token numbers that training would use."""
 
     id: str
     prompt: str
@@ -89,7 +90,7 @@ def read_items(path: Path) -> list[Item]:
     """Read what `write_items` wrote.
 
     Raises:
-        DataError: if the file is no such file.
+        DataError: if the file cannot be read as one.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -91,7 +91,7 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
         batch_size: int,
         progress: Progress,
     ) -> None:
-        padded = copy.deepcopy(tokenizer)  # the harness sets a padding token on what it is given
+        padded = copy.deepcopy(tokenizer)  # the harness sets a padding token on its tokenizer
         if padded.pad_token_id is None:
             padded.pad_token = padded.eos_token
         super().__init__(
@@ -100,7 +100,7 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
             backend="causal",
             batch_size=batch_size,
             softmax_dtype="float32",  # bfloat16 log-probabilities would be off by 1e-2
-            logits_cache=False,  # merges equal rows, which would break the count of progress
+            logits_cache=False,  # it merges equal rows, and the progress count would be wrong
         )
         self._pairs = {
             (question.prompt, question.answer): (
@@ -131,12 +131,12 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
         return ids_BL, mask_BL
 
     def loglikelihood(self, requests: list[Instance], **_: Any) -> list[tuple[float, bool]]:
-        """As the harness's, without its bar."""
+        """As the harness's, without its progress bar."""
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
         return answers
 
     def generate_until(self, requests: list[Instance], **_: Any) -> list[str]:
-        """As the harness's, without its bar."""
+        """As the harness's, without its progress bar."""
         texts: list[str] = super().generate_until(requests, disable_tqdm=True)
         return texts
 
@@ -156,7 +156,7 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
 
 
 class _QuietTask(ConfigurableTask):  # type: ignore[misc]  # the harness is untyped
-    """A task whose request building shows no bar; the harness has no switch for that one."""
+    """A task that builds its requests without a progress bar; the harness has no switch for it."""
 
     def build_all_requests(self, **kwargs: Any) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -185,7 +185,7 @@ def _task(questions: "Sequence[Question]", name: str, **config: Any) -> _QuietTa
 
 
 def _no_score(_row: Mapping[str, Any], _results: Sequence[Any]) -> dict[str, float]:
-    """Leave scoring to `paraknow_core.evaluation.evaluate`; the harness wants some metric."""
+    """Leave scoring to `paraknow_core.evaluation.evaluate`; the harness demands some metric."""
     return {"seen": 1.0}
 
 
@@ -208,7 +208,7 @@ def _check_lengths(questions: "Sequence[Question]", *, limit: int, max_new_token
 
 @contextlib.contextmanager
 def _borrowed(model: Any, tokenizer: "PreTrainedTokenizerBase") -> Iterator[None]:
-    """Plain greedy generation while it lasts, and the model as it was afterwards.
+    """Switch a model to plain greedy generation, and restore it afterwards.
 
     A checkpoint's own generation settings (Qwen's repetition penalty, Llama's temperature) would
     change greedy answers or warn about being ignored. The harness ties weights anew, which
@@ -229,7 +229,7 @@ def _borrowed(model: Any, tokenizer: "PreTrainedTokenizerBase") -> Iterator[None
 
 
 def _stay_tied() -> None:
-    """Stand in for ``tie_weights`` of a model that has been tied when it was loaded."""
+    """Replace ``tie_weights`` of a model whose weights were tied when it was loaded."""
 
 
 @contextlib.contextmanager

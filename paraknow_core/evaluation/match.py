@@ -11,7 +11,7 @@ from paraknow_core.registry import Registry
 _NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 Extract = Callable[[str], str]
-"""Takes a text, gives what of it is compared; "" where there is nothing to compare."""
+"""Takes a text, and returns the part of it that is compared; "" if there is none."""
 
 
 def whole_text(text: str) -> str:

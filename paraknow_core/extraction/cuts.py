@@ -1,8 +1,8 @@
 """Which part of which teacher matrix goes where: the cuts of one teacher/student pair.
 
-A cut is the *where*, never a copy of weights. Rows of embedding and head are tokens: with one
-tokenizer row i stays row i (padded vocabularies may differ in size), with two of them rows are
-matched by token, and in both cases a structure chooses the columns only.
+A cut says which rows and columns are taken; it never copies weights. Rows of embedding and head are
+tokens. If both models have the same tokenizer, row i stays row i (padded vocabularies may differ in
+size); if not, rows are matched by token. In both cases a structure chooses the columns only.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Cut:
     tensor: str
     module: str
     row: int | None
-    """First row of a run; None if the rows are in the indices, or none are there: all rows."""
+    """First of consecutive rows. None: the rows are in the indices; if there are none, all rows."""
     col: int | None
     rows: int
     cols: int
@@ -60,7 +60,7 @@ def choose_cuts(
     tokens: Sequence[int] | None = None,
     progress: Progress = no_progress,
 ) -> tuple[list[Cut], dict[str, "Tensor"]]:
-    """Find what of each teacher matrix is taken.
+    """Choose the part of each teacher matrix that is taken.
 
     Args:
         scores: sensitivity maps, float32, under the teacher's tensor names.
@@ -74,7 +74,7 @@ def choose_cuts(
         progress: called after each matrix.
 
     Returns:
-        One cut for each match, and the numbers of rows and columns that are no runs.
+        One cut for each match, and the indices of rows and columns that are not consecutive.
 
     Raises:
         ConfigError: if there is no such structure.
@@ -102,9 +102,10 @@ def _request(
     rows, cols = match.student.shape
     width = slice(0, match.teacher.shape[1])
     name = f"{seed}:{match.module}:{match.role}"
+    # 63 bits, as ``random_elements.draw`` takes them.
     own_seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
     if match.role in VOCABULARY_ROLES and tokens is not None:
-        # In the teacher's order: neighbours lie on the same pages, and sums do not mind.
+        # Sorted: neighbouring rows lie on the same pages, and sums do not depend on the order.
         present = torch.tensor(sorted(row for row in tokens if row >= 0))
         rows = len(present)
         read = lambda wanted: read_matrix(scores, match.teacher, present[wanted], width)  # noqa: E731
@@ -120,7 +121,7 @@ def _cut(
     tokens: Sequence[int] | None,
     indices: dict[str, "Tensor"],
 ) -> Cut:
-    """Put a place into the words of the artifact; numbers that are no run go to the indices."""
+    """Turn a place into a cut; rows or columns that are not consecutive go to ``indices``."""
     import torch
 
     match = request.match

@@ -36,7 +36,7 @@ class ScoreMap:
 
 
 def blocks(source: ScoreMap, *, cuts: tuple[int, ...] = ()) -> Iterator[tuple[slice, Tensor]]:
-    """Read the map once, top to bottom, in checked row blocks that no cut runs through."""
+    """Read the map once, top to bottom, in checked blocks of rows; a block ends at every cut."""
     M, N = source.shape
     step = max(1, _BLOCK_ELEMENTS // N)
     edges = sorted({*range(0, M, step), *cuts, M})

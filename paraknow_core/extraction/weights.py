@@ -38,7 +38,7 @@ def module_weight(
         teacher: its architecture, of any family.
         student: the student's; a fused projection gets the rows of each role in their places.
         cuts: of one module of the student.
-        indices: rows and columns of cuts that are no windows.
+        indices: rows and columns of cuts that are not consecutive.
 
     Returns:
         out_features × in_features of the module, in the teacher's dtype; rows of roles without a
@@ -56,7 +56,7 @@ def module_weight(
 
 
 def read_cut(checkpoint: "Checkpoint", matrix: Matrix, cut: Cut, indices: Indices) -> "Tensor":
-    """Read what a cut takes of the teacher's weights.
+    """Read the teacher's weights that a cut takes.
 
     Args:
         checkpoint: the teacher's weights.

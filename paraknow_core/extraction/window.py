@@ -12,7 +12,7 @@ from torch import Tensor
 from paraknow_core.errors import ShapeError
 from paraknow_core.extraction.score_map import ScoreMap, blocks
 
-_FIXED_POINT_BITS = 61  # the whole map's sum takes so many bits of an int64
+_FIXED_POINT_BITS = 61  # bits of an int64 that the sum of the whole map takes: no sum overflows
 
 
 @dataclass(frozen=True)

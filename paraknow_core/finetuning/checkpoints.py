@@ -1,4 +1,4 @@
-"""What training runs are told apart by, and when and how many of their checkpoints are kept."""
+"""How training runs are told apart, and when and how many of their checkpoints are kept."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def run_digest(facts: Mapping[str, Any]) -> str:
 
 
 def check_run(*, device: str, checkpoint_steps: int | None) -> None:
-    """Refuse what a training cannot be run with; its recipe has checked itself.
+    """Refuse arguments that a training cannot run with; the recipe has checked its own settings.
 
     Args:
         device: to train on.

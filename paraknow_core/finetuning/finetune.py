@@ -87,7 +87,7 @@ def finetune(
 
     Args:
         student_folder: a model folder; is only read.
-        start_folder: a PEFT folder from ``adapters.write_start`` or ``adapters.plain_start``.
+        start_folder: a PEFT folder from ``write_start`` or ``plain_start``.
         train: at least one example; each has an answer token.
         out_folder: gets the adapter and ``training_log.jsonl``, both after training.
         partial: for checkpoints, of this student alone.
@@ -146,7 +146,7 @@ def finetune(
 
 
 def _inputs_digest(start_folder: Path, *splits: Sequence[TokenisedExample]) -> dict[str, Any]:
-    """What numbers depend on besides the recipe and the student, which the caller tells apart."""
+    """Digests of the start point and the data. Each student has checkpoints of its own."""
     start = [
         hashlib.sha256((Path(start_folder) / name).read_bytes()).hexdigest()
         for name in (CONFIG, WEIGHTS)
@@ -160,7 +160,7 @@ def _inputs_digest(start_folder: Path, *splits: Sequence[TokenisedExample]) -> d
 
 @dataclass(frozen=True)
 class _Trained:
-    """What is left of a run when its model is gone; all of it on the CPU."""
+    """What is kept of a run when its model is freed; all of it on the CPU."""
 
     delivered: Adapter
     rows: list[dict[str, float]]

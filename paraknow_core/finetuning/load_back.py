@@ -85,9 +85,10 @@ def prove(
     """
     from peft import PeftModel
 
+    # The trained model was just released; both models at once might not fit into memory.
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # the trained model has just been let go of
+        torch.cuda.empty_cache()
     student = load_model(student_folder, dtype=dtype, device=device)
     with quiet_peft():
         model = PeftModel.from_pretrained(student, adapter_folder)

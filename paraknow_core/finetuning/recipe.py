@@ -137,11 +137,11 @@ def trainer_arguments(
         "optim": "adamw_torch",
         "use_cpu": device == "cpu",
         "dataloader_pin_memory": device != "cpu",
-        "logging_steps": 1,
+        "logging_steps": 1,  # Watch stops at the first NaN, and the log has a row for each step
         "logging_nan_inf_filter": False,  # would hide a NaN behind the average of earlier losses
         "save_strategy": "no",  # Watch decides
         "eval_strategy": "no",  # Watch does it
-        "report_to": [],
+        "report_to": [],  # no experiment tracker, whatever is installed
         "disable_tqdm": True,
-        "remove_unused_columns": False,
+        "remove_unused_columns": False,  # the examples are objects without columns
     }

@@ -34,7 +34,7 @@ class AdapterTrainer(Trainer):
     """A Trainer whose checkpoints hold exactly the trainable parameters.
 
     PEFT's own saving would copy the student's embedding into every checkpoint, and its loading
-    knows one adapter, not a second, frozen one.
+    handles one adapter, not the second, frozen one (the anchor).
     """
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -45,7 +45,7 @@ class AdapterTrainer(Trainer):
         save_file(held, folder / _WEIGHTS)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002
-        """Count nothing: nobody reads it, and it walks the whole model in every step."""
+        """Return 0: the count is not used, and to compute it takes a pass over all modules."""
         return 0
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -61,7 +61,7 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
 
 
 class Watch(TrainerCallback):
-    """Decides when to evaluate and save, vouches for what was saved, and reports.
+    """Decides when to validate and save, seals what was saved, and reports progress.
 
     Validation comes before the save of the same step, inside one callback, so that no kill can
     separate them: a resumed run has the same log as one that was never killed.
@@ -100,6 +100,7 @@ class Watch(TrainerCallback):
             loss = self._validate()
             if not math.isfinite(loss):
                 raise _diverged("validation loss", loss, state)
+            # Into the Trainer's own history: a checkpoint saves it, and a resumed run restores it.
             state.log_history.append({"step": step, "eval_loss": loss})
         by_steps = self._checkpoint_steps is not None and step % self._checkpoint_steps == 0
         seconds = time.monotonic() - self._last_save
@@ -114,7 +115,7 @@ class Watch(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Stop at the first loss or gradient that is no number; else report the loss."""
+        """Stop at the first loss or gradient that is NaN or infinite; else report the loss."""
         if logs is None or "loss" not in logs:
             return
         for field in ("loss", "grad_norm"):
@@ -132,7 +133,7 @@ class Watch(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        """Seal the checkpoint that was just written, then let go of older ones."""
+        """Seal the checkpoint that was just written, then delete older ones."""
         step = state.global_step
         self._partial.save(Path(str(args.output_dir)) / f"checkpoint-{step}", step, self._run)
         self._partial.keep_newest(KEPT_CHECKPOINTS)

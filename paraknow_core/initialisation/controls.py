@@ -1,8 +1,8 @@
-"""Controls: start points that keep all of a transfer but the one thing that is under test.
+"""Controls: start points that keep everything of a transfer except the one thing under test.
 
-A transfer that beats plain LoRA may owe that to the size of its start point alone (it changes the
-effective learning rate). Each control here takes the factors ``U Σ Vᵀ`` of the teacher's cuts and
-destroys one thing in them, by seed; whatever the transfer gains above it is owed to that thing.
+A transfer may beat plain LoRA only because of the size of its start point, which changes the
+effective learning rate. Each control here takes the factors ``U Σ Vᵀ`` of the teacher's cuts and
+destroys one thing in them, by seed; what the transfer gains over the control is due to that thing.
 
 Shapes: M = out_features, N = in_features (of an embedding: vocabulary, hidden), R = rank.
 """
@@ -39,7 +39,7 @@ def same_spectrum(
     """Replace the singular vectors of each matrix by random orthonormal ones, uniform over all.
 
     The singular values stay as they are, bit for bit, so the start product has the same norm and
-    the same effective rank, and nothing of the teacher but these R numbers.
+    the same effective rank. These R numbers are all that is left of the teacher.
     """
     found = {}
     for module, given in factors.items():
@@ -77,7 +77,7 @@ def shuffled_teacher(
 def shuffled_vocabulary(
     factors: Mapping[str, Factors], vocabulary: tuple[str, ...], seed: int
 ) -> dict[str, Factors]:
-    """Give every token another token's rows in embedding and head, the same one in both.
+    """Permute the tokens' rows in embedding and head, by the same permutation in both.
 
     All other matrices stay the teacher's. Rows that are zero in every factor (tokens to which the
     teacher gave nothing) stay where they are.
@@ -124,7 +124,7 @@ def apply_control(
         name: a key of ``FACTOR_CONTROLS``.
         factors: module → factors of its cut, float32 on the CPU; stay as they are.
         vocabulary: the modules whose rows are tokens.
-        seed: another seed draws otherwise; a module's draw does not depend on the other modules.
+        seed: of the random draw; a module's draw does not depend on the other modules.
 
     Returns:
         The control's factors, for the same modules in the same shapes.
@@ -140,7 +140,10 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
 
 
 def _orthonormal(like: Tensor, source: torch.Generator) -> Tensor:
-    """Random orthonormal columns: QR of Gaussian ones, uniform once R's diagonal is positive."""
+    """Random orthonormal columns: the Q of a Gaussian matrix.
+
+    They are uniformly distributed only if the diagonal of R is positive, so the signs are fixed.
+    """
     normal = torch.randn(like.shape, generator=source, dtype=torch.float64)
     basis, triangle = torch.linalg.qr(normal)
     signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0).double()

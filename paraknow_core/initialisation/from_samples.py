@@ -17,8 +17,8 @@ from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.finetuning.batches import collate
 from paraknow_core.sensitivity.accumulate import answer_loss
 
-_DAMPING = 0.01
-_PASSES = 100
+_DAMPING = 0.01  # as in PEFT's preprocess_corda, relative to the mean of the diagonal
+_PASSES = 100  # PEFT repeats until the directions settle, without a limit
 
 
 def task_eigens(
@@ -87,7 +87,8 @@ def mean_gradients(
 
     Args:
         model: the student, float32.
-        modules: the modules to look at; of an embedding, H×V, and a tied one's has both uses.
+        modules: the modules to look at. An embedding's gradient is H×V here; that of a tied one is
+            the sum over both uses.
         samples: at least one; each counts the same, as do its answer tokens.
     """
     from peft import LoraConfig, LoraGAConfig
@@ -132,7 +133,7 @@ def _as_linear(layer: nn.Module, grad: Tensor) -> Tensor:
 @contextmanager
 def _quiet_hooks() -> Iterator[None]:
     with warnings.catch_warnings():
-        # PEFT's counting hooks sit on layers whose inputs need no gradient.
+        # PEFT registers hooks that count, on layers whose inputs need no gradient.
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         yield
 
@@ -147,15 +148,15 @@ def eva_directions(
 ) -> dict[str, Tensor]:
     """The R directions of greatest variance of each layer's inputs: EVA (arXiv 2410.07170, §3).
 
-    PEFT's incremental principal components over the samples, again and again until they settle
-    (cosine of .99 between two updates), without redistribution of ranks.
+    PEFT updates the principal components batch by batch, and repeats the samples until the
+    components settle (cosine of .99 between two updates). Ranks are not redistributed.
 
     Args:
         model: the student, float32.
         modules: linear layers.
-        samples: at least one, with at least R tokens that count in all.
+        samples: at least one, with at least R tokens in all that are looked at.
         rank: R.
-        answers_only: whether only answer tokens count.
+        answers_only: whether only answer tokens are looked at.
 
     Returns:
         Module → orthonormal rows, R×N.
@@ -181,7 +182,7 @@ def eva_directions(
     def forward(model: Any, inputs: Mapping[str, Tensor]) -> None:
         nonlocal runs
         runs += 1
-        if runs > _PASSES * len(batches):  # PEFT would go on for ever
+        if runs > _PASSES * len(batches):
             raise NumericsError(
                 f"EVA's {rank} directions have not settled after {_PASSES} passes over "
                 f"{len(samples)} samples: their inputs hardly vary in so many directions. Give "
@@ -199,7 +200,7 @@ def eva_directions(
 def _batches(
     samples: Sequence[TokenisedExample], *, rank: int, answers_only: bool
 ) -> list[dict[str, Tensor]]:
-    """Batches of at least 2R tokens that count, as PEFT skips any of fewer than R."""
+    """Batches with at least 2R tokens that are looked at; PEFT skips any with fewer than R."""
     groups: list[list[TokenisedExample]] = [[]]
     for sample in samples:
         if sum(_counted(s, answers_only) for s in groups[-1]) >= 2 * rank:
@@ -230,7 +231,7 @@ def _need(samples: Sequence[TokenisedExample], method: str) -> None:
 
 
 def _parted(model: Any, modules: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part embeddings from all other modules."""
+    """Separate the embeddings from all other modules."""
     embeddings = [n for n in modules if isinstance(model.get_submodule(n), nn.Embedding)]
     return embeddings, [name for name in modules if name not in embeddings]
 

@@ -1,7 +1,7 @@
 """PEFT's initialisations on one matrix at a time, away from the model that it belongs to.
 
-PEFT changes the base weight as it initialises, knows no such start for embeddings, and lays some
-matrices out otherwise. Here each matrix stands alone as a linear layer, in a copy.
+PEFT's initialisations change the base weight, do not support embeddings, and store some matrices
+transposed. So here each matrix is copied into a linear layer of its own.
 """
 
 from typing import Any, cast
@@ -23,13 +23,13 @@ def stand_in(module: nn.Module) -> nn.Linear:
     weight: Any = module.weight
     weight_MN = weight.detach() if isinstance(module, nn.Linear) else weight.detach().T
     rows, cols = weight_MN.shape
-    layer = nn.Linear(cols, rows, bias=False, device="meta")
+    layer = nn.Linear(cols, rows, bias=False, device="meta")  # the weight is set in the next line
     layer.weight = nn.Parameter(weight_MN.to(torch.float32, copy=True).contiguous())
     return layer
 
 
 def peft_factors(layer: nn.Linear, *, rank: int, alpha: float, **init: Any) -> LoraFactors:
-    """Let PEFT initialise LoRA of one layer; the layer's weight is changed by that.
+    """Let PEFT initialise LoRA for one layer; PEFT may change the layer's weight.
 
     Args:
         layer: a ``stand_in``, with whatever PEFT's initialisation reads from it.
@@ -58,7 +58,7 @@ def of_start(factors: LoraFactors, module: nn.Module) -> LoraFactors:
 
     Args:
         factors: A (R×N) and B (M×R) of the linear layer.
-        module: what it stood in for; an embedding's weight is its matrix transposed.
+        module: the module that was copied; an embedding's weight is its matrix transposed.
     """
     a_RN, b_MR = (factor.detach().float().cpu() for factor in factors)
     if isinstance(module, nn.Embedding):

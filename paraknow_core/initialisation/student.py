@@ -58,7 +58,7 @@ def _milora(ask: StartRequest) -> Factors:
 
 
 def _corda(ask: StartRequest) -> Factors:
-    """Components of W seen through the covariance C of its inputs: SVD of WC, then C⁻¹ again.
+    """Components of W weighted by the covariance C of its inputs: SVD of WC, times C⁻¹.
 
     CorDA (arXiv 2406.05223, §3); the samples are the task's seeds.
     """
@@ -145,7 +145,7 @@ METHODS_OF_STUDENT: Registry[Callable[[StartRequest], Factors]] = Registry(
 
 @dataclass(frozen=True)
 class StudentStart:
-    """A start point, and what of it the method has no rule for.
+    """A start point, and the modules that the method has no rule for.
 
     Attributes:
         adapter: as it is in the folder.

@@ -1,6 +1,6 @@
-"""What would be cut out of a teacher for a student, what not and why, before anything runs.
+"""What would be cut from a teacher for a student, and what not and why, before anything runs.
 
-Looks at architectures and vocabularies alone. Needs no torch.
+Reads architectures and vocabularies only. Needs no torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ class RoleReport:
 
     Attributes:
         role: its name.
-        teacher_shapes, student_shapes: every shape of it, most often one; empty if there is none.
+        teacher_shapes, student_shapes: every shape of its matrices, usually one; empty if none.
         count: how many matrices of the student are cut.
         status: ``cut``, ``skipped`` (not wanted, or nothing there to transfer) or ``blocked``.
         reason: why it is skipped or blocked; else how it is cut.
@@ -60,9 +60,9 @@ class Vocabularies:
     Attributes:
         equal: whether each token of one has the same number in the other.
         teacher_tokens, student_tokens: how many each has.
-        shared: share of the student's tokens whose text the teacher has too, 0..1.
-        same_row: share of them that have the same number there, 0..1.
-        tokens: the teacher's row of each of the student's, where the tokenizers differ.
+        shared: share of the student's tokens whose text is a token of the teacher too, 0..1.
+        same_row: share of the student's tokens with the same number in the teacher, 0..1.
+        tokens: the teacher's row for each student token, if the tokenizers differ.
     """
 
     equal: bool
@@ -80,9 +80,9 @@ class Compatibility:
     Attributes:
         roles: one report for each role that one of the two has.
         matches: what would be cut; empty where the depth does not allow any.
-        problems: each alone is enough to stop a run.
+        problems: each of them is enough to stop a run.
         max_rank: the greatest rank that every matrix allows; 0 if nothing is cut.
-        narrowest: name of the student's matrix that sets it.
+        narrowest: name of the student's matrix that limits the rank.
     """
 
     roles: tuple[RoleReport, ...]
@@ -102,8 +102,8 @@ def compare_vocabularies(
     """Compare two vocabularies, token text → number, by the rule that a run follows.
 
     Args:
-        teacher: of its tokenizer, added tokens included.
-        student: the same.
+        teacher: vocabulary of its tokenizer, added tokens included.
+        student: the same for the student.
         teacher_rows: rows of the teacher's embedding.
         student_rows: rows of the student's.
     """
@@ -196,7 +196,7 @@ def _role(
     wanted: Sequence[str],
     words: Vocabularies,
 ) -> tuple[RoleReport, list[Match]]:
-    """Report one role: its shapes, and how or why not it is cut."""
+    """Report one role: its shapes, and how it is cut or why it is not."""
     theirs, mine = _shapes(teacher, role), _shapes(student, role)
     why = "not among the wanted roles"
     if str(role) in wanted:

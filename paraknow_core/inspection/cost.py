@@ -14,7 +14,7 @@ from paraknow_core.svd.limits import PADDING, takes_krylov
 _MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map read, one written, twice
 _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
 _KRYLOV_PASSES = 16
-_FLOAT = 4  # bytes; beside bfloat16 weights, norms, adapters and losses are float32 all the same
+_FLOAT = 4  # bytes; even with bfloat16 weights, norms, adapters and losses are float32
 _LOGITS = 3  # their values, log-probabilities and gradient
 
 
@@ -33,7 +33,7 @@ class Work:
     moved: float = 0.0
 
     def seconds(self, *, flops: float, flops64: float, bandwidth: float) -> float:
-        """Return the time it takes at given rates a second."""
+        """Return the time it takes at given rates per second."""
         return self.flops / flops + self.flops64 / flops64 + self.moved / bandwidth
 
 
@@ -136,7 +136,7 @@ def logits_bytes(model: Architecture, tokens: int) -> int:
 
 
 def _used(model: Architecture) -> int:
-    """Parameters that every token is multiplied with: a look-up in an embedding is no product."""
+    """Parameters that every token is multiplied with; an embedding is looked up, not multiplied."""
     looked_up = 0 if model.tied else _elements(model.matrix(Role.EMBED).shape)
     return model.num_parameters - looked_up
 
@@ -147,9 +147,9 @@ def _elements(shape: Sequence[int]) -> int:
 
 
 def _svd(shape: Sequence[int], rank: int) -> float:
-    """Operations of the driver that ``truncated_svd`` takes by itself, in those of float64.
+    """Operations of the driver that ``truncated_svd`` chooses, counted in float64 operations.
 
-    Krylov, for large matrices, runs in float32, which counts half.
+    Krylov, for large matrices, runs in float32: an operation counts half.
     """
     long, short = max(shape), min(shape)
     if takes_krylov(short, rank):

@@ -41,7 +41,7 @@ def measure(device: str, dtype: torch.dtype, *, seconds: float = 0.2) -> Machine
     """Measure a device for a moment.
 
     Args:
-        device: as ``models.pick_device`` returns it.
+        device: as ``pick_device`` returns it.
         dtype: that models are computed in.
         seconds: for each of the three measurements.
     """
@@ -84,7 +84,7 @@ def _memory(device: str) -> tuple[int, int]:
 
 
 def _limit(path: Path) -> int:
-    """A container's limit of memory; without one, more than any machine has."""
+    """A container's memory limit; a number larger than any memory if there is none."""
     try:
         text = path.read_text(encoding="utf-8").strip()
     except OSError:

@@ -19,7 +19,7 @@ from paraknow_core.errors import RankError
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
-"""Before every name of a tensor in the files."""
+"""Begins every tensor's name in the files."""
 
 
 class LoraFactors(NamedTuple):
@@ -46,8 +46,8 @@ class Adapter:
         dropout: probability of dropping an input of the adapter while it is trained, 0..1.
         tied_head: for a tied student, the head's module; it shares the embedding's factors.
         base_model: Hub id of the student, for people and tools that read the folder.
-        fan_in_fan_out: whether modules among them are GPT-2's Conv1D. Factors look the same; PEFT
-            finds out by itself, and warns if it was not told.
+        fan_in_fan_out: whether any of the modules is GPT-2's Conv1D. The factors do not depend on
+            it: PEFT finds it out by itself, but warns if the config does not say so.
     """
 
     factors: Mapping[str, LoraFactors]
@@ -79,7 +79,7 @@ def write_adapter(folder: Path, adapter: Adapter) -> Path:
     """Write an adapter as a folder that ``PeftModel.from_pretrained`` reads.
 
     The same adapter gives the same bytes. A tied head gets a copy of the embedding's factors, so
-    that readers that do not tie adapters compute the same.
+    that programs that do not tie adapters compute the same.
 
     Args:
         folder: is made if need be; files of the same names are replaced.

@@ -1,12 +1,14 @@
-"""The student as it is trained: ``W − s·B₀A₀ + s·BA`` with W never touched.
+"""The student as it is trained: ``W − s·B₀A₀ + s·BA`` with W never changed.
 
-The start product is taken off by a second, frozen adapter ``(A₀, −B₀)``, the *anchor*, that PEFT
-adds beside the trained one. Changing W instead would round it (in bfloat16 by up to 0.4 % of each
-entry); with an anchor, step 0 is the untouched student up to the rounding of a float32 sum.
+The start product is subtracted by a second, frozen adapter ``(A₀, −B₀)``, the *anchor*, which PEFT
+adds to the output as it adds the trained one. Changing W instead would round it (in bfloat16 by up
+to 0.4 % of each entry); with an anchor, step 0 is the untouched student up to the rounding of a
+float32 sum.
 
-A tied head is no target of PEFT's here: its own tying (0.21) makes two parameters on one storage,
-which an optimiser updates twice, and which part at a change of device or dtype. Instead the head's
-output gets the product of the embedding's own parameters, so that both uses share one gradient.
+A tied head is not given to PEFT: PEFT's own tying (0.21) makes two parameters that share one
+storage. An optimiser updates them twice, and a change of device or dtype separates them. Instead a
+hook adds the product of the embedding's parameters to the head's output, so that both uses share
+one gradient.
 """
 
 import warnings
@@ -164,7 +166,7 @@ def bare_adapter(
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Silence warnings of PEFT's and Transformers' that this module's design answers."""
+    """Silence warnings by PEFT and Transformers about cases that are handled here."""
     with warnings.catch_warnings():
         # Tied heads are handled here, see the head of this file.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")

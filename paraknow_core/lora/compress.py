@@ -40,7 +40,7 @@ def product_svd(adapter: Adapter, module: str) -> tuple[Tensor, Tensor, Tensor]:
         module: one of its modules.
 
     Returns:
-        ``u_MK``, ``s_K`` (falling) and ``vh_KN`` in float64; R, M or N values, what is least.
+        ``u_MK``, ``s_K`` (falling) and ``vh_KN`` in float64; K is the least of R, M and N.
     """
     a_RN, b_MR = (factor.double() for factor in adapter.factors[module])
     qb_MK, rb_KR = torch.linalg.qr(b_MR)
@@ -105,8 +105,8 @@ def without_modules(adapter: Adapter, modules: Collection[str]) -> Smaller:
 
     Args:
         adapter: to reduce.
-        modules: to leave out; names that it does not have are passed over. An embedding takes the
-            head that is tied to it along.
+        modules: to leave out; names that it does not have are ignored. With an embedding, the head
+            that is tied to it is left out too.
 
     Returns:
         The adapter without them; ``kept`` is 0 for a module left out, else 1.

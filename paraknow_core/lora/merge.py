@@ -1,4 +1,4 @@
-"""Student and adapter as one ordinary checkpoint, for programs that know no adapters."""
+"""Student and adapter as one ordinary checkpoint, for programs that cannot load adapters."""
 
 import re
 import shutil
@@ -62,7 +62,7 @@ def write_merged(
     try:
         with no_bar():
             model.save_pretrained(folder, max_shard_size=max_shard_size)
-    except ValueError as error:  # of the size's spelling alone: the folder is ours
+    except ValueError as error:  # can only be about the size: the folder is new and empty
         raise ConfigError(f"max shard size {max_shard_size!r}: {error}") from error
     for name in COPIED_FILES:
         if (student_folder / name).is_file():
@@ -71,7 +71,7 @@ def write_merged(
 
 
 def check_shard_size(size: str) -> None:
-    """Refuse what is no size, before a model is loaded.
+    """Refuse a text that is not a size, before a model is loaded.
 
     Args:
         size: largest file of weights, such as ``5GB`` or ``500MB``.
@@ -99,5 +99,5 @@ def dtypes_of(model: Architecture) -> tuple[str, ...]:
 
 
 def _widest(dtypes: set[torch.dtype]) -> torch.dtype:
-    """The one dtype that all are held in without a loss: float32 if they are mixed."""
+    """The dtype that holds all of them without a loss: float32 if they are mixed."""
     return dtypes.pop() if len(dtypes) == 1 else torch.float32

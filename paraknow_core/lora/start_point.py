@@ -79,8 +79,8 @@ def write_start(
 ) -> Adapter:
     """Write a start point of LoRA as a PEFT folder.
 
-    On its own the folder is the student *plus* the start product; ``training.finetune`` takes the
-    product off again, so that its step 0 is the untouched student.
+    Loaded on its own, the folder gives the student *plus* the start product; ``finetune`` subtracts
+    the product again, so that its step 0 is the untouched student.
 
     Args:
         folder: is made if need be.
@@ -93,7 +93,7 @@ def write_start(
         tied_head: module name of the head if it is tied to the embedding; it then shares the
             embedding's factors and must not be in ``factors`` itself.
         base_model: Hub id of the student, if it has one; never a path.
-        fan_in_fan_out: whether modules among them are GPT-2's Conv1D; tells PEFT not to warn.
+        fan_in_fan_out: whether any of the modules is GPT-2's Conv1D; keeps PEFT from warning.
 
     Returns:
         What was written.
@@ -135,11 +135,11 @@ def plain_start(
 ) -> Adapter:
     """Write plain LoRA's start point: PEFT's own initialisation, drawn by PEFT itself.
 
-    Linear layers get a Kaiming-uniform A and B = 0, an embedding its A = 0 and a normal B; every
-    product is zero, so nothing has to be taken off again.
+    Linear layers get a Kaiming-uniform A and B = 0, an embedding A = 0 and a normal B; every
+    product is zero, so nothing has to be subtracted in training.
 
     Args:
-        student_folder: the student; its weights are read, its values do not matter.
+        student_folder: the student; it is loaded, but the values of its weights do not matter.
         folder: is made if need be.
         roles: the matrices to adapt, in every layer. A tied head comes with the embedding.
         rank: of every factor, at least 1.

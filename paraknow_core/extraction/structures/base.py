@@ -1,4 +1,4 @@
-"""What a structure is given and what it answers, and the sums that structures share.
+"""What a structure gets and what it returns, and sums that several structures need.
 
 Shape suffixes: M, N = rows and columns of a map.
 """
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Place:
-    """Which rows and columns of a map are taken: a run, or ascending int64 numbers of them."""
+    """Which rows and columns of a map are taken: a slice, or ascending int64 indices."""
 
     rows: "slice | Tensor"
     cols: "slice | Tensor"
@@ -64,7 +64,7 @@ class Structure:
         find: requests, teacher, student → a place for each request, in their order.
         check: raises ShapeError for a pair that it cannot cut; called before anything is computed.
         element_bytes: memory needed for each element of the largest teacher matrix.
-        is_contiguous: whether no numbers of rows and columns are stored.
+        is_contiguous: whether rows and columns are always consecutive, so no indices are stored.
     """
 
     find: "Callable[[Sequence[Request], Architecture, Architecture], Iterable[Place]]"
@@ -105,7 +105,7 @@ def line_sums(scores: "ScoreMap") -> tuple["Tensor", "Tensor"]:
 
 
 def greatest(sums: "Tensor", count: int) -> "Tensor":
-    """Numbers of the ``count`` greatest sums, ascending; of equal ones the first are kept."""
+    """Indices of the ``count`` greatest sums, ascending; of equal sums the first are kept."""
     import torch
 
     ranked = torch.sort(sums, descending=True, stable=True).indices
@@ -113,7 +113,7 @@ def greatest(sums: "Tensor", count: int) -> "Tensor":
 
 
 def place_of(scores: "ScoreMap", rows: "slice | Tensor", cols: "slice | Tensor") -> Place:
-    """Add up what rows and columns hold, and the whole map."""
+    """Sum the map over the rows and columns that are taken, and over all."""
     import torch
 
     from paraknow_core.extraction.score_map import blocks

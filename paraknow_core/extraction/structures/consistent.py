@@ -71,14 +71,15 @@ def check(teacher: Architecture, student: Architecture, roles: Sequence[str]) ->
         if small.width % 2 or large.width % 2:
             faults.append(f"rotary pairs need even widths, not {small.width} and {large.width}")
         faults += [
-            f"heads of {family} may turn in part only, so those of {large.width} cannot be "
-            f"narrowed to {small.width}"
+            f"the rotary embedding of {family} may rotate only a part of each head, so heads of "
+            f"{large.width} cannot be narrowed to {small.width}"
             for family in sorted({teacher.model_type, student.model_type})
             if FAMILIES[family].partly_turned
         ]
     if faults:
         raise ShapeError(
-            "The structure 'consistent' keeps attention heads whole, but of student and teacher "
+            "The structure 'consistent' keeps attention heads whole, which this pair does not "
+            "allow: "
             + "; ".join(faults)
             + ". Leave attention out of extract.roles, or take another structure."
         )
@@ -96,11 +97,11 @@ class _Heads:
 def find(
     requests: Sequence[Request], teacher: Architecture, student: Architecture
 ) -> Iterable[Place]:
-    """Rank each thing once and cut every matrix by it (arXiv 2312.09299, §3).
+    """Rank each dimension, neuron and head once, and cut every matrix by it (arXiv 2312.09299, §3).
 
     One ranking of residual-stream dimensions for the whole model; one of FFN neurons and one of
     key/value groups in each layer, and in each kept group one of its query heads. Where heads get
-    narrower, one ranking in each layer of the pairs (i, i + width/2) that rotary embeddings turn
+    narrower, one ranking in each layer of the pairs (i, i + width/2) that rotary embeddings rotate
     together, the same for all heads. What is kept stays in the teacher's order.
     """
     check(teacher, student, [str(asked.match.role) for asked in requests])
@@ -118,7 +119,7 @@ def _key(axis: Axis, layer: int | None) -> tuple[Axis, int | None]:
 
 
 def _sums(requests: Sequence[Request]) -> _Sums:
-    """Sensitivity of every thing, over all matrices that touch it."""
+    """Sensitivity of every dimension, neuron and head, over all matrices that it is in."""
     sums: _Sums = {}
     for asked in requests:
         for axis, line in zip(AXES[asked.match.role], line_sums(asked.scores), strict=True):
@@ -151,10 +152,11 @@ def keep_heads(
     """Choose whole heads of one layer.
 
     Args:
-        queries: sensitivity of each row of q (column of o), heads × width; None if not moved.
-        keys: sensitivity of each row of k and v, key/value heads × width; None if not moved.
-        teacher: whose heads they are.
-        student: how many there shall be.
+        queries: sensitivity of each row of q (column of o), heads × width; None if neither is
+            transferred.
+        keys: sensitivity of each row of k and v, key/value heads × width; None likewise.
+        teacher: the model whose heads they are.
+        student: says how many heads are kept, and how wide.
 
     Returns:
         The kept rows of q (columns of o), and of k and v: ascending head by head.

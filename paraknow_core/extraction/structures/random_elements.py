@@ -27,7 +27,7 @@ def random_elements(scores: "ScoreMap", *, rows: int, cols: int, seed: int) -> P
 
 
 def draw(matrix_MN: "Tensor", *, rows: int, cols: int, seed: int) -> "Tensor":
-    """Draw single elements of a matrix; the same ones for a seed on every machine and version.
+    """Draw single elements of a matrix; a seed gives the same ones on every machine and version.
 
     Element k = i·cols + j of the result, row by row, comes from place h(k) mod M·N, with h the
     k-th output of the SplitMix64 generator (Steele et al., OOPSLA 2014) that starts at the seed.
@@ -65,7 +65,8 @@ def _splitmix(seed: int, first: int, count: int):  # type: ignore[no-untyped-def
     import numpy as np
 
     number = np.arange(first + 1, first + 1 + count, dtype=np.uint64)
-    mixed = np.uint64(seed) + number * np.uint64(0x9E3779B97F4A7C15)  # modulo 2**64, as is meant
+    # The constants are SplitMix64's; sums and products wrap modulo 2**64, as it defines them.
+    mixed = np.uint64(seed) + number * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""A control: a window where the seed puts it, whatever the sensitivity says."""
+"""A control: a window at a random place, drawn from the seed and not chosen by sensitivity."""
 
 import random
 from typing import TYPE_CHECKING

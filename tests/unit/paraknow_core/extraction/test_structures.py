@@ -226,7 +226,7 @@ def test_heads_that_turn_in_part_are_not_narrowed(family: str) -> None:
     )
     consistent.check(large, large, ["q"])
     if family in ("gpt_neox", "phi3"):
-        with pytest.raises(ShapeError, match=f"heads of {family} may turn in part only"):
+        with pytest.raises(ShapeError, match=f"{family} may rotate only a part of each head"):
             consistent.check(large, small, ["q"])
     else:
         consistent.check(large, small, ["q"])
