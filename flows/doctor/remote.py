@@ -11,6 +11,10 @@ from artifacts.remote.probe import Capabilities
 from artifacts.remote.tier import REMOTE_VARIABLE, remote_url
 from flows.doctor.finding import Finding, State
 
+_NOT_CONDITIONAL: Final = (
+    "results stay right, but two machines that finish a step at the same moment may keep "
+    "different ones"
+)
 _MUCH_SKEW: Final = 300.0
 """Seconds; services refuse what is signed by a clock that is off by 5 to 15 minutes."""
 
@@ -38,22 +42,17 @@ def check_remote() -> Iterator[Finding]:
 
 def _abilities(found: Capabilities) -> Finding:
     topic = "shared tier can"
-    missing = [
-        what
-        for has, what in (
-            (found.conditional, "put a file only where there is none"),
-            (found.ranges, "give a part of a file"),
-            (found.lists, "list a file as soon as it is there"),
-        )
-        if not has
-    ]
+    wanted = (
+        (found.conditional, "put a file only where there is none", _NOT_CONDITIONAL),
+        (found.ranges, "give a part of a file", "results with files larger than 8 MB stay misses"),
+        (found.lists, "list a file as soon as it is there", "machines may not wait for each other"),
+    )
+    missing = [(what, so) for has, what, so in wanted if not has]
     if not missing:
         return Finding(topic, State.OK, "put only where nothing is, give parts, list at once")
-    advice = (
-        "results stay right, but two machines that finish the same step at the same moment may "
-        "keep different ones; choose a service that has it"
-    )
-    return Finding(topic, State.WARNING, f"it cannot {' nor '.join(missing)}", advice)
+    said = f"it cannot {' nor '.join(what for what, _so in missing)}"
+    advice = f"{'; '.join(so for _what, so in missing)}. Choose a service that can"
+    return Finding(topic, State.WARNING, said, advice)
 
 
 def _clock(found: Capabilities) -> Finding:

@@ -21,6 +21,7 @@ class Memory:
         down: whether it does not answer.
         conditional: whether it keeps what is under a taken name.
         asked: how many requests came.
+        names: what they asked for.
         largest: the most bytes asked for or given at once.
     """
 
@@ -30,11 +31,13 @@ class Memory:
     down: bool = False
     conditional: bool = True
     asked: int = 0
+    names: list[str] = field(default_factory=list)
     largest: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def _ask(self, name: str) -> tuple[bytes, float] | None:
         self.asked += 1
+        self.names.append(name)
         if self.down:
             raise RemoteError("nobody answers")
         return self.files.get(name)
