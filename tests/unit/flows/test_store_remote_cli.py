@@ -1,4 +1,4 @@
-"""``paraknow store push``, ``pull``, ``sync``, ``gc --remote``, and ``doctor`` on the shared tier."""
+"""``paraknow store push, pull, sync, gc --remote``, and ``doctor``, on the shared tier."""
 
 import json
 from pathlib import Path
