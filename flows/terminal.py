@@ -4,6 +4,9 @@ Names and values come from records, configurations and folders that others may h
 they are shown is said in ``paraknow_core.printable``.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -35,6 +38,25 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Make a printed text, a table's cell or a title ready; rich calls it for each."""
         return super().render_str(shown(text), **options)
+
+
+class _Warnings(logging.Handler):
+    """Prints warnings to standard error as they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        Terminal(stderr=True).print(record.getMessage(), style="yellow", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def store_warnings() -> Iterator[None]:
+    """Show what the store warns of while the block runs; Prefect switches the usual way off."""
+    handler, store = _Warnings(logging.WARNING), logging.getLogger("artifacts")
+    store.addHandler(handler)
+    try:
+        yield
+    finally:
+        store.removeHandler(handler)
 
 
 def markdown(text: str) -> "Markdown":

@@ -26,6 +26,9 @@ _UPLOADS_AT_ONCE: Final = 2
 _NO_BUCKET: Final = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
 _DENIED: Final = re.compile("ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|TooSkewed")
 _BAD_RANGE: Final = re.compile("416 |InvalidRange|range")
+_RETRIES: Final = re.compile(
+    r" in [\d.]+\S*s(?=[ ,])|, max_retries: \d+|, retry_timeout: \S+ (?= )"
+)
 _QUERY: Final = re.compile(r"\?\S*")  # a signature may be in it
 
 
@@ -196,7 +199,8 @@ def _denied(where: str, error: Exception) -> RemoteDeniedError:
 
 
 def _first_line(error: Exception) -> str:
-    return _QUERY.sub("", str(error).partition("\n")[0])[:240]
+    line = _QUERY.sub("", str(error).partition("\n")[0])
+    return _RETRIES.sub("", line)[:240]
 
 
 def _entry(meta: "ObjectMeta") -> Entry:

@@ -25,7 +25,7 @@ from flows.cli.server_settings import NO_ADDRESS, ServerError, shown_address, wr
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
-from flows.terminal import Terminal, say
+from flows.terminal import Terminal, say, store_warnings
 from paraknow_core.errors import ConfigError, ParaknowError
 from paraknow_core.printable import printable
 from tasks.engine.stage import Stage
@@ -75,6 +75,7 @@ def _main(context: typer.Context) -> None:
     """Commands of paraknow."""
     _check_working_folder()
     context.with_resource(keeping())  # until the command ends
+    context.with_resource(store_warnings())
     for name, value in QUIET.items():  # before Prefect is imported
         os.environ.setdefault(name, value)
     unusable = replace_unusable_home(os.environ)

@@ -12,10 +12,11 @@ from artifacts.errors import RemoteError, UnknownKeyError
 from artifacts.live import keeping
 from artifacts.names import StepKey
 from artifacts.queries.find import find_record
+from artifacts.remote.backends import open_backend
 from artifacts.remote.bucket import Bucket
 from artifacts.remote.collect import RemotePolicy, collect_remote, plan_remote
 from artifacts.remote.sync import Moved, find_there, pull, push
-from artifacts.remote.tier import REMOTE_VARIABLE, bucket_at, remote_url
+from artifacts.remote.tier import REMOTE_VARIABLE, remote_url
 from artifacts.store import Store
 from flows.cli.store_options import StoreOption, open_store, print_json, print_table
 from flows.terminal import say
@@ -90,8 +91,8 @@ def collect_in_remote(
         print_table(("key", "step", "size"), rows)
     say(f"{bucket.backend.url}: {len(made.records)} results go, {made.kept} stay")
     freed = size_text(sum(made.objects.values()))
-    done = "removed, freed" if apply else "would be freed; nothing was removed without --apply:"
-    say(f"{len(made.objects)} objects and {len(made.leftovers)} old leases {done} {freed}")
+    done = "were removed" if apply else "would go; nothing was removed without --apply"
+    say(f"{len(made.objects)} objects with {freed}, {len(made.leftovers)} old leases {done}")
 
 
 def _bucket(remote: str) -> Bucket:
@@ -100,7 +101,7 @@ def _bucket(remote: str) -> Bucket:
         raise RemoteError(
             f"no shared tier is given: set {REMOTE_VARIABLE}, or give --remote s3://bucket/folder"
         )
-    return bucket_at(url)
+    return Bucket(open_backend(url))  # whoever asks is told of every failure at once
 
 
 def _sides(

@@ -86,6 +86,10 @@ def test_a_plan_says_what_is_a_remote_hit(tmp_path: Path, pair: Path, memory: Me
     assert "Remote hits: 3" in said.output
     told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert [step["remote"] for step in told["steps"]] == [True, True, True, False]
+    memory.down = True
+    said = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "remote hit" not in said.stdout
+    assert said.stderr.count("is not used for now: nobody answers.") == 1
 
 
 def test_a_tier_that_is_down_costs_one_warning_and_nothing_else(
