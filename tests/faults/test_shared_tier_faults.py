@@ -44,6 +44,7 @@ HARMS: dict[str, tuple[str, str, Harm]] = {
     "500": (EVERY, "", error(500, "InternalError")),
     "503": (EVERY, "", error(503, "SlowDown")),
     "503 to whoever writes": ("PUT POST", "", error(503, "SlowDown")),
+    "503 for objects": ("PUT POST", "/objects/", error(503, "SlowDown")),
     "503 for records": (EVERY, "/records/", error(503, "SlowDown")),
     "409": ("PUT", "", error(409, "ConditionalRequestConflict")),
     "412 for what is free": ("PUT", "/records/", error(412, "PreconditionFailed")),
@@ -116,6 +117,8 @@ def test_nothing_wrong_is_returned_and_nothing_acknowledged_is_lost(
     kept = first.lookup(key)
     assert kept == record
     assert content(first, kept) == FILES
+    if bucket_of(first).current(key) is not None:  # then it is whole: its objects came first
+        assert machine(tmp_path / "z", url, CAN).lookup(key) is not None
     list(push(first, bucket_of(first), [key]))
 
     server.harms.append(HARMS[name])
