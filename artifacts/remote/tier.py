@@ -149,5 +149,5 @@ class SharedTier:
 
     def _fetched(self, theirs: Record) -> Record:
         if not self.bucket.fetch(theirs, self._objects):
-            raise RemoteError(f"{theirs.step} {theirs.key[:12]} is damaged in {self.bucket}")
+            raise RemoteError(f"{theirs.step} {theirs.key[:12]} is damaged in {self.bucket.backend.url}")
         return replace(theirs, generation=0)
