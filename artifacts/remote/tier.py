@@ -149,5 +149,6 @@ class SharedTier:
 
     def _fetched(self, theirs: Record) -> Record:
         if not self.bucket.fetch(theirs, self._objects):
-            raise RemoteError(f"{theirs.step} {theirs.key[:12]} is damaged in {self.bucket.backend.url}")
+            where = self.bucket.backend.url
+            raise RemoteError(f"{theirs.step} {theirs.key[:12]} is damaged in {where}")
         return replace(theirs, generation=0)
