@@ -6,7 +6,7 @@ names of methods: what is done with a method follows from the fields of its entr
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from paraknow_core.registry import Registry
 
@@ -91,6 +91,11 @@ class Method:
     def is_control(self) -> bool:
         """Whether it is a method with one thing replaced: what a difference is owed to."""
         return bool(self.of)
+
+    @property
+    def used(self) -> str:
+        """What of the teacher it looks at, in words; "" if nothing."""
+        return ", ".join(use for use in get_args(Use) if use in self.uses)
 
     @property
     def is_factor_control(self) -> bool:

@@ -31,19 +31,22 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     found = {name: job.inputs[name] / "items.parquet" for name in arms_among(job.inputs)}
     arms = {name: read_items(path) for name, path in found.items()}
     summary = compare_arms(arms, job.config.diverged)
-    summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
-    summary["decomposition"] = _decomposition(job.inputs["factors"])
+    if "layers" in job.inputs:
+        summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
+    if "factors" in job.inputs:
+        summary["decomposition"] = _decomposition(job.inputs["factors"])
     write_json(job.out / "summary.json", finite(summary))
     (job.out / "summary.md").write_text(as_markdown(summary), encoding="utf-8")
     metrics = finite(summary["metrics"])
     table = pd.DataFrame([{"arm": name, **m} for name, m in metrics.items()])
     table.to_parquet(job.out / "results.parquet", index=False)
-    sensitivity_heatmap(
-        read_json(job.inputs["scores"] / "layer_sums.json"),
-        job.out / "sensitivity.png",
-        chosen=summary["layers"],
-        title="Teacher's sensitivity on the seed samples",
-    )
+    if {"scores", "layers"} <= job.inputs.keys():
+        sensitivity_heatmap(
+            read_json(job.inputs["scores"] / "layer_sums.json"),
+            job.out / "sensitivity.png",
+            chosen=summary["layers"],
+            title="Teacher's sensitivity on the seed samples",
+        )
     return {"verdict": summary["verdict"]}
 
 
@@ -65,11 +68,13 @@ def _show(_ref: Ref, folder: Path) -> None:
     if not in_task_run():
         return
     text = (folder / "summary.md").read_text(encoding="utf-8")
-    picture = base64.b64encode((folder / "sensitivity.png").read_bytes()).decode()
-    image = f"![Teacher's sensitivity, layers × roles](data:image/png;base64,{picture})"
     create_markdown_artifact(
         text, key="transfer-summary", description="Transfer against the other arms"
     )
+    if not (folder / "sensitivity.png").is_file():
+        return  # not every transfer has a sensitivity
+    picture = base64.b64encode((folder / "sensitivity.png").read_bytes()).decode()
+    image = f"![Teacher's sensitivity, layers × roles](data:image/png;base64,{picture})"
     create_markdown_artifact(
         f"# Teacher's sensitivity\n\n{image}\n",
         key="sensitivity-heat-map",

@@ -102,7 +102,8 @@ class TransferConfig(Settings):
     @model_validator(mode="after")
     def _arms_possible(self) -> Self:
         if not self.transfer_arm:
-            msg = f"arms are {', '.join(self.arms) or 'none'}; {TRANSFER} must be among them"
+            transfers = " or ".join(name for name, method in METHODS.items() if method.is_transfer)
+            msg = f"arms are {', '.join(self.arms) or 'none'}; {transfers} must be among them"
             raise ValueError(msg)
         for arm in self.arms:
             self.check_arm(arm)

@@ -9,6 +9,7 @@ from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.errors import DivergedError
+from paraknow_core.methods import METHODS, TRANSFER
 from paraknow_core.report.model_card import StepNote
 from tasks.engine.step_names import MODEL_STEP
 
@@ -16,7 +17,8 @@ TRAINED = "finetune"
 WEIGHTS = "adapter_model.safetensors"
 _NAMES = {
     "lora": "LoRA that starts from the teacher's most sensitive parameters (SeeKing, arXiv "
-    "2310.11451); the start product is taken off again, so step 0 is the untouched student",
+    "2310.11451); the start product is taken off again, so step 0 is the untouched student; "
+    f"of the teacher it uses: {METHODS[TRANSFER].used}",
     "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation; no teacher",
     "student-start": "LoRA that starts from the student's own parameters; no teacher",
 }

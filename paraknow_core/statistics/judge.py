@@ -184,20 +184,19 @@ def _judge(
     seeds = min((comparison.n for comparison in found.values()), default=len(transfer.items))
     notes = [f"Not compared with {name}: {why}." for name, why in obstacles.items() if why]
     notes.append(describe_design(seeds, family=max(1, len(asked))))
-    if asked:
-        carrying = [arm for arm in compared if arm.name in asked]
+    if carrying := [arm for arm in compared if arm.name in asked]:
         notes.append(_detectable(asked))
         notes += [_accuracy(transfer, carrying), _majorities(transfer, carrying)]
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
     fair = [arm for arm in compared if not _spoilt(transfer, arm).other]
-    sentence = f"{verdict.sentence}{_ahead(transfer, fair, found)}"
-    return Judgement((*contrasts, *exploratory), verdict, sentence, said)
+    ahead = _ahead(transfer, fair, found)
+    return Judgement((*contrasts, *exploratory), verdict, verdict.sentence + ahead, said)
 
 
 def family(transfer: ArmResult, others: Sequence[ArmResult]) -> frozenset[str]:
     """Name what a verdict asks of, and therefore what Holm's correction is over, as far as it ran.
 
-    A variant of a method, with settings of its own, is not asked of.
+    A variant, with settings of its own, is not asked of.
     """
     names = {arm.name for arm in others if not arm.is_variant}
     asked = (*questions(transfer.start), *knowledge_controls(transfer.start, names))
@@ -297,4 +296,5 @@ def about(start: str) -> tuple[str, str]:
     if method.is_control:
         return "control", f"{method.start}. {method.tells}"
     kind = "method" if method.is_transfer else "baseline"
-    return kind, f"{method.start} ({method.source})"
+    uses = f". Of the teacher it uses: {method.used}." if method.uses else ""
+    return kind, f"{method.start} ({method.source}){uses}"
