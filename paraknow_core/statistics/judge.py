@@ -188,8 +188,7 @@ def _judge(
         notes.append(_detectable(asked))
         notes += [_accuracy(transfer, carrying), _majorities(transfer, carrying)]
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
-    fair = [arm for arm in compared if not _spoilt(transfer, arm).other]
-    ahead = _ahead(transfer, fair, found)
+    ahead = _ahead(transfer, [arm for arm in compared if not _spoilt(transfer, arm).other], found)
     return Judgement((*contrasts, *exploratory), verdict, verdict.sentence + ahead, said)
 
 
