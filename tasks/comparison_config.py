@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from paraknow_core.evaluation.metrics import LOSS, REPORTED
 from paraknow_core.settings import Settings, execution, later
 
 ALL = "all"
@@ -42,6 +43,10 @@ class CellReport(Settings):
     arms: tuple[ArmReport, ...] = ()
     failure: str = ""
     """Why none of its methods began."""
+    primary: str = later(LOSS)
+    """Name of the metric that the verdict is about."""
+    metrics: tuple[str, ...] = later(REPORTED)
+    """Names of those that were measured."""
     results: tuple[tuple[str, str, bool], ...] = execution(())
     """Label, key, whether it was there already: of every step, in the run that drew the page."""
 

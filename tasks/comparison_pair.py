@@ -8,12 +8,14 @@ from typing import Any
 from artifacts.names import StepKey
 from artifacts.records import Record
 from paraknow_core.evaluation.items import Item, read_items
+from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, metrics_of
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Failure, Method, Pair
 from paraknow_core.report.page.diagnosis import ModuleFact
-from paraknow_core.statistics.judge import METRIC, ArmResult, Judgement, about, judge
+from paraknow_core.report.page.outcome import Measure
+from paraknow_core.statistics.judge import ArmResult, Judgement, about, judge
 from tasks.acquire_model import load_architecture
 from tasks.comparison_config import (
     ALL,
@@ -41,8 +43,17 @@ def design_of(config: ComparisonConfig) -> dict[str, str]:
         "seeds": f"{len(config.wanted_seeds)}, paired: the same data order for every method",
         "learning rates": ", ".join(f"{rate:g}" for rate in rates)
         + "; each method's own, by least validation loss",
-        "metric": f"{METRIC} on the test split, mean over seeds",
+        "metric": f"{_primaries(config)} on the test split, mean over seeds",
     }
+
+
+def _primaries(config: ComparisonConfig) -> str:
+    """What the verdicts are about; with the task where tasks differ in it."""
+    of_task = {cell.task: METRICS.choose(cell.primary).title for cell in config.cells}
+    titles = set(of_task.values())
+    if len(titles) == 1:
+        return titles.pop()
+    return ", ".join(f"{title} ({task})" for task, title in of_task.items())
 
 
 def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
@@ -52,7 +63,10 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
     if cell.failure:
         return failed_pair(cell, cell.failure, "Nothing was compared")
     items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
-    judgement = judge([_result(arm, items[arm.name], job.config) for arm in cell.arms])
+    results = [_result(arm, items[arm.name], job.config) for arm in cell.arms]
+    judgement = judge(results, cell.primary, cell.metrics)
+    reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
+    primary, *beside = map(Measure.of, reported)
     arms = [
         (arm, _logs(job, number, place), items[arm.name]) for place, arm in enumerate(cell.arms)
     ]
@@ -61,11 +75,13 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
         task=cell.task,
         teacher=_model(shared.architecture("teacher")),
         student=_model(shared.architecture("student")),
+        metric=primary,
+        beside=tuple(beside),
         verdict=judgement.sentence,
         teacher_matters=_teacher_matters(judgement),
         notes=(*judgement.notes, *shared.contamination()),
         contrasts=judgement.contrasts,
-        scores=tuple(_score(arm, of_arm) for arm, _, of_arm in arms),
+        scores=tuple(_score(arm, of_arm, reported) for arm, _, of_arm in arms),
         curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs, _ in arms)),
         trials=tuple(
             chain.from_iterable(
@@ -87,6 +103,7 @@ def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:
         teacher="",
         student="",
         task=cell.task,
+        metric=Measure.of(METRICS.choose(cell.primary)),
         verdict=f"{what}: {reason}",
         failures=(Failure(cell="everything", reason=reason),),
     )
@@ -191,11 +208,15 @@ def _logs(job: Job[ComparisonConfig], number: int, place: int) -> list[list[dict
     return [collect.read_log(folder / "training_log.jsonl") for folder in folders]
 
 
-def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]]) -> Any:
-    from paraknow_core.evaluation.items import EvaluationResult
-
-    metrics = [EvaluationResult(tuple(found)).metrics for found in items.values()]
-    return collect.score_of(arm.name, metrics, learning_rate=arm.rate, chosen_from=len(arm.trials))
+def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]) -> Any:
+    names = tuple(metric.name for metric in reported)
+    return collect.score_of(
+        arm.name,
+        [EvaluationResult(tuple(found), names).metrics for found in items.values()],
+        metrics=reported,
+        learning_rate=arm.rate,
+        chosen_from=len(arm.trials),
+    )
 
 
 def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: list[Item]) -> Any:

@@ -1,16 +1,17 @@
-"""Measure a model on the test split: answer NLL, perplexity, exact match, each item kept."""
+"""Measure a model on the test split: the metrics that are asked for, each item kept."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from paraknow_core.data import read_split
-from paraknow_core.errors import NumericsError
+from paraknow_core.errors import ConfigError, NumericsError
 from paraknow_core.evaluation.match import MATCHES
+from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED, primary_metric
 from paraknow_core.inspection.cost import logits_bytes
-from paraknow_core.setting_types import BatchSize, Count, OneOf
-from paraknow_core.settings import Settings, execution
+from paraknow_core.setting_types import BatchSize, Count, EachOnce, OneOf
+from paraknow_core.settings import Settings, execution, later
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.json_files import finite, write_json
 from tasks.engine.run import RunConfig
@@ -25,12 +26,37 @@ class EvaluateConfig(Settings):
         "exact", title="Match", description="What counts as correct: exact, or last_number (GSM8K)."
     )
     max_new_tokens: Count = Field(256, title="Longest answer", description="Tokens generated.")
+    primary: Annotated[str, OneOf("metric", METRICS)] = execution(
+        LOSS,
+        title="Primary metric",
+        description="What the verdict is about; the others are reported beside it.",
+    )
+    metrics: Annotated[tuple[Annotated[str, OneOf("metric", METRICS)], ...], EachOnce] = later(
+        REPORTED,
+        title="Metrics",
+        description=f"What is measured; the primary one and {LOSS} always are.",
+        validate_default=True,
+    )
     compute_dtype: Literal["float32", "bfloat16"] = Field("float32", title="Compute dtype")
     batch_size: BatchSize = execution(16, title="Batch size", description="Rows a forward pass.")
 
+    @field_validator("primary")
+    @classmethod
+    def _can_be_primary(cls, name: str) -> str:
+        try:
+            return primary_metric(name).name
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("metrics")
+    @classmethod
+    def _with_the_primary(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
+        """Add what is always measured; one order, so that equal choices have equal keys."""
+        return METRICS.among((LOSS, given.data.get("primary", LOSS), *names))
+
 
 def _compute(job: Job[EvaluateConfig]) -> Facts:
-    """Measure answer NLL, perplexity and exact match of greedy answers, item by item.
+    """Measure the likelihood of the answers, and greedy answers, item by item.
 
     A number that is not finite is stored as missing, beside how many items are to blame.
     """
@@ -43,6 +69,7 @@ def _compute(job: Job[EvaluateConfig]) -> Facts:
         load_tokenizer(job.locations["student"]),
         read_split(job.inputs["data"] / "test.parquet"),
         match=job.config.match,
+        metrics=job.config.metrics,
         max_new_tokens=job.config.max_new_tokens,
         batch_size=job.config.batch_size,
         progress=job.progress,

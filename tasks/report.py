@@ -4,6 +4,7 @@ import base64
 import math
 from pathlib import Path
 
+from paraknow_core.evaluation.metrics import LOSS, REPORTED
 from paraknow_core.methods import arms_among, every_arm
 from paraknow_core.settings import Settings, later
 from tasks.engine.json_files import finite, read_json, write_json
@@ -18,6 +19,10 @@ class ReportConfig(Settings):
 
     diverged: dict[str, str] = later({})
     """Arm → by which rule its training diverged."""
+    primary: str = later(LOSS)
+    """Name of the metric that the verdict is about."""
+    metrics: tuple[str, ...] = later(REPORTED)
+    """Names of those that were measured."""
 
 
 def _compute(job: Job[ReportConfig]) -> Facts:
@@ -30,7 +35,8 @@ def _compute(job: Job[ReportConfig]) -> Facts:
 
     found = {name: job.inputs[name] / "items.parquet" for name in arms_among(job.inputs)}
     arms = {name: read_items(path) for name, path in found.items()}
-    summary = compare_arms(arms, job.config.diverged)
+    primary, metrics = job.config.primary, job.config.metrics
+    summary = compare_arms(arms, job.config.diverged, primary=primary, metrics=metrics)
     if "layers" in job.inputs:
         summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
     if "factors" in job.inputs:

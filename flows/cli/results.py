@@ -96,29 +96,35 @@ def _print(console: Terminal, table: "pd.DataFrame") -> None:
     if table.empty:
         console.print("nothing of that kind")
         return
-    if "answer_nll_sd" in table:
-        columns = ["comparison", "pair", "task", "method", "learning_rate", "seeds"]
-        shown = Table(*columns, "no result", "answer NLL", "exact match")
-        for row in table.to_dict("records"):
-            nll = _spread(row["answer_nll"], row["answer_nll_sd"], 4)
-            match = _spread(row["exact_match"], row["exact_match_sd"], 3)
-            lost = [f"{row[kind]} {kind}" for kind in ("failed", "diverged") if row[kind]]
-            shown.add_row(*(_text(row[name]) for name in columns), ", ".join(lost), nll, match)
-    else:
-        columns = [
-            "pair",
-            "task",
-            "method",
-            "seed",
-            "status",
-            "answer_nll",
-            "exact_match",
-            "reason",
-        ]
-        shown = Table(*columns)
-        for row in table.to_dict("records"):
-            shown.add_row(*(_text(row[name]) for name in columns))
-    console.print(shown)
+    console.print(_means(table) if "seeds" in table else _seeds(table))
+
+
+def _means(table: "pd.DataFrame") -> Table:
+    """One row a method; what the verdict is about stands first among the metrics."""
+    from flows.results.dataset import metrics_in
+    from paraknow_core.evaluation.metrics import LOSS, METRICS
+
+    columns = ["comparison", "pair", "task", "method", "learning_rate", "seeds"]
+    if set(table["primary"]) != {LOSS}:
+        columns.append("primary")
+    metrics = [METRICS[name] for name in metrics_in(table)]
+    shown = Table(*columns, "no result", *(metric.label for metric in metrics))
+    for row in table.to_dict("records"):
+        lost = [f"{row[kind]} {kind}" for kind in ("failed", "diverged") if row[kind]]
+        values = [_spread(row[m.name], row[f"{m.name}_sd"], m.digits) for m in metrics]
+        shown.add_row(*(_text(row[name]) for name in columns), ", ".join(lost), *values)
+    return shown
+
+
+def _seeds(table: "pd.DataFrame") -> Table:
+    """One row a seed."""
+    from flows.results.dataset import metrics_in
+
+    columns = ["pair", "task", "method", "seed", "status", *metrics_in(table), "reason"]
+    shown = Table(*columns)
+    for row in table.to_dict("records"):
+        shown.add_row(*(_text(row[name]) for name in columns))
+    return shown
 
 
 def _spread(mean: float, sd: float, digits: int) -> str:

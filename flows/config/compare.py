@@ -31,6 +31,12 @@ _SHARED = (
     *("starts", "random_teacher"),
 )
 
+_OTHER_METRICS = (
+    "method {}: set.evaluate names another primary metric, or other metrics, than the comparison "
+    "has; methods are compared by what is measured of all of them. Name them in settings.evaluate, "
+    "or in a task's evaluate"
+)
+
 Rates = Annotated[tuple[LearningRate, ...], EachOnce]
 Seeds = Annotated[tuple[TrainingSeed, ...], Field(max_length=10_000), EachOnce]
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -173,6 +179,11 @@ class CompareConfig(Settings):
         usual = METHODS[arm.start].learning_rates
         return tuple(sorted(arm.learning_rates or self.tuning.learning_rates or usual))
 
+    def evaluation(self, task: TaskConfig) -> EvaluateConfig:
+        """Return what is measured on a task, and what its verdicts are about."""
+        shared = self.settings.get("evaluate", {})
+        return task.evaluate or EvaluateConfig.model_validate(shared)
+
     def transfer(self, pair: PairConfig, task: TaskConfig, arm: ArmConfig) -> TransferConfig:
         """Return the settings of one pair, task and method; the fine-tuning's seed and rate vary.
 
@@ -264,7 +275,9 @@ class CompareConfig(Settings):
         """Refuse settings or methods that cannot work, before anything is acquired."""
         for pair, task in self.cells():
             for arm in self.arms:
-                self.transfer(pair, task, arm)
+                own, shared = self.transfer(pair, task, arm).evaluate, self.evaluation(task)
+                if (own.primary, own.metrics) != (shared.primary, shared.metrics):
+                    raise ConfigError(_OTHER_METRICS.format(arm.name))
 
     def cells(self) -> Iterator[tuple[PairConfig, TaskConfig]]:
         """Every pair with every task."""

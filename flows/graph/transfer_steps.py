@@ -29,7 +29,10 @@ def wire(config: TransferConfig, do: Runner) -> None:
             diverged[arm] = str(error)
     shown = shown_of(main, pair, seed=seed)
     drawn = {role: handle for role, handle in shown.items() if role in report.reads}
-    pair.do(report, ReportConfig(diverged=diverged), label="report", **drawn, **results)
+    told = ReportConfig(
+        diverged=diverged, primary=config.evaluate.primary, metrics=config.evaluate.metrics
+    )
+    pair.do(report, told, label="report", **drawn, **results)
 
 
 def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:

@@ -15,6 +15,7 @@ from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, PrefectRunner
 from flows.results.dataset import append, new_run, put_page, results_folder
 from flows.results.report_inputs import inputs_of, report_of
+from paraknow_core.evaluation.metrics import METRICS
 from tasks.comparison import PAGE, SUMMARY, comparison
 from tasks.engine.ref import Ref, folder_of
 
@@ -133,6 +134,7 @@ def _rows(config: CompareConfig, cell: CellOutcome, store: Store) -> Iterator[di
                 "control": arm.name in controls,
                 "seed": seed,
                 "learning_rate": arm.rate,
+                "primary": config.evaluation(cell.task).primary,
                 "status": "failed" if run.reason else "diverged" if run.diverged else "ok",
                 "reason": run.reason or run.diverged,
                 **_measured(run, store),
@@ -145,9 +147,7 @@ def _measured(run: SeedRun, store: Store) -> dict[str, Any]:
     seconds = [float(str(r.provenance.get("seconds", 0))) for r in (trained, measured) if r]
     return {
         "validation_nll": trained.facts.get("validation_nll") if trained else None,
-        "answer_nll": metrics.get("answer_nll"),
-        "perplexity": metrics.get("perplexity"),
-        "exact_match": metrics.get("exact_match"),
+        **{name: metrics.get(name) for name in METRICS},
         "items": metrics.get("items"),
         "adapter_key": trained.key if trained else "",
         "evaluation_key": measured.key if measured else "",

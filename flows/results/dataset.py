@@ -7,12 +7,14 @@ and its page.
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paraknow_core.durable_files import make_folder, settle
 from paraknow_core.errors import ConfigError
+from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,30 +22,49 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-COLUMNS: Mapping[str, str] = {
-    "schema_version": "int32",
-    "time": "timestamp",  # of the run, UTC
-    "pair": "string",
-    "task": "string",
-    "method": "string",
-    "start": "string",  # registered name of its start point
-    "control": "bool",
-    "seed": "int64",
-    "status": "string",  # ok; failed, by an error; diverged, by training
-    "reason": "string",  # why it failed or diverged, else empty
-    "learning_rate": "double",
-    "validation_nll": "double",  # nats a token
-    "answer_nll": "double",  # nats a token, test split
-    "perplexity": "double",
-    "exact_match": "double",  # 0..1
-    "items": "int64",
-    "teacher": "string",
-    "student": "string",
-    "adapter_key": "string",
-    "evaluation_key": "string",
-    "seconds": "double",  # of training and evaluation, when they were computed
-}
-"""Name and type of every column, beside the partitions ``comparison`` and ``run``."""
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the data set.
+
+    Attributes:
+        kind: its type, as ``_schema`` names it.
+        about: what it holds, which stands in the files as well.
+    """
+
+    kind: str
+    about: str = ""
+
+
+def columns() -> dict[str, Column]:
+    """Name and describe every column, beside the partitions ``comparison`` and ``run``."""
+    return {
+        "schema_version": Column("int32"),
+        "time": Column("timestamp", "of the run, UTC"),
+        "pair": Column("string"),
+        "task": Column("string"),
+        "method": Column("string"),
+        "start": Column("string", "registered name of its start point"),
+        "control": Column("bool"),
+        "seed": Column("int64"),
+        "status": Column("string", "ok; failed, by an error; diverged, by training"),
+        "reason": Column("string", "why it failed or diverged, else empty"),
+        "learning_rate": Column("double"),
+        "primary": Column("string", f"metric that the verdict is about; missing: {LOSS}"),
+        "validation_nll": Column("double", f"{METRICS[LOSS].unit}, validation split"),
+        **{name: _column_of(metric) for name, metric in METRICS.items()},
+        "items": Column("int64"),
+        "teacher": Column("string"),
+        "student": Column("string"),
+        "adapter_key": Column("string"),
+        "evaluation_key": Column("string"),
+        "seconds": Column("double", "of training and evaluation, when they were computed"),
+    }
+
+
+def _column_of(metric: Metric) -> Column:
+    told = (metric.title, "0 to 1" if metric.is_share else "", metric.direction, "test split")
+    return Column("double", "; ".join(filter(None, told)))
 
 
 def new_run(now: datetime | None = None) -> str:
@@ -63,7 +84,7 @@ def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, 
         folder: of the data set; is made if need be.
         comparison: name of the comparison.
         run: from ``new_run``.
-        rows: a value for each of ``COLUMNS``, but ``schema_version``; a missing one is null.
+        rows: a value for each of ``columns()``, but ``schema_version``; a missing one is null.
 
     Returns:
         The file.
@@ -115,6 +136,7 @@ def read(folder: Path) -> "pd.DataFrame":
     full = pa.schema([*_schema(), ("comparison", pa.string()), ("run", pa.string())])
     data = ds.dataset(folder, format="parquet", partitioning=partitions, schema=full)
     frame: pd.DataFrame = data.to_table().to_pandas()
+    frame["primary"] = frame["primary"].fillna(LOSS)
     return frame.sort_values(["time", "comparison", "pair", "task"], kind="stable").reset_index(
         drop=True
     )
@@ -132,8 +154,9 @@ def summarise(frame: "pd.DataFrame") -> "pd.DataFrame":
     A seed that diverged may have numbers; they enter no mean.
     """
     keys = ["comparison", "run", "pair", "task", "method"]
+    metrics = metrics_in(frame)
     frame = frame.copy()
-    frame.loc[frame["status"] != "ok", ["answer_nll", "exact_match"]] = float("nan")
+    frame.loc[frame["status"] != "ok", metrics] = float("nan")
     grouped = frame.groupby(keys, sort=False)
     table = grouped.agg(
         control=("control", "first"),
@@ -141,12 +164,26 @@ def summarise(frame: "pd.DataFrame") -> "pd.DataFrame":
         failed=("status", lambda status: int((status == "failed").sum())),
         diverged=("status", lambda status: int((status == "diverged").sum())),
         learning_rate=("learning_rate", "first"),
-        answer_nll=("answer_nll", "mean"),
-        answer_nll_sd=("answer_nll", "std"),
-        exact_match=("exact_match", "mean"),
-        exact_match_sd=("exact_match", "std"),
+        primary=("primary", "first"),
+        **{
+            column: (name, how)
+            for name in metrics
+            for column, how in ((name, "mean"), (f"{name}_sd", "std"))
+        },
     )
     return table.reset_index()
+
+
+def metrics_in(frame: "pd.DataFrame") -> list[str]:
+    """Name the metrics to show of some rows: their primary ones first, then the others.
+
+    Those that are usual are always among them; further ones if any row has a value.
+    """
+    primary = set(frame["primary"])
+    pooled = [name for name, metric in METRICS.items() if metric.transform is None]
+    held = [name for name in pooled if name in frame]  # means leave out what no row has
+    shown = [n for n in held if n in REPORTED or n in primary or frame[n].notna().any()]
+    return sorted(shown, key=lambda name: name not in primary)
 
 
 def _schema() -> "pa.Schema":
@@ -160,4 +197,7 @@ def _schema() -> "pa.Schema":
         "string": pa.string(),
         "timestamp": pa.timestamp("us", tz="UTC"),
     }
-    return pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    return pa.schema(
+        pa.field(name, types[column.kind], metadata={"about": column.about} if column.about else {})
+        for name, column in columns().items()
+    )

@@ -17,11 +17,12 @@ from tasks.comparison_config import (
     cell_role,
     seed_name,
 )
+from tasks.evaluate import EvaluateConfig
 
 
 def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> ComparisonConfig:
     """Say what every cell did; the numbers are in the report's inputs."""
-    cells = tuple(_cell(outcome) for outcome in outcomes)
+    cells = tuple(_cell(outcome, config.evaluation(outcome.task)) for outcome in outcomes)
     return ComparisonConfig(
         name=config.name,
         cells=cells,
@@ -63,7 +64,7 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
             yield arm_role(number, place, "items", run.seed), run.measured
 
 
-def _cell(cell: CellOutcome) -> CellReport:
+def _cell(cell: CellOutcome, evaluation: EvaluateConfig) -> CellReport:
     refs = [*cell.refs, *(ref for arm in cell.arms for ref in arm.refs)]
     first = {ref.key: ref for ref in reversed(refs)}
     return CellReport(
@@ -71,6 +72,8 @@ def _cell(cell: CellOutcome) -> CellReport:
         task=cell.task.name,
         arms=tuple(_arm(arm) for arm in cell.arms),
         failure=cell.reason,
+        primary=evaluation.primary,
+        metrics=evaluation.metrics,
         results=tuple((ref.label, ref.key, ref.cached) for ref in reversed(first.values())),
     )
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from paraknow_core.data.examples import NO_LOSS, Example
 from paraknow_core.data.tokenisation import encode_pair, tokenise_whole
 from paraknow_core.errors import DataError
-from paraknow_core.evaluation.items import EvaluationResult, Item, Question
+from paraknow_core.evaluation.items import Item, Question
 from paraknow_core.evaluation.match import get_match
+from paraknow_core.evaluation.metrics import REPORTED, EvaluationResult
 from paraknow_core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def evaluate(
     examples: Sequence[Example],
     *,
     match: str = "exact",
+    metrics: Sequence[str] = REPORTED,
     max_new_tokens: int = 256,
     batch_size: int = 16,
     until: Sequence[str] | None = None,
@@ -39,6 +41,7 @@ def evaluate(
         tokenizer: its tokenizer.
         examples: text rows; tokenised rows are decoded, if encoding the text gives the same tokens.
         match: name in `paraknow_core.evaluation.match.MATCHES`.
+        metrics: names in `paraknow_core.evaluation.metrics.METRICS`.
         max_new_tokens: generation ends there at the latest.
         batch_size: rows a forward pass; changes no result beyond rounding.
         until: texts that end an answer, besides end-of-sequence. None: the line break, unless a
@@ -69,7 +72,8 @@ def evaluate(
         tuple(
             _item(row, loglikelihood, text, wanted, extract(text))
             for row, wanted, (loglikelihood, text) in rows
-        )
+        ),
+        tuple(metrics),
     )
 
 

@@ -1,16 +1,11 @@
 """The items of a test: what a model is asked, and what it answered."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from paraknow_core.divergence import perplexity
 from paraknow_core.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -20,7 +15,8 @@ class Item:
     ``nll`` is in nats, summed over the answer's ``tokens`` (the end-of-sequence token excluded);
     NaN or infinite where the model's numbers overflow.
     ``extracted`` is the part of the generated text that was compared, ``expected`` the part of the
-    right answer that it was compared with.
+    right answer that it was compared with. ``measured`` holds further values by name, where the
+    evaluator gave some.
     """
 
     id: str
@@ -32,36 +28,10 @@ class Item:
     extracted: str
     expected: str
     correct: bool
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Metrics of a split and the items they come from."""
-
-    items: tuple[Item, ...]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """``answer_nll`` (nats a token, Σnll / Σtokens), ``perplexity`` (its exponential),
-        ``exact_match`` (0..1), and the numbers of ``items`` and answer ``tokens``.
-
-        ``answer_nll`` and ``perplexity`` are infinite if the NLL of any item is not finite.
-        """
-        tokens = sum(item.tokens for item in self.items)
-        is_finite = not self.not_finite
-        nll = math.fsum(item.nll for item in self.items) / tokens if is_finite else math.inf
-        return {
-            "answer_nll": nll,
-            "perplexity": perplexity(nll),
-            "exact_match": sum(item.correct for item in self.items) / len(self.items),
-            "items": len(self.items),
-            "tokens": tokens,
-        }
-
-    @property
-    def not_finite(self) -> int:
-        """How many items have an NLL that is NaN or infinite."""
-        return sum(not math.isfinite(item.nll) for item in self.items)
+_FIELDS = tuple(each.name for each in fields(Item) if each.name != "measured")
 
 
 @dataclass(frozen=True)
@@ -76,14 +46,24 @@ class Question:
 
 
 def write_items(path: Path, items: Sequence[Item]) -> None:
-    """Write items as Parquet, one column a field: same items, same bytes (one pyarrow version)."""
+    """Write items as Parquet: same items, same bytes (one pyarrow version).
+
+    One column a field, and one for each further value that was measured.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = {"nll": pa.float64(), "tokens": pa.int64(), "correct": pa.bool_()}
-    schema = pa.schema([(field.name, kinds.get(field.name, pa.string())) for field in fields(Item)])
-    table = pa.Table.from_pylist([asdict(item) for item in items], schema=schema)
+    columns = [(name, kinds.get(name, pa.string())) for name in _FIELDS]
+    further = dict.fromkeys(name for item in items for name in item.measured)
+    schema = pa.schema([*columns, *((name, pa.float64()) for name in further)])
+    table = pa.Table.from_pylist([_row(item) for item in items], schema=schema)
     pq.write_table(table, path, compression="zstd", version="2.6", store_schema=False)
+
+
+def _row(item: Item) -> dict[str, object]:
+    row = asdict(item)
+    return {**row.pop("measured"), **row}
 
 
 def read_items(path: Path) -> list[Item]:
@@ -96,6 +76,12 @@ def read_items(path: Path) -> list[Item]:
     import pyarrow.parquet as pq
 
     try:
-        return [Item(**row) for row in pq.read_table(path).to_pylist()]
-    except (pa.ArrowException, OSError, TypeError) as error:
+        return [_item(row) for row in pq.read_table(path).to_pylist()]
+    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
         raise DataError(f"{path} cannot be read as evaluation items: {error}") from error
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    known = {name: row[name] for name in _FIELDS if name in row}
+    further = {n: float(v) for n, v in row.items() if n not in _FIELDS and v is not None}
+    return Item(**known, measured=further)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paraknow_core.report.page.data import Comparison, Pair
+from paraknow_core.report.page.outcome import Score
 from paraknow_core.report.page.text import clean
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
@@ -72,16 +73,25 @@ def _pair(pair: Pair) -> list[str]:
 def _scores(pair: Pair) -> list[str]:
     if not pair.scores:
         return []
+    measures = (pair.metric, *pair.beside)
+    labels = " | ".join(escaped(measure.label) for measure in measures)
     return [
-        "| method | answer NLL | exact match | learning rate | seeds |",
-        "|---|--:|--:|--:|--:|",
+        f"| method | {labels} | learning rate | seeds |",
+        f"|---|{'--:|' * len(measures)}--:|--:|",
         *(
-            f"| {escaped(score.method)} | {_number(score.mean)} | {_number(score.accuracy, 3)} | "
-            f"{_rate(score.learning_rate)} | {_seeds(len(score.values), pair, score.method)} |"
+            f"| {escaped(score.method)} | {_values(score, pair)} | {_rate(score.learning_rate)} | "
+            f"{_seeds(len(score.values), pair, score.method)} |"
             for score in pair.scores
         ),
         "",
     ]
+
+
+def _values(score: Score, pair: Pair) -> str:
+    """A method's value in the pair's metric, then those beside it."""
+    others = ((measure, score.beside.get(measure.name)) for measure in pair.beside)
+    found = ((pair.metric, score.mean), *others)
+    return " | ".join(_number(value, measure.digits) for measure, value in found)
 
 
 def _contrasts(pair: Pair) -> list[str]:

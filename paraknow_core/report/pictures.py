@@ -44,16 +44,18 @@ def forest_plot(comparison: "Comparison", path: Path) -> None:
         comparison: a page's data; a contrast without numbers is left out.
         path: of the PNG; its bytes depend on the values alone.
     """
-    panels = [
-        (f"{pair.name} on {pair.task}", [c for c in pair.contrasts if c.headline])
-        for pair in comparison.pairs
-    ]
-    label = f"difference in {comparison.metric}; left of 0: better"
-    save_png(partial(_panels, panels, label), path)
+    is_mixed = len(comparison.measures) > 1
+    panels, label = [], ""
+    for pair in comparison.pairs:
+        side = "right" if pair.metric.higher_is_better else "left"
+        label = f"difference in {pair.metric.title}; {side} of 0: better"
+        title = f"{pair.name} on {pair.task}" + (f": {label}" if is_mixed else "")
+        panels.append((title, [c for c in pair.contrasts if c.headline]))
+    save_png(partial(_panels, panels, "" if is_mixed else label), path)
 
 
 def _panels(panels: Sequence[tuple[str, Sequence["Contrast"]]], label: str) -> Sheet:
-    """Panels below each other, on one scale."""
+    """Panels below each other, on one scale; without a label that fits all, each on its own."""
     from paraknow_core.report.page.figures import forest
     from paraknow_core.report.page.text import room, short
 
@@ -63,10 +65,12 @@ def _panels(panels: Sequence[tuple[str, Sequence["Contrast"]]], label: str) -> S
     top, first = 0.0, None
     for (title, rows), height in zip(panels, heights, strict=True):
         bottom = sheet.height - top - height
-        axes = sheet.axes(left=left, right=16, top=top + 26, bottom=bottom + 24, share_x=first)
+        axes = sheet.axes(
+            left=left, right=16, top=top + 26, bottom=bottom + 24, share_x=first if label else None
+        )
         forest.panel(sheet, axes, rows)
         axes.set_yticks(range(len(rows)), [short(row.label, 60) for row in rows])
-        axes.set_title(short(title, 80), x=-left / 384)
+        axes.set_title(short(title, 110), x=-left / 384)
         first, top = first or axes, top + height
     if first:
         axes.set_xlabel(short(label, 90))

@@ -1,17 +1,25 @@
 """What one run's arms show beside each other, in numbers and in words that the numbers carry."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from paraknow_core.divergence import RULE, check_loss
+from paraknow_core.divergence import RULE
 from paraknow_core.errors import DivergedError
-from paraknow_core.evaluation.items import EvaluationResult, Item
+from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metrics import (
+    LOSS,
+    METRICS,
+    REPORTED,
+    EvaluationResult,
+    Metric,
+    check_not_diverged,
+    metrics_of,
+)
 from paraknow_core.methods import METHODS, TRANSFER, VANILLA, arms_among, transfer_among
 from paraknow_core.statistics.paired_items import (
     PairedDifference,
-    accuracy_difference,
     describe_difference,
     paired_difference,
 )
@@ -31,7 +39,11 @@ def arm_name(arm: str) -> str:
 
 
 def compare_arms(
-    arms: Mapping[str, Sequence[Item]], diverged: Mapping[str, str] | None = None
+    arms: Mapping[str, Sequence[Item]],
+    diverged: Mapping[str, str] | None = None,
+    *,
+    primary: str = LOSS,
+    metrics: Sequence[str] = REPORTED,
 ) -> dict[str, Any]:
     """Compare the transfer with the other arms of one run, item by item.
 
@@ -41,61 +53,66 @@ def compare_arms(
         arms: of ``every_arm``, on the same items; the untouched student among them.
         diverged: arm → by which rule its training diverged, as far as the caller knows; one whose
             training ended without an adapter has no items.
+        primary: name of the metric that the verdict is about.
+        metrics: names of those that are told.
 
     Returns:
         ``metrics`` of each arm; ``differences`` of the transfer to each other arm, with 95 %
         intervals (paired over items) and p-values; ``verdict`` and ``caveats`` in words; and where
-        there are any, ``diverged``: arm → reason.
+        there are any, ``diverged``: arm → reason; ``primary`` where it is another than usual.
     """
-    metrics = {name: EvaluationResult(tuple(items)).metrics for name, items in arms.items()}
-    lost = {**_diverged(metrics), **(diverged or {})}
+    reported = metrics_of(metrics, primary)
+    values = {
+        name: EvaluationResult(tuple(items), tuple(m.name for m in reported)).metrics
+        for name, items in arms.items()
+    }
+    lost = {**_diverged(values), **(diverged or {})}
     sound = [name for name in arms if name not in lost]
     transfer = transfer_among({*arms, *lost}) or TRANSFER
     others = [name for name in (*METHODS.among(sound), VANILLA) if name in sound]
     found = {
-        other: _differences(arms[transfer], arms[other])
+        other: _differences(arms[transfer], arms[other], reported)
         for other in others
         if other != transfer and transfer in sound
     }
     lacking = [name for name in METHODS[transfer].controls if name not in {*arms, *lost}]
     caveats = [ONE_RUN, *(said for name in lacking if (said := METHODS[name].missed))]
     summary: dict[str, Any] = {
-        "metrics": metrics,
+        "metrics": values,
         "differences": {
             name: {metric: asdict(difference) for metric, difference in pair.items()}
             for name, pair in found.items()
         },
-        "verdict": " ".join(_verdict(transfer, found, lost)),
+        "verdict": " ".join(_verdict(transfer, found, lost, reported[0])),
         "caveats": [*caveats, RULE] if lost else caveats,
     }
-    return summary | ({"diverged": lost} if lost else {})
+    named = {"primary": primary} if primary != LOSS else {}
+    return summary | named | ({"diverged": lost} if lost else {})
 
 
 def _diverged(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     """Arm → why its numbers say that its training diverged."""
-    untouched = metrics[VANILLA]["answer_nll"] if VANILLA in metrics else None
     found = {}
     for name in metrics:
         try:
             if name != VANILLA:
-                loss = metrics[name]["answer_nll"]
-                check_loss(loss, untouched=untouched, what="answer NLL on test")
+                check_not_diverged(metrics[name], untouched=metrics.get(VANILLA))
         except DivergedError as error:
             found[name] = str(error)
     return found
 
 
-def _differences(a: Sequence[Item], b: Sequence[Item]) -> dict[str, PairedDifference]:
-    return {
-        "answer_nll": paired_difference(a, b, seed=0),
-        "exact_match": accuracy_difference(a, b, seed=0),
-    }
+def _differences(
+    a: Sequence[Item], b: Sequence[Item], reported: Sequence[Metric]
+) -> dict[str, PairedDifference]:
+    return {m.name: paired_difference(a, b, m, seed=0) for m in reported if m.transform is None}
 
 
 def _verdict(
     transfer: str,
     found: Mapping[str, Mapping[str, PairedDifference]],
     lost: Mapping[str, str],
+    primary: Metric,
 ) -> list[str]:
     """Sentences about plain LoRA, then about all other arms, then about the teacher."""
     told = [f"{_capital(arm_name(name))} {reason.rstrip('.')}." for name, reason in lost.items()]
@@ -107,16 +124,14 @@ def _verdict(
     elif baseline not in found:
         sentences = [f"Nothing to compare with: {arm_name(baseline)} was switched off."]
     else:
-        plain = found[baseline]
         names = (transfer, arm_name(baseline))
         sentences = [
-            describe_difference(*names, plain["answer_nll"]),
-            describe_difference(
-                *names, plain["exact_match"], higher_is_better=True, metric="exact match"
-            ),
+            describe_difference(*names, difference, METRICS[metric])
+            for metric, difference in found[baseline].items()
         ]
-    nll = {name: found[name]["answer_nll"] for name in _but_plain(found)}
-    return [*told, *sentences, *_others(nll), *_knowledge(transfer, nll, lost)]
+    rest = {name: found[name][primary.name] for name in _but_plain(found)}
+    beaten = [name for name, difference in rest.items() if _is_beaten(difference, primary)]
+    return [*told, *sentences, *_others(rest, primary), *_knowledge(transfer, rest, lost, beaten)]
 
 
 def _but_plain(names: Iterable[str]) -> list[str]:
@@ -128,25 +143,26 @@ def _capital(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def _others(nll: Mapping[str, PairedDifference]) -> list[str]:
+def _others(differences: Mapping[str, PairedDifference], metric: Metric) -> list[str]:
     """One sentence for each outcome of the transfer against start points and controls."""
     outcomes: dict[str, list[str]] = {
         "visibly better than": [],
         "visibly worse than": [],
         "not told apart from": [],
     }
-    for name, difference in nll.items():
-        kind = "visibly better than" if difference.mean < 0 else "visibly worse than"
+    for name, difference in differences.items():
+        is_better = metric.is_better(difference.mean)
+        kind = "visibly better than" if is_better else "visibly worse than"
         outcomes[kind if difference.visible else "not told apart from"].append(arm_name(name))
     return [
-        f"In answer NLL the transfer is {outcome} {', '.join(names)}."
+        f"In {metric.label} the transfer is {outcome} {', '.join(names)}."
         for outcome, names in outcomes.items()
         if names
     ]
 
 
 def _knowledge(
-    transfer: str, nll: Mapping[str, PairedDifference], lost: Mapping[str, str]
+    transfer: str, names: Iterable[str], lost: Mapping[str, str], beaten: Collection[str]
 ) -> list[str]:
     """Say plainly whether the controls were beaten that a claim about the teacher has to beat."""
     untold = [name for name in lost if METHODS[name].is_needed_by(transfer)]
@@ -155,8 +171,8 @@ def _knowledge(
             f"As {', '.join(untold)} diverged, this run does not show that the teacher's knowledge "
             "moved."
         ]
-    needed = [name for name in nll if METHODS[name].is_needed_by(transfer)]
-    unbeaten = [name for name in needed if not _is_better(nll[name])]
+    needed = [name for name in names if METHODS[name].is_needed_by(transfer)]
+    unbeaten = [name for name in needed if name not in beaten]
     if unbeaten:
         return [
             f"As {', '.join(unbeaten)} {'is' if len(unbeaten) == 1 else 'are'} not beaten, this "
@@ -167,27 +183,27 @@ def _knowledge(
     return []
 
 
-def _is_better(nll: PairedDifference) -> bool:
-    return nll.visible and nll.mean < 0
+def _is_beaten(difference: PairedDifference, metric: Metric) -> bool:
+    return difference.visible and metric.is_better(difference.mean)
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:
     """Write a comparison as a Markdown table with its verdict."""
+    measured = {name: None for values in summary["metrics"].values() for name in values}
+    reported = metrics_of(measured or REPORTED, summary.get("primary", LOSS))
     lines = [
-        "| | answer NLL (nats a token) | perplexity | exact match | items |",
-        "|---|---:|---:|---:|---:|",
+        f"| | {' | '.join(metric.title for metric in reported)} | items |",
+        f"|---|{'---:|' * len(reported)}---:|",
     ]
     for name in arms_among((*summary["metrics"], *summary.get("diverged", {}))):
         if name in summary["metrics"]:
             m = summary["metrics"][name]
-            lines.append(
-                f"| {arm_name(name)} | {_number(m['answer_nll'], 4)} | "
-                f"{_number(m['perplexity'], 3)} | {m['exact_match']:.3f} | {m['items']} |"
-            )
+            values = " | ".join(_number(m[metric.name], metric.digits) for metric in reported)
+            lines.append(f"| {arm_name(name)} | {values} | {m['items']} |")
         elif name in summary.get("diverged", {}):
-            lines.append(f"| {arm_name(name)} | diverged | – | – | – |")
+            lines.append(f"| {arm_name(name)} | diverged |{' – |' * len(reported)}")
     caveats = [f"- {caveat}" for caveat in summary["caveats"]]
-    told = _told(summary["differences"])
+    told = _told(summary["differences"], reported[0])
     return "\n".join([*lines, "", summary["verdict"], "", *told, *caveats, ""])
 
 
@@ -196,17 +212,18 @@ def _number(value: float | None, digits: int) -> str:
     return "not finite" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
-def _told(differences: Mapping[str, Any]) -> list[str]:
+def _told(differences: Mapping[str, Any], metric: Metric) -> list[str]:
     """A second table where there are start points without a teacher, or controls."""
     names = _but_plain(differences)
     lines = [
-        "| transfer minus | answer NLL, 95 % interval | p | what it tells |",
+        f"| transfer minus | {metric.label}, 95 % interval | p | what it tells |",
         "|---|---:|---:|---|",
     ]
     for name in names:
-        d = differences[name]["answer_nll"]
+        d = differences[name][metric.name]
+        mean, low, high = (f"{d[end]:+.{metric.digits}f}" for end in ("mean", "low", "high"))
         lines.append(
-            f"| {arm_name(name)} | {d['mean']:+.4f} ({d['low']:+.4f} to {d['high']:+.4f}) | "
-            f"{d['p_value']:.2g} | {METHODS[name].tells} |"
+            f"| {arm_name(name)} | {mean} ({low} to {high}) | {d['p_value']:.2g} | "
+            f"{METHODS[name].tells} |"
         )
     return [*lines, ""] if names else []

@@ -9,7 +9,7 @@ BETTER, WORSE, UNCLEAR = "better", "worse", "unclear"
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast(Part):
-    """A paired difference, method minus ``against``; below 0 the method is better.
+    """A paired difference, method minus ``against``.
 
     Attributes:
         label: how it is called, such as ``SeeKing − PiSSA``.
@@ -25,6 +25,7 @@ class Contrast(Part):
         verdict: in words.
         outcome: ``better``, ``worse``, ``unclear``; empty: taken from interval and p-value.
         headline: whether it belongs to the page's first table, in the column of ``against``.
+        higher_is_better: whether the method is better above 0, instead of below.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Contrast(Part):
     verdict: str = ""
     outcome: str = ""
     headline: bool = False
+    higher_is_better: bool = False
 
     @property
     def result(self) -> str:
@@ -49,4 +51,6 @@ class Contrast(Part):
             return self.outcome
         if self.low is None or self.high is None or (p is not None and p > 0.05):
             return UNCLEAR
-        return BETTER if self.high < 0 else WORSE if self.low > 0 else UNCLEAR
+        if self.low <= 0 <= self.high:
+            return UNCLEAR
+        return BETTER if (self.low > 0) == self.higher_is_better else WORSE

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from paraknow_core.evaluation.items import EvaluationResult, Item
+from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metrics import LOSS, REPORTED, Metric, metrics_of
 from paraknow_core.methods import METHODS, Method
 from paraknow_core.statistics.contrast import BETTER, UNCLEAR, WORSE, Contrast
 from paraknow_core.statistics.design import (
@@ -13,8 +14,8 @@ from paraknow_core.statistics.design import (
     holm,
     shortfall,
 )
+from paraknow_core.statistics.notes import detectable, over_items
 from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
-from paraknow_core.statistics.pooled_items import COVERS, majority_mcnemar, pooled_difference
 from paraknow_core.statistics.verdict import (
     Spoilt,
     Verdict,
@@ -23,7 +24,6 @@ from paraknow_core.statistics.verdict import (
     questions,
 )
 
-METRIC = "answer NLL (nats a token)"
 _OUTCOMES = {"better": BETTER, "worse": WORSE}
 
 
@@ -69,10 +69,9 @@ class ArmResult:
         """Whether it can be compared with anything."""
         return len(self.items) >= LEAST_SEEDS
 
-    def values(self) -> dict[int, float]:
-        """Seed → answer NLL."""
-        metrics = {s: EvaluationResult(tuple(items)).metrics for s, items in self.items.items()}
-        return {seed: m["answer_nll"] for seed, m in metrics.items()}
+    def values(self, metric: Metric) -> dict[int, float]:
+        """Seed → value of a metric."""
+        return {seed: metric.pooled(items) for seed, items in self.items.items()}
 
     def shortfall(self) -> str:
         """Say which seeds have no result, and why; nothing if all have one."""
@@ -89,7 +88,9 @@ class Judgement:
     notes: tuple[str, ...] = field(default=())
 
 
-def judge(arms: Sequence[ArmResult]) -> Judgement:
+def judge(
+    arms: Sequence[ArmResult], primary: str = LOSS, metrics: Collection[str] = REPORTED
+) -> Judgement:
     """Compare the transfer with every other method, and the others with plain LoRA.
 
     The transfer is the first method that starts from the teacher and is no control. Its comparisons
@@ -99,15 +100,18 @@ def judge(arms: Sequence[ArmResult]) -> Judgement:
 
     Args:
         arms: in the order of the report, those among them that have no result.
+        primary: name of the metric that the verdict is about.
+        metrics: of those that were measured; what else they show is told in notes.
     """
+    reported = metrics_of(metrics, primary)
     transfer = next((arm for arm in arms if arm.method.is_transfer), None)
     plain = next((arm for arm in arms if arm.method.is_plain and not arm.is_variant), None)
     exploratory = [
-        _contrast(arm, plain, compare_seeds(arm.values(), plain.values()))
+        _contrast(arm, plain, _compare(arm, plain, reported[0]), reported[0])
         for arm in arms
         if plain is not None and arm not in (plain, transfer) and not _obstacle(arm, plain)
     ]
-    gaps = _gaps(arms)
+    gaps, others = _gaps(arms), [arm for arm in arms if arm is not transfer]
     if transfer is None:
         sentence = "No method here starts from the teacher: there is nothing to say of it."
         return Judgement(tuple(exploratory), None, sentence, gaps)
@@ -116,9 +120,8 @@ def judge(arms: Sequence[ArmResult]) -> Judgement:
             f"Of {transfer.name} there is nothing to say: {_lack(transfer)}, and a comparison "
             f"takes at least {LEAST_SEEDS} seeds."
         )
-        others = _gaps([arm for arm in arms if arm is not transfer])
-        return Judgement(tuple(exploratory), None, sentence, others)
-    found = _judge(transfer, [arm for arm in arms if arm is not transfer], exploratory)
+        return Judgement(tuple(exploratory), None, sentence, _gaps(others))
+    found = _judge(transfer, others, exploratory, reported)
     return replace(found, notes=(*gaps, *found.notes))
 
 
@@ -151,18 +154,29 @@ def _spoilt(arm: ArmResult, other: ArmResult) -> Spoilt:
     )
 
 
+def _compare(arm: ArmResult, other: ArmResult, metric: Metric) -> SeedComparison:
+    return compare_seeds(
+        arm.values(metric), other.values(metric), higher_is_better=metric.higher_is_better
+    )
+
+
 def _judge(
-    transfer: ArmResult, others: Sequence[ArmResult], exploratory: Sequence[Contrast]
+    transfer: ArmResult,
+    others: Sequence[ArmResult],
+    exploratory: Sequence[Contrast],
+    reported: Sequence[Metric],
 ) -> Judgement:
+    metric = reported[0]
     obstacles = {arm.name: _obstacle(transfer, arm) for arm in others}
     compared = [arm for arm in others if not obstacles[arm.name]]
     asked_of = family(transfer, others)
-    found = {arm.name: compare_seeds(transfer.values(), arm.values()) for arm in compared}
+    found = {arm.name: _compare(transfer, arm, metric) for arm in compared}
     asked = {arm.name: found[arm.name] for arm in compared if arm.name in asked_of}
     adjusted = holm({name: comparison.p_value for name, comparison in asked.items()})
     verdict = pair_verdict(
         asked,
         adjusted=adjusted,
+        metric=metric,
         method=transfer.start,
         lr_at_edge=[arm.name for arm in (transfer, *others) if arm.at_edge],
         labels={transfer.name: transfer.name, **{arm.name: arm.label for arm in others}},
@@ -175,6 +189,7 @@ def _judge(
             transfer,
             arm,
             found[arm.name],
+            metric,
             p_holm=adjusted.get(arm.name),
             outcome=outcomes.get(arm.name, "") if arm.name in asked_of else "",
             headline=arm.name in asked_of,
@@ -184,11 +199,13 @@ def _judge(
     seeds = min((comparison.n for comparison in found.values()), default=len(transfer.items))
     notes = [f"Not compared with {name}: {why}." for name, why in obstacles.items() if why]
     notes.append(describe_design(seeds, family=max(1, len(asked))))
-    if carrying := [arm for arm in compared if arm.name in asked]:
-        notes.append(_detectable(asked))
-        notes += [_accuracy(transfer, carrying), _majorities(transfer, carrying)]
+    if asked:
+        theirs = {arm.name: arm.items for arm in compared if arm.name in asked}
+        notes.append(detectable(asked, metric))
+        notes += over_items(transfer.name, transfer.items, theirs, reported)
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
-    ahead = _ahead(transfer, [arm for arm in compared if not _spoilt(transfer, arm).other], found)
+    fair = [arm for arm in compared if not _spoilt(transfer, arm).other]
+    ahead = _ahead(transfer, fair, found, metric)
     return Judgement((*contrasts, *exploratory), verdict, verdict.sentence + ahead, said)
 
 
@@ -203,7 +220,10 @@ def family(transfer: ArmResult, others: Sequence[ArmResult]) -> frozenset[str]:
 
 
 def _ahead(
-    transfer: ArmResult, others: Sequence[ArmResult], found: Mapping[str, SeedComparison]
+    transfer: ArmResult,
+    others: Sequence[ArmResult],
+    found: Mapping[str, SeedComparison],
+    metric: Metric,
 ) -> str:
     """Name start points of the student alone that do better, beyond those that the verdict asks.
 
@@ -216,7 +236,7 @@ def _ahead(
         f"{c.low:+.3g} to {c.high:+.3g}, p = {c.p_value:.2g}, not corrected, {c.n} seeds)"
         for arm in others
         if arm.method.is_student_start and arm.name not in asked
-        if (c := found[arm.name]).low > 0 and c.p_value < 0.05
+        if _is_behind(c := found[arm.name], metric) and c.p_value < 0.05
     ]
     if not better:
         return ""
@@ -225,10 +245,17 @@ def _ahead(
     )
 
 
+def _is_behind(comparison: SeedComparison, metric: Metric) -> bool:
+    """Whether the whole interval says that the first of the two is worse."""
+    ends = comparison.low, comparison.high
+    return 0 not in ends and not any(map(metric.is_better, ends))
+
+
 def _contrast(
     arm: ArmResult,
     against: ArmResult,
     comparison: SeedComparison,
+    metric: Metric,
     *,
     p_holm: float | None = None,
     outcome: str = "",
@@ -237,7 +264,7 @@ def _contrast(
     effect = "" if comparison.effect is None else f", d_z {comparison.effect:+.2f}"
     left = f"; {len(comparison.left_out)} left out" if comparison.left_out else ""
     spoilt = _spoilt(arm, against)
-    if not outcome and (spoilt.first if comparison.mean < 0 else spoilt.other):
+    if not outcome and (spoilt.first if metric.is_better(comparison.mean) else spoilt.other):
         outcome = UNCLEAR  # the seeds that are left favour the side that diverged
     return Contrast(
         label=f"{arm.name} − {against.name}",
@@ -253,39 +280,7 @@ def _contrast(
         verdict=f"{comparison.wins} of {comparison.n} seeds better{effect}{left}",
         outcome=outcome,
         headline=headline,
-    )
-
-
-def _detectable(comparisons: Mapping[str, SeedComparison]) -> str:
-    least = [
-        f"{name} {'none' if c.detectable is None else format(c.detectable, '.4f')}"
-        for name, c in comparisons.items()
-    ]
-    return (
-        "Smallest difference that this design would see in 80 of 100 repetitions, before Holm's "
-        f"correction: {', '.join(least)}."
-    )
-
-
-def _accuracy(transfer: ArmResult, others: Sequence[ArmResult]) -> str:
-    differences = []
-    for other in others:
-        found = pooled_difference(transfer.items, other.items, metric="accuracy")
-        interval = f"{found.low:+.3f} to {found.high:+.3f}"
-        differences.append(f"{other.name} {found.mean:+.3f} (95 % interval {interval})")
-    return f"Exact match, {transfer.name} minus the other: {'; '.join(differences)}. {COVERS}"
-
-
-def _majorities(transfer: ArmResult, others: Sequence[ArmResult]) -> str:
-    found = {other.name: majority_mcnemar(transfer.items, other.items) for other in others}
-    adjusted = holm({name: test.p_value for name, test in found.items()})
-    counts = "; ".join(
-        f"{name} {test.only_a} to {test.only_b} (p = {test.p_value:.2g}, Holm {adjusted[name]:.2g})"
-        for name, test in found.items()
-    )
-    return (
-        f"Items that most seeds answer rightly with {transfer.name} alone to those with the other "
-        f"alone (exact McNemar): {counts}. The test covers other items, not other training seeds."
+        higher_is_better=metric.higher_is_better,
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from paraknow_core.evaluation.items import Item
+    from paraknow_core.evaluation.metrics import Metric
 
 MIN_ITEMS = 6
 """Below six pairs no sign-flip test reaches p < .05: the smallest is 2 / 2**5 = .0625."""
@@ -55,70 +56,48 @@ class McNemar:
 def paired_difference(
     a_items: "Sequence[Item]",
     b_items: "Sequence[Item]",
+    metric: "Metric",
     *,
     seed: int,
     confidence: float = 0.95,
     resamples: int = 10_000,
 ) -> PairedDifference:
-    """Difference of the answer NLL, in nats a token: Σ(nll_a − nll_b) / Σtokens.
+    """Difference of a metric, in its unit: Σ(value_a − value_b) / Σweight.
 
-    Items are resampled with their tokens, so a long answer weighs as much as in the metric.
+    Items are resampled with their weights, so a long answer weighs as much as in the metric.
     Interval: paired percentile bootstrap (Efron 1979; BCa covered no better here: 94 % against
-    95 % at n = 60). p: the NLLs of an item are exchanged between A and B (sign flips), exactly
-    where 2**n ≤ resamples.
+    95 % at n = 60). p: the values of an item are exchanged between A and B (sign flips), exactly
+    where 2**n ≤ resamples; of a metric that is right or wrong, McNemar's exact one.
 
     Args:
         a_items: of the one model.
         b_items: of the other, the same rows in the same order.
+        metric: one without a transform.
         seed: of the resampling.
         confidence: of the interval, between 0 and 1.
         resamples: for the interval and for the test.
 
     Raises:
         DataError: if the items are not pairs, or fewer than 2.
-        NumericsError: if an NLL is NaN or infinite.
+        NumericsError: if a value is NaN or infinite.
         ConfigError: for a confidence or a number of resamples out of range.
     """
     import numpy as np
 
     check_pairs(a_items, b_items)
-    differences = np.array([a.nll - b.nll for a, b in zip(a_items, b_items, strict=True)])
-    tokens = np.array([item.tokens for item in a_items], dtype=np.float64)
-    low, high = _interval(differences, tokens, seed, confidence, resamples)
+    a_values, b_values = (np.array([metric.value(i) for i in of]) for of in (a_items, b_items))
+    differences = a_values - b_values
+    weights = np.array([metric.weight(item) for item in a_items], dtype=np.float64)
+    low, high = _interval(differences, weights, seed, confidence, resamples)
+    if metric.is_binary:
+        p_value = mcnemar([v == 1 for v in a_values], [v == 1 for v in b_values]).p_value
+    else:
+        p_value = sign_flip(differences, seed, resamples)
     return PairedDifference(
-        mean=float(differences.sum() / tokens.sum()),
+        mean=float(differences.sum() / weights.sum()),
         low=low,
         high=high,
-        p_value=sign_flip(differences, seed, resamples),
-        n=len(differences),
-        confidence=confidence,
-    )
-
-
-def accuracy_difference(
-    a_items: "Sequence[Item]",
-    b_items: "Sequence[Item]",
-    *,
-    seed: int,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-) -> PairedDifference:
-    """Difference of the share of right answers (−1..1); the p-value is McNemar's exact one.
-
-    Args and Raises: as `paired_difference`.
-    """
-    import numpy as np
-
-    check_pairs(a_items, b_items)
-    right_a = [item.correct for item in a_items]
-    right_b = [item.correct for item in b_items]
-    differences = np.array(right_a, dtype=np.float64) - np.array(right_b, dtype=np.float64)
-    low, high = _interval(differences, np.ones(len(differences)), seed, confidence, resamples)
-    return PairedDifference(
-        mean=float(differences.mean()),
-        low=low,
-        high=high,
-        p_value=mcnemar(right_a, right_b).p_value,
+        p_value=p_value,
         n=len(differences),
         confidence=confidence,
     )
@@ -148,9 +127,7 @@ def describe_difference(
     name_a: str,
     name_b: str,
     difference: PairedDifference,
-    *,
-    higher_is_better: bool = False,
-    metric: str = "answer NLL (nats a token)",
+    metric: "Metric",
 ) -> str:
     """One sentence or two that claim no more than the numbers carry.
 
@@ -158,8 +135,7 @@ def describe_difference(
         name_a: of the model whose values were the first argument.
         name_b: of the other.
         difference: A minus B.
-        higher_is_better: False for a loss, True for an accuracy.
-        metric: its name and unit.
+        metric: of which it is the difference.
     """
     numbers = (
         f"{difference.mean:+.4g}, {100 * difference.confidence:g} % interval "
@@ -168,15 +144,16 @@ def describe_difference(
     )
     if difference.n < MIN_ITEMS:
         return (
-            f"{difference.n} items are too few to tell {name_a} from {name_b} in {metric} "
+            f"{difference.n} items are too few to tell {name_a} from {name_b} in {metric.title} "
             f"({numbers}): at least {MIN_ITEMS} are needed for p < .05."
         )
     if not difference.visible:
-        return f"No difference visible between {name_a} and {name_b} in {metric} ({numbers})."
-    better = (difference.mean > 0) == higher_is_better
+        return f"No difference visible between {name_a} and {name_b} in {metric.title} ({numbers})."
+    better = metric.is_better(difference.mean)
     return (
-        f"{name_a} is {'better' if better else 'worse'} than {name_b} in {metric} ({numbers}). "
-        "This is about these two trained models on these items, not about other training seeds."
+        f"{name_a} is {'better' if better else 'worse'} than {name_b} in {metric.title} "
+        f"({numbers}). This is about these two trained models on these items, not about other "
+        "training seeds."
     )
 
 

@@ -1,6 +1,6 @@
 """Is one method better than another over training seeds, and what could this design have shown.
 
-A value is one number a seed (answer NLL or accuracy on the test split); two methods are paired by
+A value is one number a seed (of a metric, on the test split); two methods are paired by
 seed: same data, same order. `docs/statistics.md` has the measured coverage and error rates.
 
 Legend: n = number of seeds both methods have, d = their n differences (A minus B).
@@ -46,7 +46,7 @@ class SeedComparison:
         effect_high: upper end.
         sd: of the differences (n − 1 in the denominator).
         detectable: `detectable_difference` of this design; None where none is.
-        wins: seeds with A's value below B's.
+        wins: seeds in which A's value is the better one.
         n: seeds both have.
         left_out: seeds only one of the two has, which were not compared.
         confidence: of all the intervals.
@@ -74,6 +74,7 @@ def compare_seeds(
     a_values: Mapping[int, float],
     b_values: Mapping[int, float],
     *,
+    higher_is_better: bool = False,
     confidence: float = 0.95,
     resamples: int = 10_000,
     rng_seed: int = 0,
@@ -99,6 +100,7 @@ def compare_seeds(
     Args:
         a_values: seed to value of method A.
         b_values: of method B.
+        higher_is_better: which of two values wins.
         confidence: of the intervals, between 0 and 1.
         resamples: of the bootstrap, and of the test above `EXACT_UP_TO` seeds.
         rng_seed: of the resampling; the result depends on nothing else.
@@ -136,7 +138,7 @@ def compare_seeds(
         effect_high=effect_high,
         sd=sd,
         detectable=detectable_difference(sd, len(d), alpha=1 - confidence),
-        wins=int((d < 0).sum()),
+        wins=int(((d > 0) if higher_is_better else (d < 0)).sum()),
         n=len(d),
         left_out=tuple(sorted(a_values.keys() ^ b_values.keys())),
         confidence=confidence,

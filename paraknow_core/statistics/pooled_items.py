@@ -4,9 +4,9 @@ Legend: S = seeds, I = items; the same I items were answered by the models of al
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from paraknow_core.errors import ConfigError, DataError
 from paraknow_core.statistics.paired_items import McNemar, check_pairs, mcnemar, refuse_nan
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from paraknow_core.evaluation.items import Item
-
-Metric = Literal["nll", "accuracy"]
+    from paraknow_core.evaluation.metrics import Metric
 
 COVERS = "The interval covers other training seeds and other test items of the same kind."
 
@@ -44,20 +43,21 @@ def pooled_difference(
     a_items: "Mapping[int, Sequence[Item]]",
     b_items: "Mapping[int, Sequence[Item]]",
     *,
-    metric: Metric,
+    metric: "Metric",
     confidence: float = 0.95,
     resamples: int = 2_000,
     rng_seed: int = 0,
 ) -> PooledDifference:
-    """Difference of accuracy, or of answer NLL in nats a token, with seeds and items random.
+    """Difference of a metric, in its unit, with seeds and items random.
 
-    Both intervals cover other training seeds *and* other items; `statistics.accuracy_difference`
-    covers items alone and `seed_statistics.compare_seeds` seeds alone.
+    Both intervals cover other training seeds *and* other items; `paired_items.paired_difference`
+    covers items alone and `paired_seeds.compare_seeds` seeds alone.
 
     Printed: mean ± t · √V with V = (MS_seed + MS_item − MS_rest) / (S·I), not below the larger of
     MS_seed and MS_item over S·I, of the two-way layout with both factors random, and
-    Satterthwaite's (1946) degrees of freedom of MS_seed + MS_item (Scheffé 1959, §7.4). NLL is a
-    ratio, so what enters is its first-order residual (Σ over an item minus mean · tokens).
+    Satterthwaite's (1946) degrees of freedom of MS_seed + MS_item (Scheffé 1959, §7.4). A
+    weighted mean such as NLL is a ratio, so what enters is its first-order residual (an item's
+    value minus mean · weight).
     Next to it: the two-way percentile bootstrap ("pigeonhole", Owen 2007), seeds and items
     resampled independently. It counts the rest three times (too wide where seeds and items matter
     little) and knows only S seeds (too narrow where seeds matter): measured at S = 5, I = 200 for
@@ -66,14 +66,14 @@ def pooled_difference(
     Args:
         a_items: seed to items of method A.
         b_items: of method B; seeds that only one side has are left out.
-        metric: "nll" or "accuracy".
+        metric: one without a transform.
         confidence: of both intervals, between 0 and 1.
         resamples: of the bootstrap.
         rng_seed: of the resampling.
 
     Raises:
         DataError: if fewer than 2 seeds or items are shared, or the items are not the same.
-        NumericsError: if an NLL is NaN or infinite.
+        NumericsError: if a value is NaN or infinite.
         ConfigError: for a confidence or a number of resamples out of range.
     """
     if not 0 < confidence < 1 or resamples < 100:
@@ -81,16 +81,18 @@ def pooled_difference(
             f"confidence must be between 0 and 1 (got {confidence}) and resamples at least 100 "
             f"(got {resamples})"
         )
-    differences_SI, tokens_I = _table(a_items, b_items, metric)
+    differences_SI, weights_I = _table(a_items, b_items, metric)
     seeds, items = differences_SI.shape
-    mean = float(differences_SI.sum() / (seeds * tokens_I.sum()))
-    half = _half_width((differences_SI - mean * tokens_I) / tokens_I.mean(), confidence)
-    low, high = _pigeonhole(differences_SI, tokens_I, confidence, resamples, rng_seed)
+    mean = float(differences_SI.sum() / (seeds * weights_I.sum()))
+    half = _half_width((differences_SI - mean * weights_I) / weights_I.mean(), confidence)
+    low, high = _pigeonhole(differences_SI, weights_I, confidence, resamples, rng_seed)
     return PooledDifference(mean, mean - half, mean + half, low, high, seeds, items, confidence)
 
 
 def majority_mcnemar(
-    a_items: "Mapping[int, Sequence[Item]]", b_items: "Mapping[int, Sequence[Item]]"
+    a_items: "Mapping[int, Sequence[Item]]",
+    b_items: "Mapping[int, Sequence[Item]]",
+    metric: "Metric",
 ) -> McNemar:
     """McNemar's exact test of two methods, each item's answer right if most seeds' models say so.
 
@@ -101,17 +103,18 @@ def majority_mcnemar(
     Args:
         a_items: seed to items of method A.
         b_items: of method B; seeds that only one side has are left out.
+        metric: of which an item's value is 0 or 1.
 
     Raises:
         DataError: if fewer than 2 seeds or items are shared, or the items are not the same.
     """
     seeds = _shared_seeds(a_items, b_items)
-    return mcnemar(*(_majority([of[seed] for seed in seeds]) for of in (a_items, b_items)))
+    return mcnemar(*(_majority([of[seed] for seed in seeds], metric) for of in (a_items, b_items)))
 
 
-def _majority(of_seeds: "Sequence[Sequence[Item]]") -> list[bool]:
+def _majority(of_seeds: "Sequence[Sequence[Item]]", metric: "Metric") -> list[bool]:
     answers = zip(*of_seeds, strict=True)
-    return [2 * sum(item.correct for item in answer) > len(of_seeds) for answer in answers]
+    return [2 * sum(map(metric.value, answer)) > len(of_seeds) for answer in answers]
 
 
 def _shared_seeds(
@@ -129,12 +132,11 @@ def _shared_seeds(
 def _table(
     a_items: "Mapping[int, Sequence[Item]]",
     b_items: "Mapping[int, Sequence[Item]]",
-    metric: Metric,
+    metric: "Metric",
 ) -> "tuple[NDArray[np.float64], NDArray[np.float64]]":
     import numpy as np
 
-    seeds = _shared_seeds(a_items, b_items)
-    value = _value(metric)
+    seeds, value = _shared_seeds(a_items, b_items), metric.value
     differences_SI = np.array(
         [
             [value(a) - value(b) for a, b in zip(a_items[seed], b_items[seed], strict=True)]
@@ -142,16 +144,8 @@ def _table(
         ]
     )
     refuse_nan(differences_SI.ravel())
-    weights = [item.tokens if metric == "nll" else 1 for item in a_items[seeds[0]]]
+    weights = [metric.weight(item) for item in a_items[seeds[0]]]
     return differences_SI, np.array(weights, dtype=np.float64)
-
-
-def _value(metric: Metric) -> "Callable[[Item], float]":
-    if metric == "nll":
-        return lambda item: item.nll
-    if metric == "accuracy":
-        return lambda item: float(item.correct)
-    raise ConfigError(f"metric must be 'nll' or 'accuracy', got {metric!r}")
 
 
 def _half_width(residual_SI: "NDArray[np.float64]", confidence: float) -> float:
@@ -172,7 +166,7 @@ def _half_width(residual_SI: "NDArray[np.float64]", confidence: float) -> float:
 
 def _pigeonhole(
     differences_SI: "NDArray[np.float64]",
-    tokens_I: "NDArray[np.float64]",
+    weights_I: "NDArray[np.float64]",
     confidence: float,
     resamples: int,
     rng_seed: int,
@@ -185,7 +179,7 @@ def _pigeonhole(
     for _ in range(resamples):  # one at a time: resamples × items may not fit into memory
         of_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds))
         of_item = np.bincount(generator.integers(0, items, items), minlength=items)
-        means.append((of_seed @ differences_SI @ of_item) / (seeds * (tokens_I @ of_item)))
+        means.append((of_seed @ differences_SI @ of_item) / (seeds * (weights_I @ of_item)))
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

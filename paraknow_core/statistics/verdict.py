@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from paraknow_core.errors import ConfigError
+from paraknow_core.evaluation.metrics import Metric
 from paraknow_core.methods import METHODS, TRANSFER
 from paraknow_core.statistics.design import MIN_SEEDS, describe_design, largest_family
 from paraknow_core.statistics.paired_seeds import SeedComparison
@@ -82,8 +83,7 @@ def pair_verdict(
     adjusted: Mapping[str, float],
     method: str = TRANSFER,
     family: int | None = None,
-    higher_is_better: bool = False,
-    metric: str = "answer NLL (nats a token)",
+    metric: Metric,
     lr_at_edge: Collection[str] = (),
     labels: Mapping[str, str] = MappingProxyType({}),
     untested: Mapping[str, str] = MappingProxyType({}),
@@ -103,8 +103,7 @@ def pair_verdict(
         adjusted: the same names to p-values after `holm` over the whole family.
         method: what is compared with them, a key of ``METHODS``.
         family: size of that family; by default the number of ``comparisons``.
-        higher_is_better: False for a loss, True for an accuracy.
-        metric: its name and unit.
+        metric: of which they are differences.
         lr_at_edge: methods whose chosen learning rate is the lowest or highest that was tried.
         labels: name of a method to what the sentence calls it, if not as its entry says.
         untested: methods that were tried but cannot be compared → why, in a few words.
@@ -126,7 +125,7 @@ def pair_verdict(
             comparisons.get(name),
             adjusted.get(name),
             family=size,
-            higher_is_better=higher_is_better,
+            metric=metric,
             alpha=alpha,
             spoilt=spoilt.get(name, Spoilt()),
             why=untested.get(name, NOT_RUN),
@@ -134,7 +133,7 @@ def pair_verdict(
         for name in names
     )
     teacher = _owed_to_teacher(method, {answer.other: answer.outcome for answer in answers})
-    sentence = _sentence(METHODS[method].label, answers, labels, metric)
+    sentence = _sentence(METHODS[method].label, answers, labels, metric.title)
     caveats = _caveats(answers, lr_at_edge, labels)
     if not teacher:
         sentence, caveats = _without_the_word(sentence), [_without_the_word(c) for c in caveats]
@@ -149,7 +148,7 @@ def _answer(
     p_adjusted: float | None,
     *,
     family: int,
-    higher_is_better: bool,
+    metric: Metric,
     alpha: float,
     spoilt: Spoilt,
     why: str,
@@ -161,7 +160,7 @@ def _answer(
         return Answer(name, "not tested", comparison, p_adjusted, reason)
     outside = comparison.low > 0 or comparison.high < 0
     if p_adjusted < alpha and outside:
-        better = (comparison.mean > 0) == higher_is_better
+        better = metric.is_better(comparison.mean)
         favoured = spoilt.first if better else spoilt.other
         if favoured:
             side = "the transfer" if better else "the other"

@@ -6,6 +6,7 @@ from typing import Any
 
 from paraknow_core.divergence import check_loss
 from paraknow_core.errors import DivergedError
+from paraknow_core.evaluation.metrics import check_not_diverged
 from tasks.acquire_model import load_architecture
 from tasks.engine.json_files import read_json
 
@@ -63,20 +64,14 @@ def check_measured(known: Mapping[str, Path], _locations: Mapping[str, Path]) ->
             far as they are known.
 
     Raises:
-        DivergedError: as ``check_loss``.
+        DivergedError: as ``check_not_diverged``.
     """
     if {"measured", "vanilla", "student"} <= known.keys():
-        check_loss(
-            _nll(known["measured"]),
-            untouched=_nll(known["vanilla"]),
+        check_not_diverged(
+            read_json(known["measured"] / "metrics.json"),
+            untouched=read_json(known["vanilla"] / "metrics.json"),
             vocabulary=load_architecture(known["student"]).vocab_size,
-            what="answer NLL on test",
         )
-
-
-def _nll(folder: Path) -> float | None:
-    value: float | None = read_json(folder / "metrics.json")["answer_nll"]
-    return value
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

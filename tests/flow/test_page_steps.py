@@ -11,6 +11,7 @@ from artifacts.names import StepKey
 from flows.config.transfer import TransferConfig
 from flows.graph.transfer_steps import wire
 from paraknow_core.evaluation.items import read_items
+from paraknow_core.evaluation.metrics import REPORTED, metrics_of
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Comparison, Method, Pair
 from paraknow_core.report.page.render import render_page
@@ -136,7 +137,9 @@ def test_real_steps_fill_a_page(steps: Direct) -> None:
         teacher="t",
         student="s",
         scores=tuple(
-            collect.score_of(name, [read_json(steps.folder(name) / "metrics.json")])
+            collect.score_of(
+                name, [read_json(steps.folder(name) / "metrics.json")], metrics=metrics_of(REPORTED)
+            )
             for name in measured
         ),
         curves=tuple(c for name, log in logs.items() for c in collect.curves_of(name, [log])),

@@ -25,6 +25,7 @@ NEW_ENTRIES = {
     "paraknow_core/alignment/layers.py": ('"uniform": _uniform', '"a-new-one": _first'),
     "paraknow_core/data/templates.py": ('"none": none', '"a-new-one": tulu'),
     "paraknow_core/evaluation/match.py": ('"exact": whole_text', '"a-new-one": last_number'),
+    "paraknow_core/evaluation/metrics.py": ('"answer_nll": Metric(', '"a-new-one": Metric()'),
     "paraknow_core/initialisation/controls.py": (
         '"same-spectrum": same_spectrum',
         '"a-new-one": same_spectrum',

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 
+from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.report.page.data import Comparison, Cost, Failure, Method, Origin, Pair
 from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
-from paraknow_core.report.page.outcome import Answer, Curve, Prediction, Score, Trial
+from paraknow_core.report.page.outcome import Answer, Curve, Measure, Prediction, Score, Trial
 from paraknow_core.statistics.contrast import Contrast
 
 METHODS = (
@@ -82,6 +83,7 @@ def _pair(name: str, level: float, *, seed: int) -> Pair:
         else "SeeKing is better than tuned plain LoRA, but no better than random vectors of the "
         "same spectrum: that the teacher mattered is not shown.",
         teacher_matters=seed == 0,
+        beside=(Measure.of(METRICS["exact_match"]),),
         scores=tuple(_score(n, v, draw) for n, v in values.items()),
         contrasts=_contrasts(values),
         curves=tuple(c for n, v in values.items() for c in _curves(n, fmean(v), draw)),
@@ -131,7 +133,7 @@ def _score(name: str, values: tuple[float, ...], draw: random.Random) -> Score:
         method=name,
         mean=fmean(values),
         values=values,
-        accuracy=accuracy,
+        beside={"exact_match": accuracy},
         learning_rate=rate,
         chosen_from=len(RATES),
     )

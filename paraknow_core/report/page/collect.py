@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from paraknow_core.alignment.matrices import source_role
 from paraknow_core.errors import DataError
+from paraknow_core.evaluation.metrics import Metric
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.report.page.data import Cost, Origin
 from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
@@ -63,9 +64,9 @@ def _curve(method: str, split: str, field: str, logs: Sequence[Sequence[Row]]) -
 
 def score_of(
     method: str,
-    metrics: Sequence[Row],
+    found: Sequence[Row],
     *,
-    metric: str = "answer_nll",
+    metrics: Sequence[Metric],
     learning_rate: float | None = None,
     chosen_from: int | None = None,
 ) -> Score:
@@ -73,17 +74,20 @@ def score_of(
 
     Args:
         method: its name.
-        metrics: ``metrics.json`` of each seed with a result, in the order of the seeds.
-        metric: the name of the one that is shown.
+        found: values of each seed with a result by name, in the order of the seeds.
+        metrics: the one that scores are about, and those that stand beside it.
         learning_rate: the chosen one.
         chosen_from: of how many.
     """
-    values = tuple(float(m[metric]) for m in metrics)
+    primary, *others = (metric.name for metric in metrics)
+    values = tuple(float(row[primary]) for row in found)
     return Score(
         method=method,
         mean=fmean(values) if values else None,
         values=values,
-        accuracy=fmean(float(m["exact_match"]) for m in metrics) if values else None,
+        beside={
+            other: fmean(float(row[other]) for row in found) if values else None for other in others
+        },
         learning_rate=learning_rate,
         chosen_from=chosen_from,
     )
@@ -96,7 +100,7 @@ def trials_of(
 
     Args:
         method: its name.
-        values: learning rate → metric on validation; None where the trial failed.
+        values: learning rate → loss on validation; None where the trial failed.
         chosen: the rate that is used on test.
     """
     return tuple(

@@ -1,23 +1,22 @@
 """What a page shows, as plain frozen dataclasses that are JSON both ways.
 
-``None`` stands for a number that does not exist (nothing measured, NaN, infinity). Lower is better
-for every score, unless a field says otherwise. Every text may be hostile: it is escaped where it
-is shown, never here.
+``None`` stands for a number that does not exist (nothing measured, NaN, infinity). Every text may
+be hostile: it is escaped where it is shown, never here.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from paraknow_core.errors import DataError
 from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
-from paraknow_core.report.page.outcome import Curve, Prediction, Score, Trial
+from paraknow_core.report.page.outcome import Curve, Measure, Prediction, Score, Trial
 from paraknow_core.statistics.contrast import Contrast
 from paraknow_core.strict_model import Part
 
-VERSION = 1
+VERSION = 2
 """Of the JSON form; raised when a field is renamed, removed, or means something else."""
 
 KINDS = ("baseline", "method", "control")
@@ -108,6 +107,8 @@ class Pair(Part):
         teacher: name and size, for people.
         student: the same.
         task: name of the task.
+        metric: what scores, contrasts and the verdict are about.
+        beside: other metrics, in the order in which they are shown.
         verdict: the one sentence that the numbers allow.
         teacher_matters: whether the controls are beaten (None: not tested).
         scores: each method's result on test.
@@ -130,6 +131,8 @@ class Pair(Part):
     teacher: str
     student: str
     task: str = ""
+    metric: Measure = field(default_factory=Measure.usual)
+    beside: tuple[Measure, ...] = ()
     verdict: str = ""
     teacher_matters: bool | None = None
     scores: tuple[Score, ...] = ()
@@ -168,7 +171,6 @@ class Comparison(Part):
         title: of the page.
         created: ISO time, or empty.
         summary: the comparison in one or two sentences.
-        metric: what scores are, with its unit.
         design: name → text: seeds, learning rates, trials, items, what it can see at least.
         methods: in the order in which they are listed and coloured.
         pairs: in the order in which they are shown.
@@ -182,7 +184,6 @@ class Comparison(Part):
     pairs: tuple[Pair, ...]
     created: str = ""
     summary: str = ""
-    metric: str = "answer NLL (nats a token)"
     design: dict[str, str] | None = None
     environment: dict[str, str] | None = None
     caveats: tuple[str, ...] = ()
@@ -214,6 +215,21 @@ class Comparison(Part):
         except (ValidationError, TypeError, ValueError) as error:
             raise DataError(f"Not the data of a comparison: {error}") from error
         return found
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What the pairs' verdicts are about, each once."""
+        return tuple(dict.fromkeys(pair.metric for pair in self.pairs))
+
+    @property
+    def about_differences(self) -> str:
+        """What a paired difference is in, and on which side of zero the method is better."""
+        said = " or ".join(measure.title for measure in self.measures)
+        sides = {measure.better for measure in self.measures}
+        if len(sides) == 1:
+            return f"{said}; {sides.pop()} zero the method is better"
+        told = (f"in {measure.title} {measure.better} zero" for measure in self.measures)
+        return f"{said}; the method is better {', '.join(told)}"
 
     def method(self, name: str) -> Method:
         """The method of a name; one that is not declared is shown as a plain method."""

@@ -1,8 +1,58 @@
 """The part of a page's data that says how the methods did."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
+from paraknow_core.evaluation.metrics import LOSS, METRICS, Metric
 from paraknow_core.strict_model import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Part):
+    """A metric, as the page speaks of it.
+
+    Attributes:
+        name: as everywhere else in the data.
+        label: in sentences and heads of columns.
+        unit: of its values; empty: none.
+        higher_is_better: False for a loss.
+        is_share: whether values lie between 0 and 1, and are shown as per cent.
+        digits: behind the decimal point.
+    """
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool
+    is_share: bool
+    digits: int
+
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        """Say of a metric what the page needs to know."""
+        return cls(
+            name=metric.name,
+            label=metric.label,
+            unit=metric.unit,
+            higher_is_better=metric.higher_is_better,
+            is_share=metric.is_share,
+            digits=metric.digits,
+        )
+
+    @classmethod
+    def usual(cls) -> Self:
+        """Return what verdicts are about unless another is named."""
+        return cls.of(METRICS[LOSS])
+
+    @property
+    def title(self) -> str:
+        """Label and unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def better(self) -> str:
+        """On which side of zero a method is better than what it is compared with."""
+        return "above" if self.higher_is_better else "below"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,9 +61,9 @@ class Score(Part):
 
     Attributes:
         method: a method's name.
-        mean: of the comparison's metric, over seeds.
+        mean: of the pair's metric, over seeds.
         values: of each seed, in the order of the seeds.
-        accuracy: exact match, 0..1, mean over seeds.
+        beside: name of another metric → its mean over seeds.
         learning_rate: the one chosen on validation.
         chosen_from: how many learning rates were tried.
     """
@@ -21,7 +71,7 @@ class Score(Part):
     method: str
     mean: float | None
     values: tuple[float | None, ...] = ()
-    accuracy: float | None = None
+    beside: dict[str, float | None] = field(default_factory=dict)
     learning_rate: float | None = None
     chosen_from: int | None = None
 
@@ -56,7 +106,7 @@ class Trial(Part):
     Attributes:
         method: a method's name.
         learning_rate: AdamW's peak.
-        value: the metric on validation; None: it failed or diverged.
+        value: the loss on validation; None: it failed or diverged.
         chosen: whether it is the one that was used on test.
     """
 

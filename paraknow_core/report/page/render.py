@@ -35,9 +35,7 @@ def render_page(comparison: Comparison, *, tell: Tell = ignore) -> str:
         The page; to be stored as UTF-8.
     """
     look = Look(comparison.methods)
-    views = [
-        view_of(pair, comparison, look, place, tell) for place, pair in enumerate(comparison.pairs)
-    ]
+    views = [view_of(pair, look, place, tell) for place, pair in enumerate(comparison.pairs)]
     program = _program()
     text = (
         _environment()

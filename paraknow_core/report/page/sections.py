@@ -61,14 +61,11 @@ class PairView:
     figures: list[Figure]
 
 
-def view_of(
-    pair: Pair, comparison: Comparison, look: Look, place: int, tell: Tell = ignore
-) -> PairView:
+def view_of(pair: Pair, look: Look, place: int, tell: Tell = ignore) -> PairView:
     """Draw everything of one pair; a picture that fails is named in its place, the rest stands.
 
     Args:
         pair: its data.
-        comparison: of which it is a part.
         look: colours and line styles of the methods.
         place: among the pairs.
         tell: called with what could not be drawn, and why.
@@ -81,7 +78,7 @@ def view_of(
     figures = (
         ("train", curves.TITLES["train"], partial(curves.draw, pair, look, "train")),
         ("validation", curves.TITLES["validation"], partial(curves.draw, pair, look, "validation")),
-        ("sweep", sweep.TITLE, partial(sweep.draw, pair, look, comparison.metric)),
+        ("sweep", sweep.TITLE, partial(sweep.draw, pair, look)),
         ("sensitivity", sensitivity.TITLE, partial(sensitivity.draw, pair)),
         ("windows", windows.TITLE, partial(windows.draw, pair)),
         ("spectra", spectra.TITLE, partial(spectra.draw, pair)),
@@ -133,7 +130,7 @@ def drawing_failed() -> Markup:
 
 def _forest(pair: Pair, anchor: str) -> tuple[list[Markup] | None, Markup]:
     labels = [f"{c.label}: {number(c.mean, 4)}" for c in pair.contrasts]
-    plot = partial(forest.plot, pair.contrasts)
+    plot = partial(forest.plot, pair.contrasts, higher_is_better=pair.metric.higher_is_better)
     return inline.rows(plot, labels, forest.ROW, f"{anchor}-forest") if labels else ([], Markup())
 
 

@@ -1,9 +1,11 @@
 """The recipes of docs/architecture.md work as they stand there."""
 
 import json
+import math
 import re
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,21 +20,31 @@ from support.results import published
 from support.starts import token_examples
 from support.tiny import tiny_model
 from transformers import TrainingArguments
+from typer.testing import CliRunner
 
 from artifacts.queries.find import find_record
 from artifacts.remote.backends import BACKENDS, open_backend
 from artifacts.remote.probe import probe
 from artifacts.store import Store
+from flows.cli.main import app
+from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
+from flows.graph.arm import ArmOutcome, SeedRun
+from flows.graph.cell import CellOutcome
 from flows.graph.pair import acquire_pair
 from flows.graph.runner import Handle
-from flows.graph.transfer_steps import wire
+from flows.graph.transfer_steps import measure, wire
 from flows.planning.planner import Planner
+from flows.results.conclude import conclude
+from flows.results.dataset import read, results_folder
+from flows.results.report_inputs import report_of
 from paraknow_core import methods
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
 from paraknow_core.data.templates import TEMPLATES, Message, get_template
 from paraknow_core.errors import ConfigError
+from paraknow_core.evaluation.items import read_items
 from paraknow_core.evaluation.match import MATCHES, get_match
+from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.finetuning import recipe as recipes
 from paraknow_core.finetuning.batches import collate, next_token_logits
 from paraknow_core.finetuning.checkpoints import run_digest
@@ -47,12 +59,12 @@ from paraknow_core.models.load import load_model
 from paraknow_core.registry import Registry
 from paraknow_core.report.transfer_summary import arm_name, as_markdown, compare_arms
 from paraknow_core.settings import identity_of
-from paraknow_core.statistics.judge import about, judge
+from paraknow_core.statistics.judge import ArmResult, about, judge
 from paraknow_core.statistics.verdict import knowledge_controls, questions
 from tasks import finetune as finetuning
 from tasks.acquire_data import DataConfig
 from tasks.align import AlignConfig
-from tasks.engine.ref import Ref
+from tasks.engine.ref import Ref, folder_of
 from tasks.engine.stage import Stage
 from tasks.evaluate import EvaluateConfig
 
@@ -114,7 +126,7 @@ def arms_of(folder: Path, *arms: str) -> tuple[TransferConfig, list[str], dict[s
 
 def factors_in(config: TransferConfig, ref: Ref, name: str) -> dict[str, torch.Tensor]:
     store = config.run.open_store()
-    return load_file(store.tree_path(store.find(ref.key)) / name)
+    return load_file(store.tree_path(find_record(store, ref.key)) / name)
 
 
 def test_a_method_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +191,53 @@ def test_a_match_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     assert EvaluateConfig(match=name).match == name
     found = [get_match(name)(text) for text in ("The answer is (B).", "A or D? D", "none")]
     assert found == ["B", "D", ""]
+
+
+def test_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named as the primary one it is measured, judged by, kept in the data set, and shown."""
+    name = register("metric", METRICS, monkeypatch)
+    metric = METRICS[name]
+    folder = write_pair(tmp_path)
+    one = pair_settings(folder, folder / "store")
+    task = {"name": "words", "data": one["data"], "evaluate": one["evaluate"] | {"primary": name}}
+    pair = {"name": "tiny", "teacher": one["teacher"], "student": one["student"]}
+    shared = {"run": one["run"], "settings": {step: one[step] for step in ("lora", "decompose")}}
+    config = CompareConfig.model_validate(
+        {"name": "bits", "pairs": [pair], "tasks": [task], **shared}
+    )
+    pair_config, task_config = config.pairs[0], config.tasks[0]
+    settings = config.transfer(pair_config, task_config, config.arms[0])
+    runner = DirectRunner(config.run, Stage.EVALUATE)
+    measured = measure(acquire_pair(settings, runner, methods=()), "vanilla")
+    assert measured.known is not None
+    store = config.run.open_store()
+    metrics = json.loads((folder_of(store, measured.known) / "metrics.json").read_text())
+    assert metrics[name] == pytest.approx(metrics["answer_nll"] / math.log(2))
+
+    found = read_items(folder_of(store, measured.known) / "items.parquet")
+    better = [replace(item, nll=item.nll / 2) for item in found]
+    sides = {"transfer": better, "plain": found}
+    arms = [ArmResult(n, n, dict.fromkeys(range(6), items)) for n, items in sides.items()]
+    evaluation = config.evaluation(task_config)
+    verdict = judge(arms, evaluation.primary, evaluation.metrics).sentence
+    assert verdict.startswith(f"In {metric.title} the transfer is better than tuned plain LoRA")
+
+    run = SeedRun(config.seeds[0], measured=measured)
+    arm = ArmOutcome("plain", "plain", rate=1e-3, runs=[run])
+    cell = CellOutcome(pair_config, task_config, arms=[arm])
+    assert report_of(config, [cell]).cells[0].primary == name
+    conclude(config, [cell], DirectRunner(config.run, Stage.EVALUATE))  # type: ignore[arg-type]
+    (row,) = (
+        read(results_folder(store.root))
+        .query("status == 'ok' and evaluation_key != ''")
+        .to_dict("records")
+    )
+    assert (row["primary"], row[name]) == (name, metrics[name])
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(
+        app, ["results", "--store", str(store.root), "--method", "plain"]
+    )
+    assert metric.label in shown.output
+    assert f"{metrics[name]:.4f}" in shown.output
 
 
 def test_a_model_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

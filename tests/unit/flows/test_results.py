@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from typer.testing import CliRunner
 
 from flows.cli.main import app
 from flows.results.dataset import (
-    COLUMNS,
     append,
+    columns,
     latest,
     new_run,
     put_page,
@@ -21,6 +22,7 @@ from flows.results.dataset import (
     summarise,
 )
 from paraknow_core.errors import ConfigError
+from paraknow_core.evaluation.metrics import METRICS
 
 EARLY = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -67,7 +69,7 @@ def results(*arguments: str, store: Path) -> str:
 def test_every_run_is_read_in_one_line_of_pandas(store):
     frame = pd.read_parquet(results_folder(store))
     assert len(frame) == 15
-    assert set(frame.columns) == {*COLUMNS, "comparison", "run"}
+    assert set(frame.columns) == {*columns(), "comparison", "run"}
     assert set(frame["schema_version"]) == {1}
     ours = read(results_folder(store))
     assert list(ours["time"]) == sorted(ours["time"])
@@ -107,6 +109,53 @@ def test_the_command_filters_and_exports(store, tmp_path):
     assert len(pd.read_csv(file)) == 10
     assert "loss is NaN" in results("--failed", store=store)
     assert "3.5000 ± 0.7071" in results("--method", "plain", store=store)
+
+
+def test_the_metric_that_a_verdict_is_about_comes_first(store):
+    """Rows of older versions name none: theirs is answer NLL."""
+    assert "primary" not in results(store=store)
+    given = [
+        row | {"primary": "exact_match", "task": "sums"}
+        for row in rows(EARLY, 2.0)
+        if "items" in row
+    ]
+    append(results_folder(store), "sums", new_run(EARLY), given)
+    frame = read(results_folder(store))
+    assert frame.groupby("comparison")["primary"].first().to_dict() == {
+        "nightly": "answer_nll",
+        "other": "answer_nll",
+        "sums": "exact_match",
+    }
+    told = results("--comparison", "sums", store=store)
+    assert told.index("exact match") < told.index("answer NLL")
+    assert "0.500 ± 0.000" in told
+    assert "exact_match" in told.splitlines()[3]
+    found = json.loads(results("--json", store=store))
+    assert {row["comparison"]: row["primary"] for row in found}["sums"] == "exact_match"
+    told = results("--comparison", "sums", "--rows", store=store)
+    assert told.index("exact_match") < told.index("answer_nll")
+
+
+def test_every_metric_has_a_column_that_says_what_it_is(store, monkeypatch):
+    """One that is registered later is a column of later files; earlier ones have no value."""
+    import pyarrow.parquet as pq
+
+    changes = {"name": "likelihood", "label": "likelihood", "higher_is_better": True}
+    monkeypatch.setitem(METRICS._entries, "likelihood", replace(METRICS["answer_nll"], **changes))
+    written = append(
+        results_folder(store),
+        "new",
+        new_run(EARLY),
+        [r | {"likelihood": -1.0} for r in rows(EARLY, 1.0)],
+    )
+    about = {f.name: (f.metadata or {}).get(b"about") for f in pq.read_schema(written)}
+    assert about["answer_nll"] == b"answer NLL (nats a token); lower is better; test split"
+    assert about["exact_match"] == b"exact match; 0 to 1; higher is better; test split"
+    assert about["likelihood"] == b"likelihood (nats a token); higher is better; test split"
+    frame = read(results_folder(store))
+    assert frame["likelihood"].notna().sum() == 5
+    assert "likelihood" not in results("--comparison", "nightly", store=store)
+    assert "-1.0000 ± 0.0000" in results("--comparison", "new", store=store)
 
 
 @pytest.mark.parametrize(

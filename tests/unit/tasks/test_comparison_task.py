@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from paraknow_core.evaluation.items import Item, write_items
+from paraknow_core.report.page.data import Comparison
 from paraknow_core.report.page.figures import sweep
 from paraknow_core.settings import identity_of
 from tasks.comparison import DATA, FOREST, PAGE, SUMMARY, comparison
@@ -19,8 +20,10 @@ from tasks.engine.step import Job
 SEEDS = tuple(range(6))
 
 
-def items(nll: float) -> list[Item]:
-    return [Item(str(i), "q", "a", nll + i / 50, 1, "x", "x", "a", correct=i < 2) for i in range(4)]
+def items(nll: float, right: int = 2) -> list[Item]:
+    return [
+        Item(str(i), "q", "a", nll + i / 50, 1, "x", "x", "a", correct=i < right) for i in range(4)
+    ]
 
 
 def arm(name: str, seeds: tuple[int, ...] = SEEDS, **facts: Any) -> ArmReport:
@@ -28,7 +31,12 @@ def arm(name: str, seeds: tuple[int, ...] = SEEDS, **facts: Any) -> ArmReport:
     return ArmReport(name=name, start=name, **given | facts)
 
 
-def job(folder: Path, *cells: CellReport, levels: dict[str, float] | None = None) -> Job:
+def job(
+    folder: Path,
+    *cells: CellReport,
+    levels: dict[str, float] | None = None,
+    right: dict[str, int] | None = None,
+) -> Job:
     """A job that reads made-up items of every seed that has a result."""
     inputs = {}
     for number, cell in enumerate(cells):
@@ -40,7 +48,8 @@ def job(folder: Path, *cells: CellReport, levels: dict[str, float] | None = None
                     inputs[role].mkdir(parents=True)
                 level = (levels or {}).get(of.name, 1.0) + seed / 20
                 write_items(
-                    inputs[arm_role(number, place, "items", seed)] / "items.parquet", items(level)
+                    inputs[arm_role(number, place, "items", seed)] / "items.parquet",
+                    items(level, (right or {}).get(of.name, 2)),
                 )
                 (inputs[role] / "training_log.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     (folder / "out").mkdir(parents=True)
@@ -79,8 +88,8 @@ def test_pairs_that_failed_leave_the_others_their_report(tmp_path: Path) -> None
     assert "No verdict was handed over" not in page
     assert any("Diverged is a training" in caveat for caveat in data["caveats"])
     assert data["pairs"][0]["scores"][2] == {
-        **dict.fromkeys(("mean", "accuracy", "learning_rate")),
-        **{"method": "pissa", "values": [], "chosen_from": 2},
+        **dict.fromkeys(("mean", "learning_rate")),
+        **{"method": "pissa", "values": [], "chosen_from": 2, "beside": {"exact_match": None}},
     }
     assert (given.out / FOREST).is_file()
 
@@ -136,3 +145,41 @@ def test_a_disk_that_is_full_is_no_fault_of_a_picture(
 def test_where_nothing_diverged_the_key_is_as_it_was() -> None:
     assert "diverged" not in identity_of(arm("plain"))
     assert "diverged" in identity_of(arm("plain", diverged={ALL: "so"}))
+
+
+def test_page_and_tables_follow_each_cells_primary_metric(tmp_path: Path) -> None:
+    arms = (arm("transfer"), arm("plain"))
+    given = job(
+        tmp_path,
+        CellReport(pair="one", task="words", arms=arms),
+        CellReport(pair="one", task="sums", arms=arms, primary="exact_match"),
+        CellReport(pair="two", task="sums", failure="OSError: no", primary="exact_match"),
+        levels={"transfer": 0.5},
+        right={"transfer": 3},
+    )
+    facts, data, page, text = report(given)
+    assert facts["one on words"].startswith("In answer NLL (nats a token) the transfer is better")
+    assert facts["one on sums"].startswith("In exact match the transfer is better than tuned plain")
+    metric = "answer NLL (nats a token) (words), exact match (sums) on the test split"
+    assert data["design"]["metric"].startswith(metric)
+    words, sums, lost = data["pairs"]
+    assert [p["metric"]["name"] for p in (words, sums, lost)] == [
+        "answer_nll",
+        "exact_match",
+        "exact_match",
+    ]
+    for pair, better in ((words, -0.5), (sums, 0.25)):
+        (contrast,) = pair["contrasts"]
+        assert contrast["mean"] == pytest.approx(better)
+        assert contrast["wins"] == len(SEEDS)
+    assert sums["scores"][0]["mean"] == words["scores"][0]["beside"]["exact_match"] == 0.75
+    assert sums["scores"][0]["beside"]["answer_nll"] == words["scores"][0]["mean"]
+    assert "| method | answer NLL | exact match | learning rate |" in text
+    assert "| method | exact match | answer NLL | learning rate |" in text
+    assert "| transfer | 0.750 | 0.6550 |" in text
+    assert "in answer NLL (nats a token) below zero, in exact match above zero" in page
+    assert page.count("← better") == 1
+    assert page.count("better →") == 1
+    assert '<td class="num" data-label="exact match">75.0 %</td>' in page
+    assert page.count("answer NLL (nats a token), validation") >= 2  # rates are chosen by the loss
+    assert Comparison.from_json(data).to_json() == data

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from paraknow_core.evaluation.metrics import LOSS, METRICS
 from paraknow_core.report.page import linechart
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.figure import Figure, Table
@@ -20,7 +21,7 @@ def draw(pair: Pair, look: Look, split: str) -> Figure:
     if not found:
         return Figure(split, title, missing=f"No {split} losses were handed over for this pair.")
     lines = [_series(curve, look) for curve in found]
-    axes = Axes("optimizer step", f"{split} loss (nats a token)")
+    axes = Axes("optimizer step", f"{split} loss ({METRICS[LOSS].unit})")
     return Figure(
         split,
         title,

@@ -11,13 +11,14 @@ from paraknow_core.statistics.contrast import Contrast
 WIDTH, ROW, BELOW = 340.0, 24.0, 38.0
 
 
-def plot(contrasts: Sequence[Contrast]) -> Sheet:
+def plot(contrasts: Sequence[Contrast], *, higher_is_better: bool = False) -> Sheet:
     """All rows, to be cut for a table's cells, and the ticks below them."""
     sheet = Sheet(ROW * len(contrasts) + BELOW, width=WIDTH)
     axes = sheet.axes(left=8, right=8, top=0, bottom=BELOW)
     panel(sheet, axes, contrasts)
     axes.set_yticks([])
-    for x, side, words in ((0, "left", "← better"), (1, "right", "worse →")):
+    left, right = ("worse", "better") if higher_is_better else ("better", "worse")
+    for x, side, words in ((0, "left", f"← {left}"), (1, "right", f"{right} →")):
         at = {"xycoords": "axes fraction", "xytext": (0, -32), "textcoords": "offset points"}
         axes.annotate(words, (x, 0), ha=side, color=colour("soft"), **at)
     return sheet

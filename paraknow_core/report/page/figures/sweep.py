@@ -1,7 +1,8 @@
-"""The learning-rate sweep: each method's validation result at each rate, the chosen one ringed."""
+"""The learning-rate sweep: each method's validation loss at each rate, the chosen one ringed."""
 
 from functools import partial
 
+from paraknow_core.evaluation.metrics import LOSS, METRICS
 from paraknow_core.report.page import linechart
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.figure import Figure, Table
@@ -14,7 +15,7 @@ TITLE = "Learning-rate sweep"
 NO_TRIALS = "No learning-rate trials were handed over."
 
 
-def draw(pair: Pair, look: Look, metric: str) -> Figure:
+def draw(pair: Pair, look: Look) -> Figure:
     """Draw one line a method, learning rates on a logarithmic axis."""
     methods: dict[str, list[Trial]] = {}
     for trial in sorted(pair.trials, key=lambda t: t.learning_rate):
@@ -23,8 +24,8 @@ def draw(pair: Pair, look: Look, metric: str) -> Figure:
         missing = "Every trial failed or diverged." if pair.trials else NO_TRIALS
         return Figure("sweep", TITLE, missing=missing)
     lines = [_series(name, trials, look) for name, trials in methods.items()]
-    log = all(trial.learning_rate > 0 for trial in pair.trials)
-    axes = Axes("learning rate", f"{metric}, validation", log_x=log, x_ticks=_ticks(pair.trials))
+    log, loss = all(trial.learning_rate > 0 for trial in pair.trials), METRICS[LOSS].title
+    axes = Axes("learning rate", f"{loss}, validation", log_x=log, x_ticks=_ticks(pair.trials))
     return Figure(
         "sweep",
         TITLE,

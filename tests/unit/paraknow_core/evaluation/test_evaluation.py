@@ -14,8 +14,9 @@ from support.tiny import tiny_config, tiny_examples, tiny_tokenizer
 from paraknow_core.data import Example, tokenise
 from paraknow_core.errors import DataError
 from paraknow_core.evaluation.evaluate import evaluate
-from paraknow_core.evaluation.items import EvaluationResult, Item, read_items, write_items
+from paraknow_core.evaluation.items import Item, read_items, write_items
 from paraknow_core.evaluation.match import get_match, last_number
+from paraknow_core.evaluation.metrics import EvaluationResult
 
 EXAMPLES = [Example(f"r{i}", *pair) for i, pair in enumerate(tiny_examples(9))]
 

@@ -378,8 +378,8 @@ def test_data_survive_json() -> None:
 
 def test_data_of_another_form_are_refused() -> None:
     fields = fake_comparison().to_json()
-    with pytest.raises(DataError, match="version 2"):
-        Comparison.from_json({**fields, "version": 2})
+    with pytest.raises(DataError, match="version 1"):
+        Comparison.from_json({**fields, "version": 1})
     with pytest.raises(DataError, match="pairs"):
         Comparison.from_json({**fields, "pairs": 3})
     fields["pairs"][0]["scores"][0]["colour"] = "red"

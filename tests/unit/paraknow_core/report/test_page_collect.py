@@ -3,6 +3,7 @@
 import pytest
 
 from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metrics import REPORTED, metrics_of
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Cost
 
@@ -52,8 +53,14 @@ def test_predictions_prefer_rows_the_methods_disagree_about() -> None:
 
 def test_score_and_trials() -> None:
     metrics = [{"answer_nll": 1.0, "exact_match": 0.5}, {"answer_nll": 2.0, "exact_match": 1.0}]
-    score = collect.score_of("m", metrics, learning_rate=0.1, chosen_from=5)
-    assert (score.mean, score.values, score.accuracy) == (1.5, (1.0, 2.0), 0.75)
+    score = collect.score_of(
+        "m",
+        metrics,
+        metrics=metrics_of(REPORTED[::2], "answer_nll"),
+        learning_rate=0.1,
+        chosen_from=5,
+    )
+    assert (score.mean, score.values, score.beside) == (1.5, (1.0, 2.0), {"exact_match": 0.75})
     trials = collect.trials_of("m", {2e-3: 1.0, 1e-3: None}, chosen=2e-3)
     assert [(t.learning_rate, t.value, t.chosen) for t in trials] == [
         (1e-3, None, False),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from math import comb
 
@@ -11,13 +12,15 @@ import pytest
 
 from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.statistics.paired_items import (
     PairedDifference,
-    accuracy_difference,
     describe_difference,
     mcnemar,
     paired_difference,
 )
+
+NLL, MATCH = METRICS["answer_nll"], METRICS["exact_match"]
 
 
 def items(nll: Sequence[float], tokens: Sequence[int], right: Sequence[bool] = ()) -> list[Item]:
@@ -42,10 +45,10 @@ def test_intervals_cover_the_truth_and_tests_keep_their_level() -> None:
     covered = rejected = 0
     for seed in range(500):
         a, b = simulate(generator, 120, truth=0.1)
-        difference = paired_difference(a, b, seed=seed, resamples=500)
+        difference = paired_difference(a, b, NLL, seed=seed, resamples=500)
         covered += difference.low <= 0.1 <= difference.high
         a, b = simulate(generator, 30, truth=0.0)
-        rejected += paired_difference(a, b, seed=seed, resamples=199).p_value <= 0.05
+        rejected += paired_difference(a, b, NLL, seed=seed, resamples=199).p_value <= 0.05
     assert 0.91 <= covered / 500 <= 0.98
     assert 0.02 <= rejected / 500 <= 0.09
 
@@ -53,13 +56,13 @@ def test_intervals_cover_the_truth_and_tests_keep_their_level() -> None:
 def test_a_real_difference_is_found_and_weighed_by_tokens() -> None:
     generator = np.random.default_rng(1)
     a, b = simulate(generator, 200, truth=-0.2)
-    difference = paired_difference(a, b, seed=0)
+    difference = paired_difference(a, b, NLL, seed=0)
     total = sum(item.tokens for item in a)
     assert difference.mean == pytest.approx((sum(i.nll for i in a) - sum(i.nll for i in b)) / total)
     assert difference.low < difference.mean < difference.high < 0
     assert difference.p_value < 0.001
     assert difference.visible
-    assert paired_difference(a, b, seed=0) == difference
+    assert paired_difference(a, b, NLL, seed=0) == difference
 
 
 def test_few_items_are_tested_exactly() -> None:
@@ -71,13 +74,13 @@ def test_few_items_are_tested_exactly() -> None:
         for signs in product((1, -1), repeat=7)
     ]
     expected = sum(abs(total) >= observed - 1e-12 for total in flips) / 2**7
-    difference = paired_difference(items(losses, [1] * 7), items([0.0] * 7, [1] * 7), seed=3)
+    difference = paired_difference(items(losses, [1] * 7), items([0.0] * 7, [1] * 7), NLL, seed=3)
     assert difference.p_value == pytest.approx(expected)
 
 
 def test_equal_models_differ_in_nothing() -> None:
     same = items([1.0, 2.0, 3.0] * 3, [1, 2, 3] * 3)
-    difference = paired_difference(same, same, seed=0)
+    difference = paired_difference(same, same, NLL, seed=0)
     assert (difference.mean, difference.low, difference.high) == (0.0, 0.0, 0.0)
     assert difference.p_value == 1.0
     assert not difference.visible
@@ -86,7 +89,7 @@ def test_equal_models_differ_in_nothing() -> None:
 def test_a_constant_difference_is_a_point() -> None:
     tokens = [1, 2, 3, 4] * 3
     difference = paired_difference(
-        items([0.1 * t for t in tokens], tokens), items([0.0] * 12, tokens), seed=0
+        items([0.1 * t for t in tokens], tokens), items([0.0] * 12, tokens), NLL, seed=0
     )
     assert (difference.low, difference.high) == pytest.approx((0.1, 0.1))
     assert difference.p_value == pytest.approx(2 / 2**12)
@@ -120,7 +123,7 @@ def test_accuracy_difference() -> None:
     right_b = generator.random(300) < 0.4
     right_a = right_b | (generator.random(300) < 0.2)
     a, b = items([1.0] * 300, [1] * 300, right_a), items([1.0] * 300, [1] * 300, right_b)
-    difference = accuracy_difference(a, b, seed=0, resamples=1000)
+    difference = paired_difference(a, b, MATCH, seed=0, resamples=1000)
     assert difference.mean == pytest.approx(right_a.mean() - right_b.mean())
     assert 0 < difference.low < difference.mean < difference.high < 1
     assert difference.p_value == mcnemar(right_a.tolist(), right_b.tolist()).p_value
@@ -128,7 +131,8 @@ def test_accuracy_difference() -> None:
 
 def test_what_is_no_pair_is_refused() -> None:
     three = items([1.0, 2.0, 3.0], [1, 1, 1])
-    for compare in (paired_difference, accuracy_difference):
+    for metric in (NLL, MATCH):
+        compare = partial(paired_difference, metric=metric)
         with pytest.raises(DataError, match="got 3 and 2"):
             compare(three, three[:2], seed=0)
         with pytest.raises(DataError, match="at least 2 pairs"):
@@ -143,11 +147,11 @@ def test_nan_and_bad_settings_are_refused() -> None:
     good = items([1.0, 2.0, 3.0], [1, 1, 1])
     broken = [good[0], replace(good[1], nll=math.nan), good[2]]
     with pytest.raises(NumericsError, match=r"1 of 3 differences .* place 1"):
-        paired_difference(broken, good, seed=0)
+        paired_difference(broken, good, NLL, seed=0)
     with pytest.raises(ConfigError, match=r"got 95"):
-        paired_difference(good, good, seed=0, confidence=95)
+        paired_difference(good, good, NLL, seed=0, confidence=95)
     with pytest.raises(ConfigError, match=r"got 10\)"):
-        paired_difference(good, good, seed=0, resamples=10)
+        paired_difference(good, good, NLL, seed=0, resamples=10)
 
 
 def difference(mean: float, low: float, high: float, p: float, n: int = 500) -> PairedDifference:
@@ -169,7 +173,7 @@ def difference(mean: float, low: float, high: float, p: float, n: int = 500) -> 
 def test_sentences_claim_no_more_than_the_numbers(
     value: PairedDifference, higher: bool, words: str
 ) -> None:
-    sentence = describe_difference("new", "old", value, higher_is_better=higher)
+    sentence = describe_difference("new", "old", value, MATCH if higher else NLL)
     assert words in sentence
     assert f"{value.mean:+.4g}, 95 % interval" in sentence
     assert f"{value.n} items" in sentence

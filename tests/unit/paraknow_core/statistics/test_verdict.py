@@ -1,17 +1,20 @@
 """What a pair's verdict says, and that it never says more than the controls allow."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from paraknow_core.errors import ConfigError
+from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.methods import METHODS, TRANSFER
 from paraknow_core.statistics.design import holm
 from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
 from paraknow_core.statistics.verdict import knowledge_controls, pair_verdict, questions
 
+NLL = METRICS["answer_nll"]
 LABELS = {name: method.label for name, method in METHODS.items() if not method.is_transfer}
 FOUR = ("plain", "pissa", "same-spectrum", "shuffled-vocabulary")
 
@@ -28,7 +31,7 @@ FIVE, FOUR_SEEDS = against(-0.06, 5), against(-0.06, 4)
 
 def verdict(comparisons, **settings):
     adjusted = holm({name: c.p_value for name, c in comparisons.items()})
-    return pair_verdict(comparisons, adjusted=adjusted, **settings)
+    return pair_verdict(comparisons, adjusted=adjusted, **{"metric": NLL} | settings)
 
 
 def test_all_controls_beaten() -> None:
@@ -75,15 +78,15 @@ def test_five_seeds_show_nothing_and_four_are_refused() -> None:
 def test_a_family_too_large_for_the_seeds_is_said() -> None:
     comparisons = dict.fromkeys(FOUR, BETTER)
     adjusted = dict.fromkeys(FOUR, 7 * BETTER.p_value)
-    v = pair_verdict(comparisons, adjusted=adjusted, family=7)
+    v = pair_verdict(comparisons, adjusted=adjusted, metric=NLL, family=7)
     assert {answer.outcome for answer in v.answers} == {"no difference visible"}
     assert "0.0547 after Holm's correction for 7" in v.caveats[0]
 
 
 def test_an_accuracy_is_better_when_higher() -> None:
-    v = verdict({"plain": WORSE}, higher_is_better=True, metric="accuracy")
+    v = verdict({"plain": WORSE}, metric=METRICS["exact_match"])
     assert v.answers[0].outcome == "better"
-    assert v.sentence.startswith("In accuracy the transfer is better than")
+    assert v.sentence.startswith("In exact match the transfer is better than")
 
 
 def test_edge_of_the_grid_and_lost_seeds_are_caveats() -> None:
@@ -96,7 +99,7 @@ def test_edge_of_the_grid_and_lost_seeds_are_caveats() -> None:
 
 def test_a_comparison_needs_its_adjusted_p() -> None:
     with pytest.raises(ConfigError, match=r"no Holm-adjusted p-value for \['pissa'\]"):
-        pair_verdict({"pissa": BETTER}, adjusted={})
+        pair_verdict({"pissa": BETTER}, adjusted={}, metric=NLL)
 
 
 def test_the_questions_of_a_method_are_those_of_its_entry() -> None:
@@ -125,10 +128,9 @@ def test_the_word_never_stands_where_a_control_is_not_beaten(
     """Whatever the numbers, names and metric; and it does stand where all is beaten."""
     v = verdict(
         comparisons,
-        higher_is_better=higher,
         lr_at_edge=at_edge,
         labels=labels,
-        metric="TEACHER-forced NLL",
+        metric=replace(NLL, label="TEACHER-forced NLL", higher_is_better=higher),
     )
     won = {answer.other for answer in v.answers if answer.outcome == "better"}
     ran = {"plain", "same-spectrum", "shuffled-vocabulary"} | set(

@@ -1,0 +1,228 @@
+"""What is measured of a model's answers: one entry a metric, which everything else reads.
+
+The evaluation, its judging, reports, the page, the data set of results and its command take names,
+units, directions and how to pool from here. A new metric is one function and one line.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from paraknow_core.divergence import check_loss, perplexity
+from paraknow_core.errors import ConfigError, DataError, DivergedError
+from paraknow_core.evaluation.items import Item
+from paraknow_core.registry import Registry
+
+LOSS = "answer_nll"
+"""The metric that training lowers: always measured, as divergence is judged by it, and what the
+verdict is about unless another is named."""
+
+REPORTED = (LOSS, "perplexity", "exact_match")
+"""Measured unless a config names others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number that says how well a model answers.
+
+    Of a split it is Σ value / Σ weight over the items, then ``transform``.
+
+    Attributes:
+        name: in configs, files and columns; the name that it is registered under.
+        label: in sentences and tables.
+        unit: of its values; empty where there is none.
+        higher_is_better: False for a loss.
+        value: of an item, what is added up.
+        weight: of an item, what the sum is divided by; the same whichever model answered.
+        transform: of the pooled value; None: none. A transformed metric has no differences of
+            items, so it is reported beside others and never the primary one.
+        is_share: whether values lie between 0 and 1.
+        is_binary: whether an item's value is 0 or 1 (wrong or right), so that McNemar's test fits.
+        diverges: whether a value that is not finite says that a training diverged.
+        digits: behind the decimal point, in tables.
+    """
+
+    name: str
+    label: str
+    unit: str = ""
+    higher_is_better: bool
+    value: Callable[[Item], float]
+    weight: Callable[[Item], float]
+    transform: Callable[[float], float] | None = None
+    is_share: bool = False
+    is_binary: bool = False
+    diverges: bool = False
+    digits: int = 4
+
+    @property
+    def title(self) -> str:
+        """Label and unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def direction(self) -> str:
+        """Which of two values is the better one."""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    def is_better(self, difference: float) -> bool:
+        """Tell whether a value minus another says that the first is better."""
+        return difference > 0 if self.higher_is_better else difference < 0
+
+    def pooled(self, items: Iterable[Item]) -> float:
+        """Return the value of a split; the worst possible one if that of any item is not finite."""
+        known = tuple(items)
+        values = [self.value(item) for item in known]
+        if all(map(math.isfinite, values)):
+            found = math.fsum(values) / math.fsum(map(self.weight, known))
+        else:
+            found = -math.inf if self.higher_is_better else math.inf
+        return self.transform(found) if self.transform else found
+
+
+def per_item(_item: Item) -> float:
+    """Weigh every item the same."""
+    return 1.0
+
+
+def per_token(item: Item) -> float:
+    """Weigh an item by the tokens of its answer."""
+    return float(item.tokens)
+
+
+def measured(name: str) -> Callable[[Item], float]:
+    """Return what reads a value that was measured beside the answer (``Item.measured``).
+
+    Args:
+        name: such as ``acc``, as the evaluator calls it.
+    """
+
+    def value(item: Item) -> float:
+        if name not in item.measured:
+            known = ", ".join(item.measured) or "nothing"
+            raise DataError(f"item {item.id!r} has no {name!r}; measured of it was {known}")
+        return item.measured[name]
+
+    return value
+
+
+def _nll(item: Item) -> float:
+    return item.nll
+
+
+def _is_right(item: Item) -> float:
+    return float(item.correct)
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "answer_nll": Metric(
+            name="answer_nll",
+            label="answer NLL",
+            unit="nats a token",
+            higher_is_better=False,
+            value=_nll,
+            weight=per_token,
+            diverges=True,
+        ),
+        "perplexity": Metric(
+            name="perplexity",
+            label="perplexity",
+            higher_is_better=False,
+            value=_nll,
+            weight=per_token,
+            transform=perplexity,
+            digits=3,
+        ),
+        "exact_match": Metric(
+            name="exact_match",
+            label="exact match",
+            higher_is_better=True,
+            value=_is_right,
+            weight=per_item,
+            is_share=True,
+            is_binary=True,
+            digits=3,
+        ),
+    },
+)
+
+
+def primary_metric(name: str) -> Metric:
+    """Look up the metric that a verdict is to be about.
+
+    Raises:
+        ConfigError: if there is none of that name, or it is a transform of pooled values.
+    """
+    metric = METRICS.choose(name)
+    if metric.transform is not None:
+        raise ConfigError(
+            f"metric {name!r} is computed from a whole split and has no differences between "
+            f"items, so it cannot be the primary one; it is reported beside {LOSS}"
+        )
+    return metric
+
+
+def metrics_of(names: Iterable[str], primary: str = LOSS) -> tuple[Metric, ...]:
+    """Look metrics up in the order in which a report shows them: the primary one first.
+
+    Args:
+        names: of metrics; those that are not registered are passed over.
+        primary: the one that the verdict is about.
+    """
+    rest = METRICS.among(name for name in names if name != primary)
+    return (METRICS.choose(primary), *(METRICS[name] for name in rest))
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The items of a split, and the metrics that they are pooled to.
+
+    Attributes:
+        items: one a row.
+        names: of the metrics.
+    """
+
+    items: tuple[Item, ...]
+    names: tuple[str, ...] = REPORTED
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Each metric's value, and the numbers of ``items`` and of answer ``tokens``."""
+        found = {name: METRICS[name].pooled(self.items) for name in METRICS.among(self.names)}
+        tokens = sum(item.tokens for item in self.items)
+        return {**found, "items": len(self.items), "tokens": tokens}
+
+    @property
+    def not_finite(self) -> int:
+        """How many items have a NaN or infinite value where that says that training diverged."""
+        asked = [m for name in METRICS.among(self.names) if (m := METRICS[name]).diverges]
+        return sum(
+            not all(math.isfinite(metric.value(item)) for metric in asked) for item in self.items
+        )
+
+
+def check_not_diverged(
+    found: Mapping[str, float | None],
+    untouched: Mapping[str, float | None] | None = None,
+    *,
+    vocabulary: int | None = None,
+) -> None:
+    """Refuse a training whose values on test say that it diverged.
+
+    Args:
+        found: metric → value; None stands for one that is not finite. Other names are passed over.
+        untouched: the same of the untouched student, if it is known.
+        vocabulary: number of tokens; None leaves the rule of even chances out.
+
+    Raises:
+        DivergedError: as ``check_loss``, or names the metric that is not finite.
+    """
+    for name in METRICS.among(found):
+        metric, value = METRICS[name], found[name]
+        what = f"{metric.label} on test"
+        if name == LOSS:
+            before = untouched[LOSS] if untouched is not None else None
+            check_loss(value, untouched=before, vocabulary=vocabulary, what=what)
+        elif metric.diverges and (value is None or not math.isfinite(value)):
+            raise DivergedError(f"diverged: its {what} is not finite")
