@@ -24,7 +24,7 @@ PROJECTIONS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report; ``least`` and ``stretch`` are the ratios aimed at, if any."""
+    """One line of the report; ``least`` and ``stretch`` are the goals for the ratio, if any."""
 
     step: str
     case: str
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times less ours takes."""
+        """The reference's value divided by ours."""
         return self.reference / self.ours
 
     def meets(self, goal: float) -> bool:
@@ -80,7 +80,7 @@ def windows_13b(shapes: list[tuple[int, int, int, int]]) -> Iterator[Row]:
         scores = inputs.sensitivity_map(M, N)
         theirs = timed(lambda s=scores, r=rows, c=cols: reference.best_window(s, r, c))  # type: ignore[misc]
         ours = timed(lambda s=scores, r=rows, c=cols: best_window(s, rows=r, cols=c))  # type: ignore[misc]
-        # A loop of 1,025 windows, as of the embedding, is not what the goal is about.
+        # The goals are for a search in both directions; the embedding has only 1,025 windows.
         judged = rows >= 4096 and rows < M
         goals = (45.0, 100.0) if judged else NO_GOALS
         agreement = _same_window(scores, theirs.result, ours.result)
@@ -137,7 +137,7 @@ def libraries(shapes: list[tuple[int, int]], kinds: Sequence[str]) -> Iterator[R
 
 
 def _product_errors(exact: Svd, theirs: tuple[Tensor, Tensor], ours: Svd) -> str:
-    """How far both products are from the float64 one, relative (Frobenius)."""
+    """The relative error (Frobenius) of both products, against the one computed in float64."""
     left, right = exact.u_MR.double() * exact.s_R.double(), exact.vh_RN.double()
     found = []
     for b, a in (theirs, (ours.u_MR * ours.s_R, ours.vh_RN)):

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Timing(Generic[T]):
-    """Medians over ``runs`` calls, and what the last call gave."""
+    """Medians over ``runs`` calls, and what the last call returned."""
 
     cpu: float
     wall: float
@@ -38,16 +38,17 @@ def timed(call: Callable[[], T], *, runs: int = 5, budget: float = 5.0) -> Timin
 
 
 def _status(field: str) -> int:
-    """A field of this process' memory, bytes (Linux)."""
+    """A field of ``/proc/self/status`` in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
 def peak_growth(call: Callable[[], object]) -> int:
-    """By how many bytes the resident memory rises at most above what it is before the call."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
+    """The most by which the resident memory rises during a call, in bytes."""
+    # The kernel then resets VmHWM, the peak of the resident set, to its present size.
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = _status("VmRSS")
-    keep = call()
+    keep = call()  # the result must not be freed before the peak is read
     peak = _status("VmHWM")
     del keep
     return peak - before

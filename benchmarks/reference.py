@@ -1,9 +1,9 @@
 """The published algorithm as published: what the project's core steps are measured against.
 
-Written anew from the paper (SeeKing, arXiv 2310.11451, §3) and from how its public code goes about
-it: one backward pass per sample with logits for every token, a full set of gradients, the sample's
-sensitivity and the running one; a Python loop over every window of a float32 summed-area table; a
-full SVD (square U and V) in float32. Nothing is slowed down: no garbage collection between samples,
+Reimplemented from the paper (SeeKing, arXiv 2310.11451, §3) and from its public code: one backward
+pass per sample with logits for every token, a full set of gradients, the sample's sensitivity and
+the running sum; a Python loop over every window of a float32 summed-area table; a full SVD (square
+U and V) in float32. Nothing is slowed down: no garbage collection between samples,
 no copies that the algorithm does not need.
 """
 
@@ -72,7 +72,7 @@ def low_rank(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def arpack(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """SciPy's truncated SVD in float64, from a fixed start; ours has to be better to be kept."""
+    """SciPy's truncated SVD in float64, from a fixed start vector."""
     import numpy as np
     from scipy.sparse.linalg import svds
 

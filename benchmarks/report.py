@@ -72,7 +72,7 @@ def markdown(rows: list[Row], *, command: str, minutes: float) -> str:
 - hardware: {_hardware()}; one thread, other work on the machine possible
 - software: Python {platform.python_version()}, {versions}, {libc}
 
-"Published" is `benchmarks/reference.py`: the algorithm of SeeKing's public code, written anew, on
+"Published" is `benchmarks/reference.py`: the algorithm of SeeKing's public code, reimplemented, on
 the same inputs in the same process. Its sensitivity is one backward pass a sample with logits for
 every token, its window search a Python loop over a float32 summed-area table, its SVD
 `torch.linalg.svd(full_matrices=True)` in float32 (the square U is part of what is published; the
@@ -85,8 +85,8 @@ N(0, 0.02), spiked ones with 24 directions on top; samples are random tokens (32
 tokens, 2,569 with loss). Product errors (published / ours) are ‖P − P_best‖ / ‖P_best‖ at the same
 rank, against a float64 computation. Peak memory is the growth of the resident set above weights or
 map, each side in a process of its own; for the sensitivity with the two longest samples. It depends
-on the C library too: freed blocks that it keeps count as resident (hence the line with a threshold,
-which costs time for new pages).
+on the C library too: freed blocks that the library keeps count as resident. In the row with
+MALLOC_MMAP_THRESHOLD_ they are returned to the system at once, which costs time for new pages.
 
 ## Goals
 

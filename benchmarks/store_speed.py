@@ -3,8 +3,8 @@
     python -m benchmarks.store_speed --folder DIR        # about two minutes, 8 GB, removed after
     python -m benchmarks.store_speed --folder DIR --quick
 
-Ratios are taken in one run, on one disk, in turns: publishing against writing the same bytes
-plainly with fsync, a lookup against one ``stat`` of each file that it depends on.
+Both sides of a ratio are measured in one run, on one disk, alternately: publishing against writing
+the same bytes plainly with fsync, a lookup against one ``stat`` of each file that it depends on.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def lookups(folder: Path, count: int, sample: int) -> bool:
     stat_ms = statistics.median(stats.wall) * 1e3
     for name, took in (("first on this host", first), ("later", again)):
         ratio = statistics.median(took.wall) * 1e3 / stat_ms
-        # What is not computing is waiting: for the disk, or for other programs to leave the CPU.
+        # The rest is waiting: for the disk, or for a CPU that other programs use.
         print(
             f"  {name}: {_both(took.wall)}, of it computing {_both(took.cpu)}; {ratio:.0f} × stat"
         )

@@ -60,7 +60,7 @@ def _train(size: inputs.Size, folder: Path, *, recomputed: bool) -> tuple[int, i
 
 def main() -> None:
     if len(sys.argv) > 1:  # one measurement, in a process of its own
-        with tempfile.TemporaryDirectory() as warm:  # imports are not what is measured
+        with tempfile.TemporaryDirectory() as warm:  # a first run, so that imports are not measured
             _train(inputs.TINY.student, Path(warm), recomputed=False)
         with tempfile.TemporaryDirectory() as folder:
             found = _train(inputs.MEDIUM.student, Path(folder), recomputed=sys.argv[1] == "True")

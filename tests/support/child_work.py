@@ -34,7 +34,7 @@ def whereabouts(progress, name):
 
 
 def linger(progress, folder):
-    """Stay until told to go; tell how many are here at the same time."""
+    """Stay for half a second; return how many workers were here at the same time."""
     mine = folder / str(os.getpid())
     mine.touch()
     time.sleep(0.5)
@@ -60,7 +60,7 @@ def wait_for_worker(started):
 
 
 def interrupt_worker():
-    """Send a worker the terminal's Ctrl-C; it serves on if it was not for it."""
+    """Send a worker SIGINT, as Ctrl-C on a terminal does; it must keep working."""
     worker = Worker()
     first, _ = worker.run(whereabouts, progress=no_progress, name="")
     os.kill(first, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A copy of the sources with edits in it, taken for what the process runs."""
+"""A copy of the sources with edits in it, which drift reads in place of the real sources."""
 
 import shutil
 from collections.abc import Callable

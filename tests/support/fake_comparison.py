@@ -1,4 +1,4 @@
-"""A comparison that looks like a real one: two pairs, ten methods, eight seeds; no number is one.
+"""A comparison that looks like a real one: two pairs, ten methods, eight seeds, numbers made up.
 
 Levels and effects follow what small word-problem pairs show, so that a person can judge the page.
 """
@@ -41,7 +41,7 @@ SEEDS = 8
 
 
 def fake_comparison() -> Comparison:
-    """The whole of it; the same each time."""
+    """The complete comparison; the same each time."""
     return Comparison(
         title="Word problems: which start points help, and is it the teacher?",
         created="2026-11-23T02:40:00+00:00",

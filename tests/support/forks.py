@@ -32,10 +32,10 @@ def serve(run: Callable[..., Any]) -> None:
         if not child:
             code = 1
             try:
-                os.dup2(2, 1)  # what a run prints is no answer
+                os.dup2(2, 1)  # stdout is for the answers alone
                 os.write(there, json.dumps(run(*json.loads(line))).encode())
                 code = 0
-            except BaseException:  # noqa: BLE001  told to the test, whatever it is
+            except BaseException:  # noqa: BLE001  reported to the test, whatever it is
                 traceback.print_exc()
             finally:
                 os._exit(code)

@@ -20,9 +20,9 @@ def ready() -> None:
 
 
 def hold_lock_for_ever() -> None:
-    """Wait in C, with Python's lock held: nothing of Python runs in this process any more.
+    """Wait in C, with Python's lock held: no Python code runs in this process any more.
 
-    Signals are held back from before it says so: none can come just before it stands still.
+    Signals are blocked before it writes ``ready``, so that none is handled before it is stuck.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, guard.ENDING)
     ready()
@@ -33,7 +33,7 @@ def hold_lock_for_ever() -> None:
 
 
 def tidy_up() -> None:
-    """Take some time to end well, and be told only once."""
+    """Take some time to clean up after the first interrupt."""
     try:
         ready()
         signal.pause()

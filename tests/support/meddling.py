@@ -1,4 +1,4 @@
-"""Files that are other ones while a step computes, and then look untouched again."""
+"""Files that are replaced while a step computes, and look unchanged afterwards."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def swapped(path: Path, other: Path) -> Iterator[None]:
 
 
 def computing_from(step: Step[Any], path: Path, other: Path) -> Step[Any]:
-    """Return the step so that its computation, and it alone, reads the other file."""
+    """Return the step, changed so that only its computation reads the other file."""
 
     original: Callable[[Any], Any] = step.compute
 

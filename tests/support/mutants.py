@@ -1,4 +1,4 @@
-"""The publisher with one thing wrong: what must turn a test red.
+"""The publisher with one thing wrong, which must make a test fail.
 
 Run as ``python -S mutants.py MUTATION STORE OUTSIDE_FILE WARM_UP_STORE``; MUTATION is ``none``,
 ``without-fsync-N`` (the N-th fsync after the first mark), ``without-file-fsyncs`` or

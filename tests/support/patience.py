@@ -1,4 +1,4 @@
-"""How long tests wait for what must come; a machine that is shared stands still for minutes."""
+"""How long tests wait for something that must happen; a shared machine may stall for minutes."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A Prefect installation of a test's own: a server on SQLite, and what is started beside it."""
+"""A Prefect installation for one test: a server on SQLite, and workers that use it."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Site:
         self.environment = kept | {
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": self.api,
-            # A client that gives up and asks again would have made two runs of one.
+            # A client that timed out and repeated its request would make a second run.
             "PREFECT_API_REQUEST_TIMEOUT": str(int(PATIENCE)),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
@@ -138,7 +138,7 @@ class Site:
         return [*below, *(run for child in below for run in self.tree(child["id"]))]
 
     def states(self, flow_runs: list[str]) -> set[str]:
-        """Names of the states of all their tasks; a sub-flow's place in its parent is none."""
+        """Names of the states of all their tasks, without those that stand for sub-flows."""
         body = {
             "flow_runs": {"id": {"any_": flow_runs}},
             "task_runs": {"subflow_runs": {"exists_": False}},

@@ -1,4 +1,4 @@
-"""Each step that goes on from partial results, stopped on the way, and its output if it is not."""
+"""Each step that resumes from partial results: interrupted, and its output if uninterrupted."""
 
 import functools
 import shutil
@@ -41,14 +41,14 @@ class Case:
     """A step that goes on from partial results."""
 
     label: str
-    """Of the step in a transfer."""
+    """The step's label in a transfer."""
     config: Callable[[TransferConfig], Any]
     inputs: dict[str, str] = field(default_factory=dict)
     """Role → label of the step that gives it."""
     stop: int = 3
     """At which unit of its progress it is stopped."""
     function: str = ""
-    """One that the step reaches."""
+    """A function that the step's code reaches."""
 
 
 CASES = {
@@ -81,7 +81,7 @@ CASES = {
 
 @dataclass
 class Stopped:
-    """What a stopped computation left, and what one that nobody stopped put out."""
+    """What an interrupted computation left behind, and the output of an uninterrupted one."""
 
     need: Computation[Any]
     store: Store

@@ -30,7 +30,7 @@ def content(number: int) -> bytes:
 
 
 def publish_many(root: Path, worker: int, count: int, results: Queue) -> None:
-    """Publish bytes that lie there already, for no result, so that collections want them gone."""
+    """Publish bytes that are stored already but belong to no result: collections delete them."""
     store = Store.open(root)
     for number in range(count):
         rank = worker * 10_000 + number
@@ -43,7 +43,7 @@ def publish_many(root: Path, worker: int, count: int, results: Queue) -> None:
 
 
 def collect_many(root: Path, stop: Event, results: Queue) -> None:
-    """Collect without a pause until told to stop; tell how many objects went to the trash."""
+    """Collect without a pause until ``stop`` is set; report how many objects went to the trash."""
     store, objects = Store.open(root), 0
     while not stop.is_set():
         objects += len(collect(store, HARSH)[0].objects)
@@ -60,7 +60,7 @@ def collect_all(root: Path, ready: Event) -> None:
 
 
 def read_many(root: Path, stop: Event, results: Queue) -> None:
-    """Look keys up and read their files while they come and go; tell what was wrong."""
+    """Look keys up and read their files while they come and go; report what was wrong."""
     store, wrong, hits = Store.open(root), [], 0
     while not stop.is_set():
         for rank in range(CONTENTS):
@@ -86,9 +86,9 @@ def hold(root: Path, key: str, ready: Event) -> None:
 
 
 def run_once(root: Path, worker: int, results: Queue) -> None:
-    """Look up or make every result, and read all that was handed out so far after each of them.
+    """Look up or make every result; after each, read all results again that it has got so far.
 
-    Tells ``ready`` when it has begun, and at its end what was not as it was handed out.
+    Reports ``ready`` when it has begun, and at its end which results were missing or different.
     """
     wrong, handed = [], {}
     with keeping():
@@ -110,7 +110,7 @@ def run_once(root: Path, worker: int, results: Queue) -> None:
 
 
 def write_all_keys(root, name, barrier, results, dies):
-    """Publish every key at once with the others, with bytes of one's own; `dies` is killed by one.
+    """Publish every key at the same time as the others, with other bytes; killed at key `dies`.
 
     A killed writer is gone for the keys that follow, so the barrier is only for the first one.
     """

@@ -1,4 +1,4 @@
-"""What befalls a store: a crash at a system call, and damage to a file."""
+"""What can happen to a store: a crash at a system call, and damage to a file."""
 
 import contextlib
 import os
@@ -41,13 +41,13 @@ def crash_at(name: str, number: int) -> Iterator[None]:
 
 
 def damage(path: Path, how: str, tick: int) -> None:
-    """Flip a bit of a file, cut it, make it longer, or let it be gone.
+    """Flip a bit of a file, cut it, make it longer, or delete it.
 
     Args:
         path: of the file.
         how: "flip", "cut", "longer" or "gone".
-        tick: of no earlier damage: within one tick of the disk's clock a change of the same size
-            would not show in the file's stamp.
+        tick: the file's new time, another one for each damage: within one tick of the disk's clock
+            a change of the same size would not show in the file's stamp.
     """
     path.chmod(0o644)
     good = path.read_bytes()

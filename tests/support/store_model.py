@@ -1,8 +1,8 @@
-"""Any sequence of what a store can be asked, and of what can befall it, beside two dictionaries.
+"""Random sequences of store operations, crashes and damage, compared with two collections.
 
-One dictionary says which bytes each key stands for, the other which objects are whole; a key is a
-hit if it has bytes and their objects are. All is in one process, so what happens is decided by the
-drawn steps alone; the one clock that counts, that of the stamps, is set by hand.
+``last`` says which bytes each key stands for, ``whole`` which objects are intact; a key is a hit if
+it has bytes and their objects are intact. Everything runs in one process, so only the drawn steps
+decide what happens; the one clock that matters, that of the stamps, is set by hand.
 """
 
 import contextlib
@@ -67,12 +67,12 @@ class StoreModel(RuleBasedStateMachine):
         self.place.cleanup()
 
     def hit(self, rank: int) -> bytes | None:
-        """What a lookup must give."""
+        """What a lookup must return."""
         data = self.last.get(rank)
         return data if data is not None and self.whole >= objects_of(data).keys() else None
 
     def use(self, rank: int) -> None:
-        """What a run that is under way asks for is its own until it ends, there or not."""
+        """Note a result that a run asks for: it is kept until the run ends, stored or not."""
         if self.running:
             self.used.add(rank)
 
@@ -85,11 +85,11 @@ class StoreModel(RuleBasedStateMachine):
 
     @initialize(contents=st.lists(DATA, min_size=COUNT, max_size=COUNT))
     def begin(self, contents: list[bytes]) -> None:
-        """With something to lose: in an empty store most steps do nothing."""
+        """Begin with results: in an empty store most operations do nothing."""
         for rank, data in enumerate(contents):
             self.publish(rank, data)
 
-    # -- what a store is asked
+    # -- operations
 
     @rule(rank=RANKS, data=DATA)
     def publish(self, rank: int, data: bytes) -> None:
@@ -218,7 +218,7 @@ class StoreModel(RuleBasedStateMachine):
             self.stored(rank, data)
         assert self.content(taken.record) == self.hit(rank)
 
-    # -- what befalls it
+    # -- crashes and damage
 
     @rule(forget=st.booleans())
     def reopen(self, forget: bool) -> None:
@@ -267,7 +267,7 @@ class StoreModel(RuleBasedStateMachine):
         self._come_back()
         assert safe.items() <= {r: self.hit(r) for r in range(COUNT)}.items()
 
-    # -- always
+    # -- after every step
 
     @invariant()
     def agrees(self) -> None:
@@ -281,7 +281,7 @@ class StoreModel(RuleBasedStateMachine):
                 f"{said!r} is returned for {rank}, not {self.hit(rank)!r}"
             )
 
-    # -- how
+    # -- helpers
 
     def _recorded(self, rank: int) -> bool:
         return self.store.lookup_record(payload(rank).key()) is not None
