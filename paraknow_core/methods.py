@@ -5,107 +5,18 @@ names of methods: what is done with a method follows from the fields of its entr
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
 
+from paraknow_core.method import Change, Use
+from paraknow_core.method import Method as Method  # noqa: PLC0414 - re-exported
 from paraknow_core.registry import Registry
 
-Kind = Literal["plain", "transfer", "student-start"]
-Change = Literal["", "factors", "layers", "teacher", "seeds"]
-Use = Literal["parameters", "activations", "outputs", "labels"]
+TRANSFER, PLAIN, NOVEL_TOKENS = "transfer", "plain", "novel-tokens"
 
-TRANSFER, PLAIN = "transfer", "plain"
+_TOKEN_ROLES = ("embed", "head")
+"""Roles whose rows are tokens."""
 
 VANILLA = "vanilla"
 """The arm that is no method: the untouched student."""
-
-USUAL_RATES = (1e-4, 3e-4, 1e-3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """What an arm starts from, and what a comparison with it can and cannot show.
-
-    Attributes:
-        kind: ``plain`` LoRA; ``transfer``: made of some teacher; ``student-start``: made of the
-            student alone.
-        label: how a verdict's sentence calls it; without the word "teacher".
-        title: how the table of one run calls it; empty: by its name.
-        start: what the start point is, in a few words.
-        tells: what it means whether the transfer beats it.
-        source: where it comes from.
-        builder: which wiring makes its start point: a key of ``BUILDERS``
-            (``flows/graph/start_points.py``).
-        uses: which of the teacher's things it looks at.
-        of: the method that a control takes one thing away from; empty for what is no control.
-        changes: what of that method a control replaces; empty for none.
-        replacement: what it puts there, by the name that the wiring knows.
-        draws: whether another seed gives another start point.
-        uses_samples: whether a start point without a teacher looks at the seed samples.
-        directions: how many directions of each matrix it takes for one of the rank.
-        learning_rates: its grid, where a comparison gives none.
-        needs: what the settings must have for it: keys of ``NEEDS`` (``flows/config/needs.py``).
-        baseline: of a transfer: what a gain is a gain over.
-        rivals: of a transfer: what else every verdict compares it with.
-        controls: of a transfer: what has to be beaten before a gain is called the teacher's.
-        missed: what a report of one run says where this control is not among its arms.
-    """
-
-    kind: Kind
-    label: str
-    start: str
-    tells: str
-    source: str
-    builder: str
-    title: str = ""
-    uses: frozenset[Use] = frozenset()
-    of: str = ""
-    changes: Change = ""
-    replacement: str = ""
-    draws: bool = False
-    uses_samples: bool = False
-    directions: int = 1
-    learning_rates: tuple[float, ...] = USUAL_RATES
-    needs: tuple[str, ...] = ()
-    baseline: str = ""
-    rivals: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
-    missed: str = ""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is plain LoRA, which others are measured by."""
-        return self.kind == "plain"
-
-    @property
-    def is_transfer(self) -> bool:
-        """Whether it starts from the teacher as it is meant to: what a verdict is about."""
-        return self.kind == "transfer" and not self.is_control
-
-    @property
-    def is_student_start(self) -> bool:
-        """Whether it is made of the student alone."""
-        return self.kind == "student-start"
-
-    @property
-    def is_control(self) -> bool:
-        """Whether it is a method with one thing replaced: what a difference is owed to."""
-        return bool(self.of)
-
-    @property
-    def used(self) -> str:
-        """What of the teacher it looks at, in words; "" if nothing."""
-        return ", ".join(use for use in get_args(Use) if use in self.uses)
-
-    @property
-    def is_factor_control(self) -> bool:
-        """Whether it is a control that changes factors, after they were cut and decomposed."""
-        return self.changes == "factors"
-
-    def is_needed_by(self, method: str) -> bool:
-        """Whether a claim that a method moved the teacher's knowledge has to beat it."""
-        return self.of == method and self.changes in ("factors", "teacher")
-
 
 _SEEKING = "SeeKing (arXiv 2310.11451)"
 _CRITICISM = "after LaTen's criticism of SeeKing (arXiv 2505.14436)"
@@ -141,6 +52,31 @@ def _control(
         draws=draws,
         needs=needs,
         missed=missed,
+        cuts=True,
+    )
+
+
+_NOVEL = "after SeeKing's question (arXiv 2310.11451): which of the teacher is worth taking"
+
+
+def _novel_control(
+    changes: Change, *, label: str, start: str, beaten: str, replacement: str
+) -> Method:
+    """Take one thing away from the start from novel token directions."""
+    return Method(
+        kind="transfer",
+        label=label,
+        start=start,
+        tells=f"If novel-tokens beats it, {beaten}; if not, its gain is not owed to that.",
+        source=_CRITICISM,
+        builder="novel-tokens",
+        uses=frozenset({"parameters"}),
+        of=NOVEL_TOKENS,
+        changes=changes,
+        replacement=replacement,
+        draws=True,
+        needs=("vocabulary roles",),
+        covers=_TOKEN_ROLES,
     )
 
 
@@ -191,6 +127,24 @@ METHODS: Registry[Method] = Registry(
             baseline=PLAIN,
             rivals=("pissa",),
             controls=("same-spectrum", "shuffled-vocabulary"),
+            cuts=True,
+        ),
+        "novel-tokens": Method(
+            kind="transfer",
+            label="the start from novel tokens",
+            title="novel tokens",
+            start="in embedding and head, what the teacher's tokens differ by and the student's "
+            "cannot; plain LoRA elsewhere",
+            tells="It is what the other arms are compared with.",
+            source=_NOVEL,
+            builder="novel-tokens",
+            uses=frozenset({"parameters"}),
+            draws=True,
+            needs=("vocabulary roles",),
+            baseline=PLAIN,
+            rivals=("pissa", "milora"),
+            controls=("novel-random", "novel-shuffled"),
+            covers=_TOKEN_ROLES,
         ),
         "pissa": _student_start(
             "PiSSA", "the student's principal components", "PiSSA (arXiv 2404.02948)"
@@ -274,6 +228,35 @@ METHODS: Registry[Method] = Registry(
             replacement="other task",
             draws=False,
             needs=("other data",),
+        ),
+        "novel-random": _novel_control(
+            "tokens",
+            label="the control with random token directions",
+            start="novel-tokens with random directions of the same sizes",
+            beaten="the teacher's directions matter, beyond the size of the start point",
+            replacement="random",
+        ),
+        "novel-top": _novel_control(
+            "tokens",
+            label="the control with the other model's leading token directions",
+            start="novel-tokens with the teacher's leading directions in place of the novel ones",
+            beaten="it matters that the student cannot express the directions",
+            replacement="top",
+        ),
+        "novel-shuffled": _novel_control(
+            "tokens",
+            label="the control with shuffled token rows",
+            start="novel-tokens from a teacher whose rows belong to other tokens",
+            beaten="which token a row belongs to matters",
+            replacement="shuffled",
+        ),
+        "novel-untrained": _novel_control(
+            "teacher",
+            label="the novel tokens of an untrained model",
+            start="novel-tokens from a model of the teacher's sizes that was never trained, "
+            "another for each seed",
+            beaten="what the teacher learnt matters",
+            replacement="untrained",
         ),
     },
 )

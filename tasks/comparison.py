@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paraknow_core.errors import ParaknowError
-from tasks.comparison_config import CAVEATS, ComparisonConfig
+from tasks.comparison_parts.config import CAVEATS, ComparisonConfig
 from tasks.engine.json_files import write_json
 from tasks.engine.progress import in_task_run, logger
 from tasks.engine.ref import Ref
@@ -28,7 +28,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
     from paraknow_core.report.comparison_markdown import as_markdown
     from paraknow_core.report.page.data import Comparison
     from paraknow_core.report.page.render import render_page
-    from tasks.comparison_pair import design_of, methods_of
+    from tasks.comparison_parts.cell import design_of, methods_of
 
     config, pairs = job.config, []
     for number, cell in enumerate(config.cells):
@@ -53,7 +53,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
 
 
 def _judged(job: Job[ComparisonConfig], number: int) -> "Pair":
-    from tasks.comparison_pair import failed_pair, pair_of
+    from tasks.comparison_parts.cell import failed_pair, pair_of
 
     cell = job.config.cells[number]
     try:

@@ -59,12 +59,19 @@ def _groups(roles: Any) -> Any:
     return expand_roles(roles) if is_names else roles
 
 
+def _role_known(name: str) -> str:
+    choose_setting("role", name, dict.fromkeys([*map(str, MATRIX_ROLES), *ROLE_GROUPS]))
+    return name
+
+
 def _roles_known(roles: tuple[str, ...]) -> tuple[str, ...]:
-    known = dict.fromkeys([*map(str, MATRIX_ROLES), *ROLE_GROUPS])
     for name in roles:
-        choose_setting("role", name, known)
+        _role_known(name)
     return roles
 
+
+RoleName = Annotated[str, Field(max_length=32), AfterValidator(_role_known)]
+"""A kind of matrix, or a group of them."""
 
 _RoleNames = tuple[Annotated[str, Field(max_length=32)], ...]
 Roles = Annotated[

@@ -7,6 +7,7 @@ from tasks.acquire_data import acquire_data
 from tasks.acquire_model import acquire_model
 from tasks.align import align
 from tasks.comparison import comparison
+from tasks.compose import compose
 from tasks.contamination import contamination
 from tasks.control import control
 from tasks.decompose import decompose
@@ -16,6 +17,7 @@ from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.finetune import finetune
 from tasks.lora import lora, plain_lora
+from tasks.novel_tokens import novel_tokens
 from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.report import report
@@ -30,6 +32,7 @@ STEPS: Mapping[str, Step[Any]] = {
         acquire_model,
         align,
         comparison,
+        compose,
         contamination,
         control,
         decompose,
@@ -39,6 +42,7 @@ STEPS: Mapping[str, Step[Any]] = {
         finetune,
         likeness,
         lora,
+        novel_tokens,
         plain_lora,
         pretrain,
         random_model,

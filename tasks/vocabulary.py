@@ -5,6 +5,7 @@ from pathlib import Path
 
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES
 from paraknow_core.alignment.tokens import TokenMatch, match_tokens
+from paraknow_core.models.describe import Architecture
 from tasks.acquire_model import FORESEEN_TOKENS, load_architecture
 from tasks.engine.json_files import read_json
 
@@ -37,6 +38,32 @@ def match_vocabularies(
         teacher_rows=load_architecture(known["teacher"]).vocab_size,
         student_rows=load_architecture(known["student"]).vocab_size,
     )
+
+
+def match_tokenizers(
+    locations: Mapping[str, Path], teacher: Architecture, student: Architecture
+) -> tuple[TokenMatch, dict[int, str]]:
+    """Match the student's tokens with the teacher's, whether their tokenizers differ or not.
+
+    Args:
+        locations: where ``teacher`` and ``student`` lie.
+        teacher: the teacher's sizes.
+        student: the student's.
+
+    Returns:
+        The match; rows that are padding of the vocabulary have no partner. And the student's
+        tokens by their rows.
+
+    Raises:
+        TokenizerError: if a tokenizer cannot be loaded.
+    """
+    from paraknow_core.models.load import load_tokenizer
+
+    theirs, ours = (load_tokenizer(locations[who]).get_vocab() for who in ("teacher", "student"))
+    match = match_tokens(
+        theirs, ours, teacher_rows=teacher.vocab_size, student_rows=student.vocab_size
+    )
+    return match, {row: token for token, row in ours.items()}
 
 
 def _tokens(

@@ -28,7 +28,7 @@ _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
 _GPU = r"^[A-Za-z0-9][\w/.-]{0,127}$"
 _SHARED = (
     *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
-    *("starts", "random_teacher"),
+    *("starts", "novel", "by_role", "random_teacher"),
 )
 
 _OTHER_METRICS = (

@@ -1,29 +1,44 @@
 """What a method needs of the settings; without it there is nothing for the method to do."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES
 from paraknow_core.registry import Registry
+from tasks.extract import ExtractConfig
 
-if TYPE_CHECKING:
-    from flows.config.transfer import TransferConfig
 
-Need = Callable[["TransferConfig", str], str]
+class AskedSettings(Protocol):
+    """The settings of a run that a need asks for, which are those of ``TransferConfig``."""
+
+    @property
+    def other_data(self) -> object:
+        """Data of another task, or None."""
+
+    @property
+    def other_problems(self) -> object:
+        """Generated data of another task, or None."""
+
+    @property
+    def extract(self) -> ExtractConfig:
+        """Which roles are adapted."""
+
+
+Need = Callable[[AskedSettings, str], str]
 """Takes settings and the name of a method; says what the method lacks, "" if nothing."""
 
 
-def _other_data(config: "TransferConfig", method: str) -> str:
+def _other_data(config: AskedSettings, method: str) -> str:
     if config.other_data or config.other_problems:
         return ""
     return f"{method} needs data of another task: set other_data or other_problems"
 
 
-def _vocabulary_roles(config: "TransferConfig", method: str) -> str:
+def _vocabulary_roles(config: AskedSettings, method: str) -> str:
     if set(VOCABULARY_ROLES) & set(config.extract.roles):
         return ""
     return (
-        f"{method} permutes rows of embedding and head, but extract.roles are "
+        f"{method} takes rows of embedding and head, but extract.roles are "
         f"{', '.join(config.extract.roles)}; add embed or head, or leave {method} out"
     )
 

@@ -14,9 +14,10 @@ from tasks.align import AlignConfig
 from tasks.decompose import DecomposeConfig
 from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
-from tasks.extract import ExtractConfig
+from tasks.extract import ExtractConfig, RoleName, expand_roles
 from tasks.finetune import FinetuneConfig
 from tasks.lora import LoraConfig
+from tasks.novel_tokens import NovelOptionsConfig
 from tasks.random_model import RandomModelConfig
 from tasks.sensitivity import SensitivityConfig
 from tasks.student_start import StartOptionsConfig
@@ -71,6 +72,13 @@ class TransferConfig(Settings):
         description="Of single arms; others have baseline's (plain) or finetune's.",
     )
     starts: StartOptionsConfig = Field(StartOptionsConfig(), title="Start points without a teacher")
+    novel: NovelOptionsConfig = Field(NovelOptionsConfig(), title="Novel tokens")
+    by_role: dict[RoleName, MethodName] = Field(
+        {},
+        title="Start points by role",
+        description="Roles, or groups of them, that start otherwise than the arm's own method "
+        "says, such as {attention: milora}.",
+    )
     random_teacher: RandomModelConfig = Field(
         RandomModelConfig(),
         title="Random teacher",
@@ -93,6 +101,22 @@ class TransferConfig(Settings):
         """The learning rate of an arm: its own, else that of its kind."""
         usual = self.baseline if METHODS[arm].is_plain else self.finetune
         return self.learning_rates.get(arm, usual.learning_rate)
+
+    def methods_by_role(self, method: str) -> dict[str, str]:
+        """Say which method each role of an arm starts by: its own, another's, or plain LoRA's.
+
+        Args:
+            method: the arm's, a key of ``METHODS``.
+
+        Returns:
+            Role → method, for the roles that are adapted.
+        """
+        others = {r: m for name, m in self.by_role.items() for r in expand_roles([name])}
+        covers = METHODS[method].covers
+        return {
+            role: others.get(role, method if not covers or role in covers else PLAIN)
+            for role in self.extract.roles
+        }
 
     @property
     def transfer_arm(self) -> str:

@@ -73,11 +73,17 @@ def _teacher(known: Method, pair: Pair) -> Handle:
     return TEACHERS[known.replacement].take(pair) if known.changes == "teacher" else pair.teacher
 
 
-def _untrained(pair: Pair) -> Handle:
-    """A model of the teacher's sizes that was never trained."""
-    drawn = pair.do(
-        random_model, pair.config.random_teacher, label="random model", like=pair.teacher
-    )
+def untrained_teacher(pair: Pair, *, seed: int | None = None) -> Handle:
+    """Draw a model of the teacher's sizes that was never trained.
+
+    Args:
+        pair: whose teacher it is like.
+        seed: of the draw, if not that of the settings.
+    """
+    how = pair.config.random_teacher
+    if seed is not None:
+        how = how.model_copy(update={"seed": seed})
+    drawn = pair.do(random_model, how, label="random model", like=pair.teacher)
     return pair.do(acquire_model, pair.config.teacher, label="random teacher", built=drawn)
 
 
@@ -98,7 +104,7 @@ TEACHERS: Registry[OtherTeacher] = Registry(
     "teacher of a control",
     {
         "student": OtherTeacher(lambda pair: pair.student, has_its_layers=False),
-        "untrained": OtherTeacher(_untrained, has_its_layers=True),
+        "untrained": OtherTeacher(untrained_teacher, has_its_layers=True),
     },
 )
 """What a control puts in the teacher's place, by ``Method.replacement``."""

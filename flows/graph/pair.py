@@ -1,7 +1,7 @@
 """One teacher/student pair under way: what is acquired, checked, and shared by every arm."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from flows.config.transfer import TransferConfig
@@ -24,6 +24,11 @@ class Pair:
     teacher: Handle
     student: Handle
     data: Handle
+
+    def limited_to(self, roles: Sequence[str]) -> "Pair":
+        """The same pair with fewer matrices adapted."""
+        extract = self.config.extract.model_copy(update={"roles": tuple(roles)})
+        return replace(self, config=self.config.model_copy(update={"extract": extract}))
 
 
 def acquire_pair(

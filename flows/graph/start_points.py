@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.graph.cuts import cuts, start_from_cuts
+from flows.graph.novel import novel_factors, start_from_novel_tokens
 from flows.graph.pair import Pair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
+from tasks.compose import ComposeConfig, compose
 from tasks.lora import PlainLoraConfig, plain_lora
 from tasks.student_start import StudentStartConfig, student_start
 
@@ -40,6 +42,9 @@ class Builder:
 def start_point(method: str, pair: Pair, *, seed: int) -> Handle:
     """Run whatever a method's start point is made of, and return it.
 
+    Where the settings give some roles to another method, or the method has none for them, the start
+    points of several methods are put together.
+
     Args:
         method: a key of ``METHODS``.
         pair: as ``acquire_pair`` gives it; steps that an earlier call ran are not run again.
@@ -48,7 +53,21 @@ def start_point(method: str, pair: Pair, *, seed: int) -> Handle:
     Raises:
         ConfigError: if there is no such method; names the nearest one.
     """
-    return _builder(method).start(method, pair, seed=seed)
+    roles: dict[str, list[str]] = {}
+    METHODS.choose(method)
+    for role, name in pair.config.methods_by_role(method).items():
+        roles.setdefault(name, []).append(role)
+    if len(roles) == 1:
+        (only,) = roles
+        return _builder(only).start(only, pair, seed=seed)
+    parts = {
+        name: _builder(name).start(name, pair.limited_to(own), seed=seed)
+        for name, own in roles.items()
+    }
+    wanted = ComposeConfig.model_validate(
+        {"parts": [{"start": name, "roles": own} for name, own in roles.items()]}
+    )
+    return pair.do(compose, wanted, label=f"compose {method}", student=pair.student, **parts)
 
 
 def shown_of(method: str, pair: Pair, *, seed: int) -> Mapping[str, Handle]:
@@ -87,6 +106,10 @@ BUILDERS: Registry[Builder] = Registry(
         "plain": Builder(_plain),
         "cuts": Builder(
             start_from_cuts, lambda method, pair, seed: vars(cuts(method, pair, seed=seed))
+        ),
+        "novel-tokens": Builder(
+            start_from_novel_tokens,
+            lambda method, pair, seed: {"factors": novel_factors(method, pair, seed=seed)},
         ),
         "student-start": Builder(_of_student),
     },

@@ -8,7 +8,7 @@ from flows.graph.arm import ArmOutcome, Trial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
-from tasks.comparison_config import (
+from tasks.comparison_parts.config import (
     ALL,
     ArmReport,
     CellReport,

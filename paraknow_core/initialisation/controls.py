@@ -44,8 +44,8 @@ def same_spectrum(
     found = {}
     for module, given in factors.items():
         source = _generator(seed, module)
-        u_MR = _orthonormal(given.u_MR, source)
-        v_NR = _orthonormal(given.vh_RN.T, source)
+        u_MR = random_orthonormal(given.u_MR, source)
+        v_NR = random_orthonormal(given.vh_RN.T, source)
         found[module] = Factors(u_MR, given.s_R, v_NR.T.contiguous())
     return found
 
@@ -139,7 +139,7 @@ def _generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, purpose))
 
 
-def _orthonormal(like: Tensor, source: torch.Generator) -> Tensor:
+def random_orthonormal(like: Tensor, source: torch.Generator) -> Tensor:
     """Random orthonormal columns: the Q of a Gaussian matrix.
 
     They are uniformly distributed only if the diagonal of R is positive, so the signs are fixed.

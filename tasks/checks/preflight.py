@@ -11,7 +11,7 @@ from paraknow_core.demo.pretrain_recipe import MAX_POSITIONS
 from paraknow_core.errors import ConfigError, RankError, ShapeError
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.methods import METHODS
-from paraknow_core.models.describe import Architecture
+from paraknow_core.models.describe import Architecture, Matrix
 from tasks.acquire_model import ModelConfig, load_architecture
 from tasks.align import AlignConfig
 from tasks.extract import ExtractConfig
@@ -54,6 +54,33 @@ def check_pair(
         return
     teacher = load_architecture(known["teacher"])
     student = load_architecture(known["student"])
+    if not methods or any(METHODS[method].cuts for method in methods):
+        matrices = _cut_matrices(known, locations, (teacher, student), align, extract)
+        ranks = {"lora.rank": rank, "decompose.max_rank": max_rank}
+    else:
+        matrices = [m for m in student.matrices if str(m.role) in extract.roles]
+        ranks = {"lora.rank": rank}
+    narrow = min(matrices, key=lambda matrix: min(matrix.shape))
+    for setting, value in ranks.items():
+        if value > min(narrow.shape):
+            raise RankError(
+                f"{setting} is {value}, but {narrow.name} of shape {list(narrow.shape)} allows "
+                f"1..{min(narrow.shape)}. Lower it, or leave {narrow.role} out of extract.roles."
+            )
+    for method in methods:
+        if METHODS[method].is_student_start:
+            _check_start(student, extract.roles, rank, method)
+
+
+def _cut_matrices(
+    known: Mapping[str, Path],
+    locations: Mapping[str, Path],
+    models: tuple[Architecture, Architecture],
+    align: AlignConfig,
+    extract: ExtractConfig,
+) -> list[Matrix]:
+    """Refuse a teacher that cannot be cut as asked; return the student's matrices that it fills."""
+    teacher, student = models
     if student.num_layers > teacher.num_layers:
         raise ShapeError(
             f"The student has {student.num_layers} layers, the teacher only {teacher.num_layers}; "
@@ -70,17 +97,7 @@ def check_pair(
     if tokens is not None:
         check_share(tokens, least=extract.min_vocabulary_share)
     STRUCTURES[extract.structure].check(teacher, student, roles)
-    narrow = min(matches, key=lambda match: min(match.student.shape))
-    for setting, value in (("lora.rank", rank), ("decompose.max_rank", max_rank)):
-        if value > min(narrow.student.shape):
-            raise RankError(
-                f"{setting} is {value}, but {narrow.student.name} of shape "
-                f"{list(narrow.student.shape)} allows 1..{min(narrow.student.shape)}. Lower it, or "
-                f"leave {narrow.role} out of extract.roles."
-            )
-    for method in methods:
-        if METHODS[method].is_student_start:
-            _check_start(student, extract.roles, rank, method)
+    return [match.student for match in matches]
 
 
 def _check_start(student: Architecture, roles: Sequence[str], rank: int, method: str) -> None:

@@ -54,7 +54,7 @@ def test_every_name_that_an_entry_gives_is_there() -> None:
 
 
 def test_a_claim_about_the_teacher_needs_the_controls_without_its_knowledge() -> None:
-    controls = {name for name, method in METHODS.items() if method.is_control}
+    controls = {name for name, method in METHODS.items() if method.of == TRANSFER}
     needed = {name for name, method in METHODS.items() if method.is_needed_by(TRANSFER)}
     assert needed == controls - {"random-layers", "other-seeds"}
     assert not any(method.is_needed_by(PLAIN) for method in METHODS.values())
@@ -63,8 +63,11 @@ def test_a_claim_about_the_teacher_needs_the_controls_without_its_knowledge() ->
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"arms": ["transfer", "pisa"]}, "unknown method 'pisa'; known are plain, transfer, pissa"),
-        ({"arms": ["plain"]}, "transfer must be among them"),
+        (
+            {"arms": ["transfer", "pisa"]},
+            "unknown method 'pisa'; known are plain, transfer, novel-tokens",
+        ),
+        ({"arms": ["plain"]}, "transfer or novel-tokens must be among them"),
         ({"arms": ["transfer", "plain", "plain"]}, "each may be given once; given twice: plain"),
         ({"arms": ["transfer", "other-seeds"]}, "set other_data or other_problems"),
         ({"learning_rates": {"pisa": 0.1}}, "unknown method 'pisa'"),

@@ -12,7 +12,7 @@ from paraknow_core.report.page.data import Comparison
 from paraknow_core.report.page.figures import sweep
 from paraknow_core.settings import identity_of
 from tasks.comparison import DATA, FOREST, PAGE, SUMMARY, comparison
-from tasks.comparison_config import ALL, ArmReport, CellReport, ComparisonConfig, arm_role
+from tasks.comparison_parts.config import ALL, ArmReport, CellReport, ComparisonConfig, arm_role
 from tasks.engine.progress import StepProgress
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Job

@@ -17,7 +17,7 @@ from paraknow_core.report.page.diagnosis import ModuleFact
 from paraknow_core.report.page.outcome import Measure
 from paraknow_core.statistics.judge import ArmResult, Judgement, about, judge
 from tasks.acquire_model import load_architecture
-from tasks.comparison_config import (
+from tasks.comparison_parts.config import (
     ALL,
     ArmReport,
     CellReport,

@@ -1,0 +1,1 @@
+"""What the step ``comparison`` is made of: its settings, and one cell of its page."""

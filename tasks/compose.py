@@ -1,0 +1,82 @@
+"""One start point out of several: each role's matrices start as another method says."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from paraknow_core.errors import ConfigError
+from paraknow_core.models.describe import Architecture
+from paraknow_core.setting_types import Text
+from paraknow_core.settings import Settings
+from tasks.acquire_model import load_architecture
+from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.stage import Stage
+from tasks.engine.step import Facts, Job, Step
+from tasks.extract import Roles
+
+
+class PartConfig(Settings):
+    """Where the start of some roles comes from."""
+
+    start: Annotated[Text, Field(min_length=1)] = Field(
+        title="Start point", description="Name of the input that these roles are taken from."
+    )
+    roles: Roles = Field(title="Roles", description="Kinds of matrix, or groups of them.")
+
+
+class ComposeConfig(Settings):
+    """Which roles start from which start point."""
+
+    parts: tuple[PartConfig, ...] = Field(min_length=1, title="Parts")
+
+
+def _compute(job: Job[ComposeConfig]) -> Facts:
+    """Put one start point together out of the start points of several methods."""
+    from paraknow_core.lora.adapter import write_adapter
+    from paraknow_core.lora.adapter_reader import read_adapter
+    from paraknow_core.lora.compose import compose
+
+    student = load_architecture(job.inputs["student"])
+    chosen = modules_of(student, job.config)
+    parts = {part.start: read_adapter(job.inputs[part.start]) for part in job.config.parts}
+    made = compose(parts, chosen)
+    write_adapter(job.out, made)
+    return {
+        "rank": made.rank,
+        "modules": len(made.factors),
+        "parts": {name: sum(n == name for n in chosen.values()) for name in parts},
+    }
+
+
+def modules_of(student: Architecture, config: ComposeConfig) -> dict[str, str]:
+    """Name the start point of each of the student's modules, in the order of the checkpoint.
+
+    Raises:
+        ConfigError: if a role is given to two start points, or two roles of one fused module to
+            different ones: an adapter changes a module as a whole.
+    """
+    found: dict[str, str] = {}
+    for part in config.parts:
+        for module in student.modules(part.roles):
+            if found.setdefault(module, part.start) != part.start:
+                raise ConfigError(
+                    f"{module} would start from {found[module]!r} and from {part.start!r}. Give "
+                    "each role to one method; roles of a fused matrix go together."
+                )
+    return found
+
+
+def _estimate(_config: ComposeConfig, known: Foreseen) -> Estimate:
+    """The start points, in memory; what is taken of them on disk."""
+    sizes = [size for role, size in known.sizes.items() if role != "student"]
+    return Estimate(memory_bytes=sum(sizes), disk_bytes=max(sizes)) if sizes else Estimate()
+
+
+compose = Step(
+    name="compose",
+    stage=Stage.LORA,
+    version=1,
+    compute=_compute,
+    reads={"student": ("architecture.json",)},
+    estimate=_estimate,
+)
