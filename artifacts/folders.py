@@ -38,7 +38,7 @@ def digest_folder(
         names: relative, ``/``-separated; those of other people's files, so they are free.
         stamps: digests taken earlier on this host; None reads every file.
         read_here: believe no earlier process: each file's bytes are read once in this one, and
-            again only when its stamp has changed. What is read is still told to ``stamps``.
+            again only when its stamp has changed. Digests of what is read still go to ``stamps``.
         progress: called as ``progress(bytes done, bytes total, name)`` from when a file is read.
 
     Returns:

@@ -88,7 +88,7 @@ class Absent(Enum):
 ABSENT: Final = Absent.ABSENT
 
 
-class Difference(NamedTuple):
+class PayloadDifference(NamedTuple):
     """One field in which two payloads differ."""
 
     field: str
@@ -96,7 +96,7 @@ class Difference(NamedTuple):
     b: Json | Absent
 
 
-def diff(a: KeyPayload, b: KeyPayload) -> list[Difference]:
+def diff(a: KeyPayload, b: KeyPayload) -> list[PayloadDifference]:
     """List the fields in which two payloads differ, in name order.
 
     Returns:
@@ -105,7 +105,7 @@ def diff(a: KeyPayload, b: KeyPayload) -> list[Difference]:
     return _differences("", a.as_json(), b.as_json())
 
 
-def _differences(path: str, a: Json | Absent, b: Json | Absent) -> list[Difference]:
+def _differences(path: str, a: Json | Absent, b: Json | Absent) -> list[PayloadDifference]:
     if isinstance(a, dict) and isinstance(b, dict):
         found = []
         for name in sorted(a.keys() | b.keys()):
@@ -117,7 +117,7 @@ def _differences(path: str, a: Json | Absent, b: Json | Absent) -> list[Differen
         return [d for i, (x, y) in pairs for d in _differences(f"{path}[{i}]", x, y)]
     if _same(a, b):
         return []
-    return [Difference(path, a, b)]
+    return [PayloadDifference(path, a, b)]
 
 
 def _same(a: Json | Absent, b: Json | Absent) -> bool:

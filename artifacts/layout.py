@@ -138,7 +138,7 @@ def _set_mode(folder: Path, mode: int) -> None:
 
 
 def open_to_others(folder: Path) -> str:
-    """Say who beside its user may write in a folder, or read it: "" if nobody may."""
+    """Say who besides its user may write in a folder, or read it; "" if nobody may."""
     mode = folder.stat().st_mode
     if mode & stat.S_IWOTH:
         return "everybody may write"

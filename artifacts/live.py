@@ -5,9 +5,9 @@ process, ``pins/live/<random>``, one line each. The file is held with an ``flock
 drops with the process, however that ends. A collection takes nothing that such a file names.
 
 Between a collection's look at these files and its last rename no line may be added, or it would
-take what a run was just told is there. So both hold ``leases/taking.lock`` for that moment: a run
-shared, for one write; a collection alone, for a batch of renames. Where locks fail, as over some
-networks, the trash still gives back what is needed; a run may then see it gone for a moment.
+remove what a run has just found to be there. So both hold ``leases/taking.lock`` for that moment: a
+run shared, for one write; a collection alone, for a batch of renames. Where locks fail, as over
+some networks, the trash still gives back what is needed; a run may then see it gone for a moment.
 """
 
 import contextlib
@@ -248,7 +248,7 @@ def _look_at(path: Path, now: float) -> tuple[bool, bytes]:
         except BlockingIOError:
             return True, data
         except OSError:
-            here = False  # no locks on this file system: only its age tells
+            here = False  # no locks on this file system: only its age shows whether it is in use
         return not here and now - os.fstat(descriptor).st_mtime < OTHER_HOST_SECONDS, data
 
 

@@ -13,7 +13,7 @@ from artifacts.names import StepKey, check_file_names
 from artifacts.objects import Objects
 from artifacts.records import Record, tree_bytes
 
-Source = Path | bytes
+FileContent = Path | bytes
 _ATTEMPTS: Final = 100
 
 
@@ -59,7 +59,7 @@ def publish(
     raise StoreIOError(f"cannot publish {key}: other writers kept taking its name")
 
 
-def store_files(objects: Objects, draft: Record, sources: Mapping[str, Source]) -> Record:
+def store_files(objects: Objects, draft: Record, sources: Mapping[str, FileContent]) -> Record:
     """Store the files of a draft record and their tree, and return the record over them.
 
     Args:
@@ -105,7 +105,7 @@ def is_newer(found: Record | None, replaces: Record | None) -> bool:
     return found.generation > replaces.generation
 
 
-def sources_of(files: Path | Mapping[str, Source]) -> dict[str, Source]:
+def sources_of(files: Path | Mapping[str, FileContent]) -> dict[str, FileContent]:
     """List what is to be published under which name.
 
     Raises:
@@ -117,11 +117,11 @@ def sources_of(files: Path | Mapping[str, Source]) -> dict[str, Source]:
     return sources
 
 
-def _walk(root: Path) -> dict[str, Source]:
+def _walk(root: Path) -> dict[str, FileContent]:
     with reading(root):
         if not root.is_dir():
             raise NameRefusedError(f"{root} is no folder; give a folder or name -> path")
-        found: dict[str, Source] = {}
+        found: dict[str, FileContent] = {}
         for folder, folders, names in os.walk(root, onerror=_raise):
             for name in (*folders, *names):
                 path = Path(folder, name)

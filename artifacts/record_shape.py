@@ -1,6 +1,6 @@
 """What a record may hold: types and ranges, checked once, when it is read, imported or published.
 
-A check digest only tells that a record is as its writer left it, and anybody can write one. What
+A check digest only shows that a record is as its writer left it, and anybody can write one. What
 passes here may be used without another look: added up, formatted, looked into.
 
 Every field that is read somewhere is named. Of others, as older or newer versions note them, only

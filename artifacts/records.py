@@ -174,7 +174,7 @@ def _checked_body(data: bytes | None) -> dict[str, Json]:
     if not isinstance(outer, dict) or set(outer) != {"record", "check"}:
         raise ValueError("not a record")
     body = outer["record"]
-    # The whole is canonical, so its part is too and need not be written out again to be hashed.
+    # The record is canonical, so this part of it is too: it can be hashed as it stands.
     if not isinstance(body, dict) or digest_bytes(data[_BODY_STARTS:-1]) != outer["check"]:
         raise ValueError("its check digest does not match")
     return body

@@ -19,12 +19,19 @@ from artifacts.ledger import Ledger
 from artifacts.live import between_takes, mark
 from artifacts.names import Digest, StepKey
 from artifacts.objects import Objects
-from artifacts.publishing import Source, has_objects, is_newer, publish, sources_of, store_files
+from artifacts.publishing import (
+    FileContent,
+    has_objects,
+    is_newer,
+    publish,
+    sources_of,
+    store_files,
+)
 from artifacts.records import FileEntry, Record
 from artifacts.remote.tier import SharedTier, bucket_at
 from artifacts.room import check_room
 from artifacts.views import ensure_view
-from artifacts.work import discard, held_lease, work_folder
+from artifacts.work import held_lease, work_folder
 
 _NO_LIMIT: Final = float("inf")
 
@@ -154,10 +161,7 @@ class Store:
     # -- writing
 
     def check_writable(self, need_bytes: int = 0) -> None:
-        """Find out before a long computation whether its result can be published.
-
-        Args:
-            need_bytes: what the result will take.
+        """Find out before a computation whether a result of ``need_bytes`` can be published.
 
         Raises:
             StoreReadOnlyError: if the store cannot be written to.
@@ -173,7 +177,7 @@ class Store:
     def publish(
         self,
         payload: KeyPayload,
-        files: Path | Mapping[str, Source],
+        files: Path | Mapping[str, FileContent],
         *,
         facts: Mapping[str, Json] | None = None,
         provenance: Mapping[str, Json] | None = None,
@@ -253,11 +257,6 @@ class Store:
         """
         with writing(self.root / "work"):
             return work_folder(self.root / "work", key, adopt=adopt)
-
-    def discard_work(self, work: Path) -> None:
-        """Remove a folder that ``workdir`` made, once its result is published."""
-        if work.parent.parent == self.root / "work":
-            discard(work)
 
     @contextlib.contextmanager
     def lease(

@@ -11,7 +11,7 @@ from artifacts.disk.digests import hash_file
 from artifacts.disk.files import read_small, reading, temporary_path, writing
 from artifacts.errors import StoreIOError, UnknownKeyError
 from artifacts.names import StepKey, is_hex_digest
-from artifacts.publishing import Source
+from artifacts.publishing import FileContent
 from artifacts.queries.lineage import Lineage, inputs_first
 from artifacts.records import MAX_RECORD_BYTES, Record, decode_record
 from artifacts.store import Store
@@ -35,7 +35,7 @@ class Imported:
 
 
 def export(store: Store, record: Record, target: Path) -> None:
-    """Copy a result's files into a new folder as ordinary files, with the record beside them.
+    """Copy a result's files into a new folder as ordinary files, together with the record.
 
     Args:
         store: that has the result.
@@ -116,7 +116,7 @@ def _from_store(store: Store, other: Store, keys: Iterable[StepKey] | None) -> l
 def _take(store: Store, record: Record, sources: Mapping[str, Path]) -> Imported:
     found = store.lookup(record.key)
     if found is None:
-        files: dict[str, Source] = dict(sources)
+        files: dict[str, FileContent] = dict(sources)
         found = store.publish(
             record.payload,
             files,

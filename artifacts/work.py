@@ -66,8 +66,15 @@ def is_aside(path: Path) -> bool:
     return path.suffix == _ASIDE
 
 
-def discard(work: Path) -> None:
-    """Remove a work folder, and its key's folder if nothing else is in it."""
+def discard(base: Path, work: Path) -> None:
+    """Remove a folder that ``work_folder`` made, and its key's folder if nothing else is in it.
+
+    Args:
+        base: the store's folder of all work; what does not lie two levels below it is left alone.
+        work: the folder.
+    """
+    if work.parent.parent != base:
+        return
     shutil.rmtree(work, ignore_errors=True)
     with contextlib.suppress(OSError):
         work.parent.rmdir()

@@ -13,7 +13,7 @@ from artifacts.live import keeping
 from flows.config.compare import CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
 from flows.graph.cell import Cell, CellOutcome
-from flows.graph.pair import Pair
+from flows.graph.pair import ModelPair
 from flows.graph.runner import PrefectRunner
 from flows.graph.shared_steps import Once
 from flows.graph.side_by_side import side_by_side
@@ -72,7 +72,7 @@ def compare_pair(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> C
     """Compare the methods on one pair and task."""
     do = PrefectRunner(config.run, Stage.REPORT)
 
-    def run_arms(arms: Sequence[Arm], acquired: Pair) -> list[ArmOutcome]:
+    def run_arms(arms: Sequence[Arm], acquired: ModelPair) -> list[ArmOutcome]:
         calls = [partial(_arm, config, arm, acquired) for arm in arms]
         return side_by_side(calls, at_once=config.slots.cpu + len(config.slots.gpus))
 
@@ -81,7 +81,7 @@ def compare_pair(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> C
     return outcome
 
 
-def _arm(config: CompareConfig, arm: Arm, acquired: Pair) -> ArmOutcome:
+def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair) -> ArmOutcome:
     """Tune one method's learning rate on validation, then measure its seeds on test.
 
     Its tasks belong to the pair's flow run. A sub-flow for each method would be a request to

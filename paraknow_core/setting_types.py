@@ -36,7 +36,7 @@ def _a_place(text: str) -> str:
 
 Text = Annotated[str, Field(max_length=4096)]
 """The limit also makes pydantic refuse what UTF-8 cannot hold, such as half a surrogate pair."""
-Place = Annotated[Text, AfterValidator(_a_place)]
+PathOrHubId = Annotated[Text, AfterValidator(_a_place)]
 """A path, or a Hub id."""
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]

@@ -1,4 +1,4 @@
-"""Acquire data: read rows, deal them out to the four splits, refuse any overlap."""
+"""Acquire data: read rows, distribute them over the four splits, refuse any overlap."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from paraknow_core.data import (
 )
 from paraknow_core.data.templates import TEMPLATES
 from paraknow_core.errors import DataError
-from paraknow_core.setting_types import Count, CountOrNone, OneOf, Place, Seed, Text
+from paraknow_core.setting_types import Count, CountOrNone, OneOf, PathOrHubId, Seed, Text
 from paraknow_core.settings import Settings, execution
 from tasks.engine.json_files import kind_of
 from tasks.engine.ref import Ref
@@ -40,10 +40,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 class RowsConfig(Settings):
     """Where rows come from: one file, or one split of a data set of the Hub."""
 
-    path: Place = execution(
+    path: PathOrHubId = execution(
         "", title="File", description="JSONL or Parquet. Identity is its content, not its name."
     )
-    hub: Place = Field("", title="Hub data set", description="Such as openai/gsm8k.")
+    hub: PathOrHubId = Field("", title="Hub data set", description="Such as openai/gsm8k.")
     subset: Text = Field("", title="Subset", description="The Hub data set's configuration.")
     split: Text = Field("train", title="Split", description="The Hub data set's split.")
     revision: Text = Field("", title="Revision", description="Hub commit; empty: main.")
@@ -169,7 +169,7 @@ def _read(job: Job[DataConfig], role: str, rows: RowsConfig) -> list[Example]:
 
 
 def _compute(job: Job[DataConfig]) -> Facts:
-    """Read rows, deal them out to seeds, train, validation and test, and refuse any overlap."""
+    """Read rows, distribute them over seeds, train, validation and test, and refuse any overlap."""
     config = job.config
     sizes = SplitSizes(**config.sizes.model_dump())
     own_test = _given(config.test)

@@ -15,7 +15,7 @@ from paraknow_core.demo.language import vocabulary
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.describe import Architecture, describe, foreseen
-from paraknow_core.setting_types import Place, Text
+from paraknow_core.setting_types import PathOrHubId, Text
 from paraknow_core.settings import Settings, execution
 from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
@@ -27,7 +27,7 @@ from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 from tasks.engine.step_names import MODEL_STEP
 
 FORESEEN_TOKENS = "foreseen-tokens.json"
-"""Of a model that is still to be trained: token → row. No artifact has it."""
+"""In a plan, of a model that is yet to be trained: token → row. No artifact has this file."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -35,7 +35,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 class ModelConfig(Settings):
     """Which model: a folder, a Hub id with its revision, or a recipe to train one from scratch."""
 
-    model: Place = execution(
+    model: PathOrHubId = execution(
         "",
         title="Model",
         description="A local folder with safetensors weights, or a Hub id such as "
@@ -138,7 +138,7 @@ def _compute(job: Job[ModelConfig]) -> Facts:
     vocabulary = canonical_bytes(tokenizer.get_vocab())
     described = architecture.to_json()
     for tensor in described["tensors"]:
-        tensor["file"] = ""  # how a model is cut into shards changes nothing downstream
+        tensor["file"] = ""  # how a model is split into files changes nothing downstream
     write_json(job.out / "architecture.json", described)
     write_json(
         job.out / "tokenizer.json",
@@ -155,7 +155,7 @@ def _compute(job: Job[ModelConfig]) -> Facts:
 
 
 def _foresee(config: ModelConfig, out: Path) -> bool:
-    """Write what a recipe says of a model that is still to be trained, for a plan to look at."""
+    """Write what a recipe says of a model that is yet to be trained, for a plan's checks."""
     if config.pretrain is None:
         return False
     tokens = {word: row for row, word in enumerate(vocabulary())}

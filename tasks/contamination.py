@@ -17,7 +17,7 @@ OVERLAP = "overlap.json"
 
 
 class ContaminationConfig(Settings):
-    """Nothing to set: whether an overlap is allowed changes nothing about what it is."""
+    """Nothing to set: whether an overlap is allowed does not change the overlap."""
 
 
 def _compute(job: Job[ContaminationConfig]) -> Facts:

@@ -1,4 +1,4 @@
-"""Controls: the transfer's factors with one thing taken away, as the same kind of artifact."""
+"""Controls: the transfer's factors with one property removed, as the same kind of artifact."""
 
 from typing import Annotated, Any
 
@@ -30,11 +30,11 @@ def _compute(job: Job[ControlConfig]) -> Facts:
     """Replace or permute the factors by seed; the singular values stay as they are."""
     from safetensors.torch import load_file, save_file
 
-    from paraknow_core.initialisation.controls import Factors, apply_control
+    from paraknow_core.initialisation.controls import SvdFactors, apply_control
 
     stored = load_file(job.inputs["factors"] / "factors.safetensors")
     modules = sorted({name.rpartition(".")[0] for name in stored})
-    given = {m: Factors(*(stored[f"{m}.{part}"] for part in ("U", "S", "Vh"))) for m in modules}
+    given = {m: SvdFactors(*(stored[f"{m}.{part}"] for part in ("U", "S", "Vh"))) for m in modules}
     student = load_architecture(job.inputs["student"])
     vocabulary = (student.module_of(Role.EMBED), student.module_of(Role.HEAD))
     made = apply_control(job.config.name, given, vocabulary=vocabulary, seed=job.config.seed)

@@ -36,7 +36,7 @@ class DecomposeConfig(Settings):
 
 
 def _compute(job: Job[DecomposeConfig]) -> Facts:
-    """Decompose what was cut for each module, reading only its slices of the teacher's files."""
+    """Decompose each module's cut, reading only its slices of the teacher's files."""
     from safetensors.torch import load_file, save_file
 
     from paraknow_core.checkpoint.reader import Checkpoint

@@ -1,5 +1,5 @@
-"""Look at a pair without judging it: how a start point lies against the weights, and how alike the
-layers of teacher and student are. Two steps, as the second is shared by every method of a pair.
+"""Diagnostics of a pair: how a start point compares with the weights, and how similar the layers of
+teacher and student are. Two steps, because every method of a pair shares the second.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class DiagnoseConfig(Settings):
 
 
 class LikenessConfig(Settings):
-    """On what the layers of teacher and student are compared."""
+    """The texts on which the layers of teacher and student are compared."""
 
     texts: Count = Field(
         256, ge=4, title="Texts", description="Of the validation split, or of the seeds without it."
@@ -81,7 +81,7 @@ def _greatest(matrix: list[list[float | None]]) -> float | None:
 
 
 def _examples(job: Job[LikenessConfig]) -> Sequence[Example]:
-    """Validation rows, which nothing is chosen by here; the seeds where there are none."""
+    """Return the validation rows, by which nothing is chosen here; else the seeds."""
     rows = read_split(job.inputs["data"] / "validation.parquet")
     rows = (rows or read_split(job.inputs["data"] / "seeds.parquet"))[: job.config.texts]
     tokenizers = [
@@ -97,7 +97,7 @@ def _examples(job: Job[LikenessConfig]) -> Sequence[Example]:
 
 
 def _states(job: Job[LikenessConfig], who: str, rows: Sequence[Example]) -> list[Any]:
-    """Load one model, take the mean states of each text, and let go of it."""
+    """Load one model, return the mean states of each text, and free its memory."""
     from paraknow_core.data.tokenisation import tokenise_whole
     from paraknow_core.evaluation.diagnostics import pooled_states
     from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device

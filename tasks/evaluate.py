@@ -58,7 +58,7 @@ class EvaluateConfig(Settings):
 def _compute(job: Job[EvaluateConfig]) -> Facts:
     """Measure the likelihood of the answers, and greedy answers, item by item.
 
-    A number that is not finite is stored as missing, beside how many items are to blame.
+    A number that is not finite is stored as missing, with the number of items that caused it.
     """
     from paraknow_core.evaluation.evaluate import evaluate as measure
     from paraknow_core.evaluation.items import write_items

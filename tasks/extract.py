@@ -39,7 +39,7 @@ ROLE_GROUPS: Mapping[str, tuple[Role, ...]] = {
 
 
 _BLOCK_BYTES = 2**25
-"""What reading a map block by block takes, whatever its size."""
+"""Bytes that reading a map block by block takes, whatever its size."""
 
 
 def expand_roles(names: Iterable[str]) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class ExtractConfig(Settings):
 
 
 def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
-    """Only with two tokenizers does the output hang on them."""
+    """The tokenizers enter the key only if they differ; else the output does not depend on them."""
     found = {
         f"{who}.tokenizer": inputs[who].files["tokenizer.json"] for who in ("teacher", "student")
     }
@@ -117,7 +117,7 @@ def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -
 
 
 def _compute(job: Job[ExtractConfig]) -> Facts:
-    """Choose rows and columns of every matrix; the output is the where."""
+    """Choose rows and columns of every matrix; the output holds their indices, not the weights."""
     from paraknow_core.checkpoint.reader import Checkpoint
 
     teacher, student = (load_architecture(job.inputs[who]) for who in ("teacher", "student"))
@@ -172,7 +172,7 @@ def read_cuts(folder: Path) -> list[Cut]:
 
 
 def read_indices(folder: Path) -> "dict[str, Tensor]":
-    """Read the rows and columns that are no runs from an extract step's artifact."""
+    """Read the rows and columns that are not consecutive from an extract step's artifact."""
     from safetensors.torch import load_file
 
     path = folder / "indices.safetensors"

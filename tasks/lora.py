@@ -31,7 +31,7 @@ class LoraConfig(Settings):
 
 
 class PlainLoraConfig(Settings):
-    """Plain LoRA's start point: PEFT's own draw, so that the transfer has something to beat."""
+    """Plain LoRA's start point, as PEFT draws it: the baseline of the transfer."""
 
     rank: Rank = Field(16, title="Rank")
     alpha: Scale = Field(16.0, title="Alpha")

@@ -1,4 +1,4 @@
-"""A teacher that never learnt: the config and tokenizer of another model, weights by chance."""
+"""A teacher that was never trained: config and tokenizer of another model, random weights."""
 
 from pydantic import Field
 

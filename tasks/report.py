@@ -1,4 +1,4 @@
-"""The report of one run: its table, its words, the sensitivity map; the UI shows them too."""
+"""The report of one run: its table, its text and the sensitivity map; the UI shows them too."""
 
 import base64
 import math
@@ -15,7 +15,7 @@ from tasks.engine.step import Facts, Job, Step
 
 
 class ReportConfig(Settings):
-    """What the report is told beside its inputs."""
+    """What the report needs to know in addition to its inputs."""
 
     diverged: dict[str, str] = later({})
     """Arm → by which rule its training diverged."""

@@ -1,4 +1,4 @@
-"""Compute a stored result again, from what its record says, and compare; the store stays as is."""
+"""Compute a stored result again, from its record, and compare; the store is not changed."""
 
 import copy
 import time
@@ -46,7 +46,7 @@ class CannotReproduceError(ParaknowError):
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What became of computing a result again.
+    """The outcome of computing a result again.
 
     Attributes:
         record: the stored result.
@@ -70,7 +70,7 @@ class Reproduction:
 def reproduce(
     store: Store, record: Record, *, work: Path, locations: Mapping[str, Path] | None = None
 ) -> Reproduction:
-    """Compute a stored result again in a folder aside and compare it with what is stored.
+    """Compute a stored result again in a temporary folder and compare it with what is stored.
 
     Args:
         store: that has the result and its inputs.
@@ -116,7 +116,7 @@ def config_type(step: Step[Any]) -> type[Settings]:
 
 
 def _need(store: Store, record: Record, locations: dict[str, Path]) -> Computation[Any]:
-    """Put together what the computation was, and prove by its key that it is the same one."""
+    """Rebuild the computation from the record, and prove by its key that it is the same one."""
     step, made = _step_of(record), _provenance(record)
     own = OWN_PLACES.get(step.name, {})
     _check_roles(

@@ -46,7 +46,7 @@ def changes(known: Revisions) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Tell what changed; with ``--same-numbers`` record that it computes what it did."""
+    """Print what changed; with ``--same-numbers`` record that the numbers are the same."""
     known = revisions()
     changed = changes(known)
     for name in changed:

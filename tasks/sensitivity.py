@@ -33,7 +33,7 @@ class SensitivityConfig(Settings):
 
 
 def _compute(job: Job[SensitivityConfig]) -> Facts:
-    """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes at the last whole sample."""
+    """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes after a complete sample."""
     from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device
     from paraknow_core.sensitivity.accumulate import accumulate
     from paraknow_core.sensitivity.maps import (

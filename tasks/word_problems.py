@@ -1,4 +1,4 @@
-"""Generate one-step word problems, dealt out like any data set."""
+"""Generate one-step word problems, in the same four splits as any data set."""
 
 from typing import Self
 
@@ -12,7 +12,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
 MAX_ROWS = 200_000
-"""They are generated for a plan already: about five seconds, and a quarter of a gigabyte."""
+"""A plan generates them too, which takes about five seconds and a quarter of a gigabyte."""
 
 
 class WordProblemsConfig(Settings):

@@ -1,4 +1,4 @@
-"""Garbage collection: what may go and why, and taking it away beside running publishers.
+"""Garbage collection: what may be removed and why, and removing it while others publish.
 
 The roots are the named pins, what live runs use, what the policy keeps by step or key, and
 everything these were made from. Any other result is judged by its own last use; without a limit of
@@ -62,7 +62,7 @@ class Doomed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CollectionPlan:
     """What a collection would remove.
 
     Attributes:
@@ -108,7 +108,7 @@ class Collected:
     restored: int
 
 
-def plan(store: Store, policy: Policy) -> Plan:
+def plan(store: Store, policy: Policy) -> CollectionPlan:
     """Find out what may go; nothing is changed.
 
     Raises:
@@ -128,7 +128,7 @@ def plan(store: Store, policy: Policy) -> Plan:
         if digest not in needed and _unchanged(store, digest, now, policy.grace)
     }
     stay = sum(sizes.values()) - sum(objects.values())
-    return Plan(
+    return CollectionPlan(
         now=now,
         lineage=lineage,
         records=doomed,
@@ -140,8 +140,8 @@ def plan(store: Store, policy: Policy) -> Plan:
     )
 
 
-def collect(store: Store, policy: Policy) -> tuple[Plan, Collected]:
-    """Remove what may go, beside any number of readers and publishers.
+def collect(store: Store, policy: Policy) -> tuple[CollectionPlan, Collected]:
+    """Remove what may be removed, while any number of readers and publishers run.
 
     Killed at any point it leaves at most a full trash folder, which the next collection empties
     and out of which readers help themselves. It needs no room on the disk.
@@ -163,7 +163,7 @@ def collect(store: Store, policy: Policy) -> tuple[Plan, Collected]:
         return made, Collected(records, objects, freed + of_objects, restored + again)
 
 
-def _take(store: Store, trash: Trash, made: Plan, policy: Policy) -> int:
+def _take(store: Store, trash: Trash, made: CollectionPlan, policy: Policy) -> int:
     """Move what was planned to the trash, except for what a live process has come to use.
 
     What such a process was handed must not be gone for a moment: it opens files when it likes.
@@ -189,7 +189,8 @@ def _take(store: Store, trash: Trash, made: Plan, policy: Policy) -> int:
 def store_clock(store: Store) -> float:
     """Return the time by the store's file system, in seconds since the epoch.
 
-    A file server's clock may be minutes off, and ages are told from what it wrote. Needs no room.
+    A file server's clock may be minutes off, and ages are measured against what it wrote. Needs no
+    free space.
     """
     with contextlib.suppress(OSError):
         if not store.read_only:

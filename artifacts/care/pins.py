@@ -2,7 +2,7 @@
 
 A named pin is ``pins/<name>.json``. What a run uses stands in ``pins/live/<random>``, which is held
 open with an ``flock`` for as long as the run lives: the kernel drops it with the process, however
-that ends. Where the lock tells nothing, because the run is on another machine, the file counts for
+that ends. Where the lock cannot be seen, because the run is on another machine, the file counts for
 a week after its last line.
 """
 

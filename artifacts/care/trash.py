@@ -168,7 +168,7 @@ def record_in(path: Path) -> StepKey | None:
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, a link or a whole folder, links in it not followed; False if that failed."""
+    """Remove a file, link or folder, without following links in it; False if that failed."""
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""Read a whole store again and say what is wrong with it."""
+"""Read everything in a store again and say what is wrong with it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from artifacts.store import Store
 
 
 @dataclass(frozen=True)
-class Problem:
+class StoreProblem:
     """One thing that is wrong in a store.
 
     Attributes:
@@ -28,7 +28,7 @@ class Problem:
     advice: str
 
 
-def verify(store: Store, *, progress: BytesProgress = no_bytes_progress) -> list[Problem]:
+def verify(store: Store, *, progress: BytesProgress = no_bytes_progress) -> list[StoreProblem]:
     """Hash every object anew and check every record; quarantine what is corrupt.
 
     In a store that was opened read-only nothing is moved.
@@ -49,7 +49,7 @@ def verify(store: Store, *, progress: BytesProgress = no_bytes_progress) -> list
     return problems + _strays(store)
 
 
-def repair(store: Store, problems: list[Problem]) -> list[str]:
+def repair(store: Store, problems: list[StoreProblem]) -> list[str]:
     """Take away what ``verify`` found broken, so that the store is sound and a re-run heals.
 
     Corrupt objects and records are in quarantine already. A result that lost an object, or whose
@@ -86,7 +86,7 @@ def repair(store: Store, problems: list[Problem]) -> list[str]:
     return done
 
 
-def _bad_objects(store: Store, progress: BytesProgress) -> list[Problem]:
+def _bad_objects(store: Store, progress: BytesProgress) -> list[StoreProblem]:
     digests = store.objects.digests()
     problems = []
     for done, digest in enumerate(digests, start=1):
@@ -94,25 +94,27 @@ def _bad_objects(store: Store, progress: BytesProgress) -> list[Problem]:
             where = "left in place (read-only)" if store.read_only else "moved to quarantine"
             detail = f"its bytes do not have its digest; {where}"
             advice = "run the steps whose records are listed as missing it"
-            problems.append(Problem("object", digest, detail, advice))
+            problems.append(StoreProblem("object", digest, detail, advice))
         progress(done, len(digests), digest)
     return problems
 
 
-def _bad_record(store: Store, key: StepKey) -> list[Problem]:
+def _bad_record(store: Store, key: StepKey) -> list[StoreProblem]:
     record = store.lookup_record(key)
     if record is None:
         detail = f"the record at {store.ledger.path(key)} is damaged"
-        return [Problem("record", key, detail, "run its step again: it will be a miss and heal")]
+        return [
+            StoreProblem("record", key, detail, "run its step again: it will be a miss and heal")
+        ]
     missing = [d for d, size in record.objects().items() if not store.objects.is_intact(d, size)]
     if not missing:
         return []
     names = [name for name, entry in record.files.items() if entry.digest in missing]
     detail = f"{record.step} has lost {', '.join(sorted(names)) or 'its list of files'}"
-    return [Problem("missing", key, detail, "run its step again: it will be a miss and heal")]
+    return [StoreProblem("missing", key, detail, "run its step again: it will be a miss and heal")]
 
 
-def _strays(store: Store) -> list[Problem]:
+def _strays(store: Store) -> list[StoreProblem]:
     """Find what lies among objects and records and is neither; nobody would ever look at it."""
     detail = "is no file of the store: left there by hand, or by another program"
     advice = "take it away, or let `paraknow store verify --repair` move it to quarantine"
@@ -120,7 +122,7 @@ def _strays(store: Store) -> list[Problem]:
         *(path for path in _within(store.root / "objects") if not _is_object(store, path)),
         *(path for path in _within(store.root / "records") if not _is_record(store, path)),
     ]
-    return [Problem("stray", str(path), detail, advice) for path in found]
+    return [StoreProblem("stray", str(path), detail, advice) for path in found]
 
 
 def _within(folder: Path) -> Iterator[Path]:

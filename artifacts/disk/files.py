@@ -155,7 +155,7 @@ def open_regular(path: Path) -> int | None:
 
 
 def read_small(path: Path, limit: int) -> bytes | None:
-    """Read a whole regular file of at most ``limit`` bytes.
+    """Read all of a regular file of at most ``limit`` bytes.
 
     Returns:
         Its bytes, or None if it is no regular file or longer than ``limit``.

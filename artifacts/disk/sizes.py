@@ -13,7 +13,7 @@ def size_text(count: int) -> str:
 
 
 def unequal(need: int, free: int) -> tuple[str, str]:
-    """Write two different numbers of bytes so that they can be told apart."""
+    """Write two different numbers of bytes so that they look different."""
     for digits in _DIGITS:
         first, second = decimal(need, precision=digits), decimal(free, precision=digits)
         if first != second:

@@ -30,7 +30,7 @@ clock without its stamp showing it, so its digest is not remembered (2 s is FAT'
 
 @dataclass(frozen=True)
 class Stamp:
-    """What ``stat`` tells of a file's identity and last change."""
+    """What ``stat`` says of a file's identity and last change."""
 
     size: int
     mtime_ns: int

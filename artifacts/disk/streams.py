@@ -27,7 +27,7 @@ def flushing(descriptor: int) -> Iterator[None]:
     """Write a large file out to the disk while the block runs, for instance while it is hashed.
 
     Raises:
-        OSError: at the block's end, if that failed. The system tells a descriptor of a lost write
+        OSError: at the block's end, if that failed. The system reports a lost write to a descriptor
             only once, so it must not be ignored here.
     """
     if os.fstat(descriptor).st_size < LARGE:

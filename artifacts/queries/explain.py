@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from artifacts.canonical import Json
-from artifacts.keys import Difference, KeyPayload, diff
+from artifacts.keys import KeyPayload, PayloadDifference, diff
 from artifacts.names import Digest, StepKey, is_hex_digest
 from artifacts.records import Record
 from artifacts.store import Store
@@ -21,7 +21,7 @@ class Explanation:
         because: how those two differ in turn, if both are known and of one step.
     """
 
-    difference: Difference
+    difference: PayloadDifference
     a: Record | None = None
     b: Record | None = None
     because: tuple["Explanation", ...] = ()
@@ -77,7 +77,7 @@ def nearest(store: Store, payload: KeyPayload) -> Record | None:
 
 
 def _follow(
-    store: Store, found: Difference, a: Record, b: Record, planned: Mapping[StepKey, Record]
+    store: Store, found: PayloadDifference, a: Record, b: Record, planned: Mapping[StepKey, Record]
 ) -> Explanation:
     kind, _, role = found.field.partition(".")
     if kind != "inputs":

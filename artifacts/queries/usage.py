@@ -12,7 +12,7 @@ from artifacts.store import Store
 
 
 @dataclass(frozen=True)
-class Share:
+class GroupUsage:
     """What one group of results takes.
 
     Attributes:
@@ -39,8 +39,8 @@ class Usage:
         unused_bytes: of those that no result needs.
     """
 
-    by_step: list[Share]
-    by_model: list[Share]
+    by_step: list[GroupUsage]
+    by_model: list[GroupUsage]
     object_bytes: int
     unused_bytes: int
 
@@ -86,7 +86,7 @@ def object_sizes(store: Store) -> dict[Digest, int]:
 
 def _shares(
     records: Iterable[Record], sizes: dict[Digest, int], names: Callable[[Record], list[str]]
-) -> list[Share]:
+) -> list[GroupUsage]:
     counts: Counter[str] = Counter()
     objects: dict[str, set[Digest]] = {}
     for record in records:
@@ -95,7 +95,7 @@ def _shares(
             objects.setdefault(name, set()).update(d for d in record.objects() if d in sizes)
     groups = Counter(digest for needed in objects.values() for digest in needed)
     shares = [
-        Share(
+        GroupUsage(
             name,
             counts[name],
             sum(sizes[digest] for digest in needed),

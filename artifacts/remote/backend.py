@@ -26,7 +26,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Part:
+class TransferPart:
     """Some bytes of what lies under a name.
 
     Attributes:
@@ -51,7 +51,7 @@ class Backend(Protocol):
     def head(self, name: str) -> Entry | None:
         """Return size and age of what lies under a name, None if there is nothing."""
 
-    def get(self, name: str, start: int, stop: int) -> Part | None:
+    def get(self, name: str, start: int, stop: int) -> TransferPart | None:
         """Return the bytes from ``start`` up to ``stop`` or the end, None if there is nothing.
 
         Large ones are read part by part, so a method never holds more than a part in memory.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from artifacts.errors import RemoteError
-from artifacts.remote.backend import Backend, Entry, Part
+from artifacts.remote.backend import Backend, Entry, TransferPart
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class GuardedBackend:
         """As the backend does."""
         return self._ask(lambda: self._backend.head(name))
 
-    def get(self, name: str, start: int, stop: int) -> Part | None:
+    def get(self, name: str, start: int, stop: int) -> TransferPart | None:
         """As the backend does."""
         return self._ask(lambda: self._backend.get(name, start, stop))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from artifacts.errors import RemoteDeniedError, RemoteError
-from artifacts.remote.backend import Entry, Part
+from artifacts.remote.backend import Entry, TransferPart
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -68,26 +68,26 @@ class ObjectStoreBackend:
             return _entry(self._obstore.head(self._store, name))
         return None
 
-    def get(self, name: str, start: int, stop: int) -> Part | None:
+    def get(self, name: str, start: int, stop: int) -> TransferPart | None:
         """Return some bytes of what lies under a name."""
         for _attempt in range(_ATTEMPTS - 1):
             with contextlib.suppress(_BodyError):
                 return self._get(name, start, stop)
         return self._get(name, start, stop)
 
-    def _get(self, name: str, start: int, stop: int) -> Part | None:
+    def _get(self, name: str, start: int, stop: int) -> TransferPart | None:
         with self._absent():
             try:
                 with self._asking(name):
                     found = self._obstore.get(self._store, name, options={"range": (start, stop)})
-                    return Part(bytes(found.bytes()), _entry(found.meta))
+                    return TransferPart(bytes(found.bytes()), _entry(found.meta))
             except _RangeError:
                 # Of nothing no range can be had; services answer that with an error.
                 entry = self.head(name)
                 if entry is None:
                     return None
                 if entry.size <= start:
-                    return Part(b"", entry)
+                    return TransferPart(b"", entry)
                 raise
         return None
 

@@ -86,7 +86,7 @@ def show_plan(console: Terminal, plan: Plan) -> None:
         table.add_row(
             step.label,
             _would(step),
-            step.key[:12] or "hangs on a step above",
+            step.key[:12] or "depends on a step above",
             _bytes(need.memory_bytes),
             _bytes(need.disk_bytes),
             "" if need.tokens is None else f"{need.tokens:,}",

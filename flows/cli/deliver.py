@@ -42,8 +42,8 @@ def deliver_command(
 ) -> None:
     """Write an adapter of the store as an ordinary PEFT folder with a model card.
 
-    Without options it is exact, at rank 2r on the unmodified student. DIR appears whole or not at
-    all.
+    Without options it is exact, at rank 2r on the unmodified student. DIR appears complete or
+    not at all.
 
     Examples:
     - `paraknow deliver 3f2a my-adapter --student meta-llama/Llama-3.2-1B`

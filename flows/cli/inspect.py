@@ -50,9 +50,9 @@ def inspect_command(
     - `paraknow inspect ./models/teacher ./models/student`
     - `paraknow inspect TEACHER STUDENT --roles q,k,v,o,gate,up,down --rank 8 --json`
     """
-    from flows.inspection.pair import Question, inspect_pair
+    from flows.inspection.pair import InspectionRequest, inspect_pair
 
-    question = Question(
+    question = InspectionRequest(
         teacher,
         student,
         roles=tuple(role for role in roles.replace(",", " ").split()),

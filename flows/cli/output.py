@@ -37,7 +37,7 @@ class Surviving(io.FileIO):
 
 @contextmanager
 def surviving_output() -> Iterator[None]:
-    """Let what is run inside print in peace, and tell at the end what could not be printed.
+    """Let what runs inside print, and say at the end what could not be printed.
 
     Raises:
         SystemExit: 141 if the reader of stdout had gone (such as ``head``), which is no error; 2

@@ -11,7 +11,7 @@ from artifacts.disk.sizes import size_text
 from artifacts.queries.explain import explain
 from artifacts.queries.find import find_record
 from artifacts.queries.lineage import Input, Lineage, model_name
-from artifacts.queries.usage import Share, usage
+from artifacts.queries.usage import GroupUsage, usage
 from artifacts.records import Record
 from artifacts.store import Store
 from flows.cli.store_care import care_app
@@ -162,7 +162,7 @@ def disk_usage(as_json: JsonOption = False, store: StoreOption = None) -> None:
     say(f"\n{size_text(found.object_bytes)} on disk; no result needs {unused} of it")
 
 
-def _print_shares(what: str, shares: Iterable[Share]) -> None:
+def _print_shares(what: str, shares: Iterable[GroupUsage]) -> None:
     rows = [(s.name, str(s.results), size_text(s.bytes), size_text(s.own_bytes)) for s in shares]
     print_table((what, "results", "size", "of its own"), rows)
 

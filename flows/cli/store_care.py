@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from artifacts.canonical import Json
-from artifacts.care.gc import GRACE_SECONDS, Collected, Plan, Policy, collect, plan
+from artifacts.care.gc import GRACE_SECONDS, Collected, CollectionPlan, Policy, collect, plan
 from artifacts.care.pins import pin, pins, unpin
-from artifacts.care.verify import Problem, repair, verify
+from artifacts.care.verify import StoreProblem, repair, verify
 from artifacts.disk.locations import default_store_root
 from artifacts.disk.sizes import size_text
 from artifacts.errors import StoreFormatError
@@ -75,7 +75,7 @@ def verify_store(
     say(f"{opened.root}: every object and record is intact")
 
 
-def _repair(store: Store, problems: list[Problem]) -> list[Problem]:
+def _repair(store: Store, problems: list[StoreProblem]) -> list[StoreProblem]:
     for line in repair(store, problems):
         say(line)
     left = verify(store)
@@ -166,7 +166,7 @@ def collect_garbage(
         say(f"{done.restored} were needed again meanwhile and put back")
 
 
-def _print_plan(made: Plan) -> None:
+def _print_plan(made: CollectionPlan) -> None:
     rows = [
         (d.record.key[:SHOWN], d.record.step, human_age(made.now - d.used), d.why)
         for d in made.records
@@ -185,7 +185,7 @@ def _print_plan(made: Plan) -> None:
         )
 
 
-def _gc_json(made: Plan, done: Collected | None) -> dict[str, Json]:
+def _gc_json(made: CollectionPlan, done: Collected | None) -> dict[str, Json]:
     records: list[Json] = [
         {"key": d.record.key, "step": d.record.step, "used": d.used, "why": d.why}
         for d in made.records

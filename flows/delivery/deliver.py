@@ -21,7 +21,7 @@ from flows.delivery.models import (
     vocabulary_modules,
 )
 from flows.delivery.new_folder import new_folder, refuse_used
-from flows.delivery.provenance import Origin, find_adapter, origin_of
+from flows.delivery.provenance import AdapterOrigin, find_adapter, origin_of
 from paraknow_core.errors import ConfigError, ModelFolderError
 from paraknow_core.lora.adapter import Adapter, write_adapter
 from paraknow_core.lora.adapter_reader import read_adapter
@@ -121,7 +121,11 @@ def _read(store: Store, key: StepKey) -> Adapter:
 
 
 def _deliver_adapter(
-    store: Store, origin: Origin, adapter: Adapter, models: Mapping[str, PlacedModel], wish: Wish
+    store: Store,
+    origin: AdapterOrigin,
+    adapter: Adapter,
+    models: Mapping[str, PlacedModel],
+    wish: Wish,
 ) -> Delivery:
     student = models["student"]
     delivery = Delivery(
@@ -163,7 +167,11 @@ def _compressed(adapter: Adapter, delivery: Delivery, rank: int) -> tuple[Adapte
 
 
 def _deliver_merged(
-    store: Store, origin: Origin, adapter: Adapter, models: Mapping[str, PlacedModel], wish: Wish
+    store: Store,
+    origin: AdapterOrigin,
+    adapter: Adapter,
+    models: Mapping[str, PlacedModel],
+    wish: Wish,
 ) -> Delivery:
     student = models["student"]
     if student.folder is None:
@@ -194,7 +202,7 @@ def _deliver_merged(
 
 
 def _finish(
-    draft: Path, delivery: Delivery, origin: Origin, models: Mapping[str, PlacedModel]
+    draft: Path, delivery: Delivery, origin: AdapterOrigin, models: Mapping[str, PlacedModel]
 ) -> Delivery:
     """Write the card into the draft, and list what is in it."""
     card = Card(

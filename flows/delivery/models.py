@@ -130,7 +130,7 @@ def vocabulary_modules(
     """Name the student's embedding and head, as the adapter calls them.
 
     Raises:
-        ModelFolderError: if neither the store nor a folder tells what they are.
+        ModelFolderError: if neither the store nor a folder says what they are.
     """
     architecture = _architecture(store, student, folder)
     heads = {adapter.tied_head} if adapter.tied_head else {architecture.module_of(Role.HEAD)}

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, at a place that holds nothing yet."""
+"""A folder that appears complete or not at all, at a place that holds nothing yet."""
 
 import secrets
 import shutil
@@ -13,7 +13,7 @@ from paraknow_core.errors import ConfigError
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Give a draft folder beside ``final``, and its name once the block has ended well.
+    """Yield a draft folder next to ``final``, and rename it to that once the block succeeds.
 
     A process killed in between leaves ``.NAME.….part`` there and nothing at ``final``.
 

@@ -26,7 +26,7 @@ _CONTROLS = ("control", "random-model")
 
 
 @dataclass(frozen=True)
-class Origin:
+class AdapterOrigin:
     """What the store knows of an adapter; None where a record was collected meanwhile.
 
     Attributes:
@@ -115,11 +115,11 @@ def _with_weights(trained: Record) -> Record:
     return trained
 
 
-def origin_of(lineage: Lineage, adapter: Record) -> Origin:
+def origin_of(lineage: Lineage, adapter: Record) -> AdapterOrigin:
     """Follow an adapter's inputs to its models, data and steps, and find its evaluations."""
     direct = {found.role: found.record for found in lineage.inputs(adapter)}
     student, data = direct.get("student"), direct.get("data")
-    return Origin(
+    return AdapterOrigin(
         adapter=adapter,
         student=student,
         teacher=_teacher(lineage, adapter, student),
@@ -159,7 +159,7 @@ def _note(role: str, record: Record) -> StepNote:
 
 
 def _scores(records: Iterable[Record], adapter: Record) -> dict[str, dict[str, float]]:
-    """Evaluations of this very adapter, by its bytes, and of the untouched student beside them."""
+    """Evaluations of this very adapter, by its bytes, and of the untouched student."""
     mine = adapter.files[WEIGHTS].digest
     tests = [r for r in records if r.step == "evaluate"]
     of_adapter = [r for r in tests if r.payload.inputs.get(f"adapter.{WEIGHTS}") == mine]

@@ -23,7 +23,7 @@ _SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Site:
-    """What this process is told of a server.
+    """What this process's settings say of a server.
 
     Attributes:
         client: Prefect's version here.
@@ -56,7 +56,7 @@ class Site:
         return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """Of a server: its HTTP status and text, or status 0 and the kind of error."""
 
     status: int
@@ -181,7 +181,7 @@ def _what_listens(site: Site) -> Iterator[Finding]:
         ports.add(site.address.port or (443 if site.address.scheme == "https" else 80))
     found = listeners_beyond_loopback(ports)
     if found is None:
-        said = "this system does not tell which addresses a server listens on"
+        said = "this system does not say which addresses a server listens on"
         advice = f"see to it that the server listens on 127.0.0.1 only, or {PASSWORD}"
         yield Finding(EXPOSURE, State.WARNING, said, advice)
         return
@@ -204,7 +204,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def ask(url: str, authorization: str) -> Answer:
+def ask(url: str, authorization: str) -> HttpAnswer:
     """Get a page, without proxies, redirects and patience."""
     import httpx
 
@@ -212,5 +212,5 @@ def ask(url: str, authorization: str) -> Answer:
     try:
         answer = httpx.get(url, headers=headers, timeout=_SECONDS, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return Answer(0, type(error).__name__)
-    return Answer(answer.status_code, answer.text[:200])
+        return HttpAnswer(0, type(error).__name__)
+    return HttpAnswer(answer.status_code, answer.text[:200])

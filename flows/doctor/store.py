@@ -1,4 +1,4 @@
-"""The store's health: does it open, can it be written, is a sample whole, what lies about."""
+"""The store's health: can it be opened and written to, are samples intact, what is left over."""
 
 import os
 import secrets
@@ -43,7 +43,7 @@ def check_store(root: Path) -> Iterator[Finding]:
 
 
 def disk(place: Path) -> Finding:
-    """Say how much room is left; what a run needs, ``paraknow transfer --plan`` tells."""
+    """Say how much room is left; ``paraknow transfer --plan`` says what a run needs."""
     free = free_bytes(place)
     said = f"{size_text(free)} free at {place}"
     advice = "make room (`paraknow store gc`), or choose another disk with PARAKNOW_STORE"
@@ -103,7 +103,7 @@ def writable(store: Store) -> Finding:
 
 
 def sample(store: Store) -> Finding:
-    """Read some results whole, other ones each time."""
+    """Read all files of some results, which are others each time."""
     keys = list(store.ledger.all_keys())
     chosen = secrets.SystemRandom().sample(keys, min(SAMPLE, len(keys)))
     broken, room = [], SAMPLE_BYTES
@@ -117,7 +117,7 @@ def sample(store: Store) -> Finding:
         if not _is_whole(store, record, again=again):
             broken.append(name_of(record))
     if broken:
-        said = f"{len(broken)} of {len(chosen)} are damaged or not whole: {', '.join(broken[:5])}"
+        said = f"{len(broken)} of {len(chosen)} are damaged or incomplete: {', '.join(broken[:5])}"
         return Finding("store sample", State.FAILED, said, "paraknow store verify --repair")
     said = f"{len(chosen)} of {len(keys)} results looked at, {size_text(SAMPLE_BYTES - room)} read"
     return Finding("store sample", State.OK, said)

@@ -110,7 +110,7 @@ def known_bad(installed: Mapping[str, Version]) -> Iterator[Finding]:
 
 
 def lock_path() -> Path | None:
-    """Return the file of tested versions beside this code; a wheel has none."""
+    """Return the file of tested versions next to this code; a wheel has none."""
     folder = Path(__file__).resolve().parents[2]
     path = folder / "constraints.txt"
     return path if path.is_file() and (folder / "pyproject.toml").is_file() else None
@@ -119,7 +119,7 @@ def lock_path() -> Path | None:
 def against_lock(lock: Path | None, installed: Mapping[str, Version]) -> Finding:
     """Compare what is installed with the versions that were tested together."""
     if lock is None:
-        said = "no constraints.txt beside the installed package: only bounds were compared"
+        said = "no constraints.txt next to the installed package: only bounds were compared"
         return Finding("tested versions", State.OK, said)
     pinned = {
         canonicalize_name(name): Version(version)

@@ -9,7 +9,7 @@ from prefect.exceptions import Abort, CancelledRun
 
 from flows.config.compare import ArmConfig, CompareConfig
 from flows.config.transfer import TransferConfig
-from flows.graph.pair import Pair
+from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import shown_of, start_point
 from flows.graph.transfer_steps import measure
@@ -22,21 +22,30 @@ from tasks.finetune import FinetuneConfig, finetune
 
 
 @dataclass
-class Trial:
-    """One learning rate tried with one seed; ``nll`` is the loss on validation."""
+class RateTrial:
+    """One learning rate tried with one seed; ``nll`` is the loss on validation.
+
+    Attributes:
+        diverged: by which rule its training diverged: an outcome, where ``reason`` is a
+            failure.
+    """
 
     rate: float
     seed: int
     nll: float | None = None
     reason: str = ""
     diverged: str = ""
-    """By which rule its training diverged: an outcome, where ``reason`` is a failure."""
     adapter: Handle | None = None
 
 
 @dataclass
 class SeedRun:
-    """One seed on the test split, or the reason why it has no result that counts."""
+    """One seed on the test split, or the reason why it has no result that counts.
+
+    Attributes:
+        diverged: by which rule its training diverged: an outcome, where ``reason`` is a
+            failure.
+    """
 
     seed: int
     start: Handle | None = None
@@ -44,26 +53,28 @@ class SeedRun:
     measured: Handle | None = None
     reason: str = ""
     diverged: str = ""
-    """By which rule its training diverged: an outcome, where ``reason`` is a failure."""
 
 
 @dataclass
 class ArmOutcome:
-    """What came of one method."""
+    """What came of one method.
+
+    Attributes:
+        diverged: why no seed was run, if every learning rate diverged.
+        looks: outputs of diagnostic steps, by the name that the report knows them by.
+        refs: every step's output, those that were shared among them.
+    """
 
     name: str
     start: str
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[RateTrial] = field(default_factory=list)
     rate: float | None = None
     runs: list[SeedRun] = field(default_factory=list)
     reason: str = ""
     diverged: str = ""
-    """Why no seed was run, if every learning rate diverged."""
     looks: dict[str, Handle] = field(default_factory=dict)
-    """What looks at the method without judging it, by the name that the report knows."""
     look_reason: str = ""
     refs: list[Ref] = field(default_factory=list)
-    """Every step's output, those that were shared among them."""
 
     @property
     def at_edge(self) -> bool:
@@ -92,8 +103,8 @@ class Arm:
         return self.settings.finetune.model_copy(update={"seed": seed, "learning_rate": rate})
 
 
-def run_arm(arm: Arm, pair: Pair, do: TrialRunner) -> ArmOutcome:
-    """Tune one method and run its seeds; what fails is told in the outcome, the rest goes on.
+def run_arm(arm: Arm, pair: ModelPair, do: TrialRunner) -> ArmOutcome:
+    """Tune one method and run its seeds; what fails is noted, and the rest continues.
 
     Args:
         arm: the method.
@@ -103,7 +114,7 @@ def run_arm(arm: Arm, pair: Pair, do: TrialRunner) -> ArmOutcome:
     outcome = ArmOutcome(arm.config.name, arm.config.start)
     for rate in arm.rates:
         for seed in arm.tuning_seeds:
-            trial = Trial(rate, seed)
+            trial = RateTrial(rate, seed)
             outcome.trials.append(trial)
             attempt(trial, partial(_try, arm, pair, do, trial))
     outcome.rate = best_rate(outcome.trials)
@@ -118,7 +129,7 @@ def run_arm(arm: Arm, pair: Pair, do: TrialRunner) -> ArmOutcome:
     return outcome
 
 
-def best_rate(trials: Sequence[Trial]) -> float | None:
+def best_rate(trials: Sequence[RateTrial]) -> float | None:
     """The rate of least mean validation loss; not one with a trial that failed or diverged.
 
     Returns None while a trial is neither done nor failed, and where no rate is left.
@@ -134,7 +145,7 @@ def best_rate(trials: Sequence[Trial]) -> float | None:
     return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
 
 
-def _is_open(trials: Sequence[Trial]) -> bool:
+def _is_open(trials: Sequence[RateTrial]) -> bool:
     """Whether a trial is neither done, nor failed, nor diverged, as in a plan."""
     return any(t.nll is None and not t.reason and not t.diverged for t in trials)
 
@@ -155,7 +166,7 @@ def _tell_why(outcome: ArmOutcome) -> None:
         outcome.diverged = f"every learning rate that was tried diverged: {'; '.join(told)}"
 
 
-def attempt(of: Trial | SeedRun, work: Callable[[], None]) -> None:
+def attempt(of: RateTrial | SeedRun, work: Callable[[], None]) -> None:
     """Do the work of a trial or seed, and note there whether it failed or diverged."""
 
     def watched() -> None:
@@ -178,7 +189,7 @@ def reason_of(work: Callable[[], None]) -> str:
     return ""
 
 
-def _try(arm: Arm, pair: Pair, do: TrialRunner, trial: Trial) -> None:
+def _try(arm: Arm, pair: ModelPair, do: TrialRunner, trial: RateTrial) -> None:
     start = start_point(arm.config.start, pair, seed=trial.seed)
     label = f"{arm.config.name} lr {trial.rate:g} seed {trial.seed}"
     trial.adapter = _train(pair, start, arm.training(trial.seed, trial.rate), label)
@@ -194,7 +205,7 @@ def _try(arm: Arm, pair: Pair, do: TrialRunner, trial: Trial) -> None:
     trial.nll = float(facts["validation_nll"])
 
 
-def _run(arm: Arm, pair: Pair, do: TrialRunner, run: SeedRun, rate: float | None) -> None:
+def _run(arm: Arm, pair: ModelPair, do: TrialRunner, run: SeedRun, rate: float | None) -> None:
     run.start = start_point(arm.config.start, pair, seed=run.seed)
     label = f"{arm.config.name} seed {run.seed}"
     with do.undecided(rate is None):  # a plan may not know the rate yet: any stands for it
@@ -203,7 +214,7 @@ def _run(arm: Arm, pair: Pair, do: TrialRunner, run: SeedRun, rate: float | None
         run.measured = measure(pair, label, adapter=run.adapter)
 
 
-def _look(arm: Arm, pair: Pair, outcome: ArmOutcome) -> None:
+def _look(arm: Arm, pair: ModelPair, outcome: ArmOutcome) -> None:
     """Look at the first seed's start point, and at what of a teacher it comes from."""
     start = next((run.start for run in outcome.runs if run.start is not None), None)
     if start is None:
@@ -214,6 +225,6 @@ def _look(arm: Arm, pair: Pair, outcome: ArmOutcome) -> None:
     outcome.looks["diagnose"] = pair.do(diagnose, DiagnoseConfig(), label=label, **given)
 
 
-def _train(pair: Pair, start: Handle, training: FinetuneConfig, label: str) -> Handle:
+def _train(pair: ModelPair, start: Handle, training: FinetuneConfig, label: str) -> Handle:
     given = {"student": pair.student, "start": start, "data": pair.data}
     return pair.do(finetune, training, label=f"finetune {label}", **given)

@@ -6,7 +6,7 @@ from functools import partial
 
 from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
-from flows.graph.pair import Pair, acquire_pair
+from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.transfer_steps import measure
 from paraknow_core.methods import TRANSFER
@@ -15,25 +15,28 @@ from tasks.contamination import ContaminationConfig, check_contamination, contam
 from tasks.diagnose import LikenessConfig, likeness
 from tasks.engine.ref import Ref
 
-RunArms = Callable[[Sequence[Arm], Pair], list[ArmOutcome]]
-"""Runs methods on what they share; what fails in one is told in its outcome."""
+RunArms = Callable[[Sequence[Arm], ModelPair], list[ArmOutcome]]
+"""Runs methods on what they share; what fails in one is noted in its outcome."""
 
 
 @dataclass
 class CellOutcome:
-    """What came of one pair on one task; ``reason`` says why not even the methods began."""
+    """What came of one pair on one task; ``reason`` says why not even the methods began.
+
+    Attributes:
+        looks: outputs of diagnostic steps, by the name that the report knows them by.
+        refs: every shared step's output.
+    """
 
     pair: PairConfig
     task: TaskConfig
-    shared: Pair | None = None
+    shared: ModelPair | None = None
     vanilla: Handle | None = None
     arms: list[ArmOutcome] = field(default_factory=list)
     reason: str = ""
     looks: dict[str, Handle] = field(default_factory=dict)
-    """What looks at the pair without judging it, by the name that the report knows."""
     look_reason: str = ""
     refs: list[Ref] = field(default_factory=list)
-    """Every shared step's output."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Cell:
         return outcome
 
     @staticmethod
-    def _judge(do: TrialRunner, outcome: CellOutcome, shared: Pair) -> None:
-        """Find the seeds that diverged, by their answers beside the untouched student's."""
+    def _judge(do: TrialRunner, outcome: CellOutcome, shared: ModelPair) -> None:
+        """Find the seeds that diverged, by their answers against the untouched student's."""
         given = {"student": shared.student, "vanilla": outcome.vanilla}
         for run in (run for arm in outcome.arms for run in arm.runs):
             if run.reason or run.diverged:
@@ -84,6 +87,6 @@ class Cell:
         outcome.look_reason = reason_of(partial(self._look, pair, outcome))
 
     @staticmethod
-    def _look(pair: Pair, outcome: CellOutcome) -> None:
+    def _look(pair: ModelPair, outcome: CellOutcome) -> None:
         given = {"teacher": pair.teacher, "student": pair.student, "data": pair.data}
         outcome.looks["likeness"] = pair.do(likeness, LikenessConfig(), label="likeness", **given)

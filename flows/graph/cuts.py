@@ -6,7 +6,7 @@ A control replaces one thing; its entry in ``METHODS`` says which, and by what.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flows.graph.pair import Pair, acquire_rows
+from flows.graph.pair import ModelPair, acquire_rows
 from flows.graph.runner import Handle
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS, Method
@@ -31,14 +31,14 @@ class Cuts:
     factors: Handle
 
 
-def start_from_cuts(method: str, pair: Pair, *, seed: int) -> Handle:
+def start_from_cuts(method: str, pair: ModelPair, *, seed: int) -> Handle:
     """Make a start point of what is cut out of a teacher."""
     factors = cuts(method, pair, seed=seed).factors
     given = {"student": pair.student, "factors": factors}
     return pair.do(lora, pair.config.lora, label=f"lora{_suffix(method)}", **given)
 
 
-def cuts(method: str, pair: Pair, *, seed: int) -> Cuts:
+def cuts(method: str, pair: ModelPair, *, seed: int) -> Cuts:
     """Run the steps from a teacher to its factors, for the transfer or one of its controls."""
     known, config, do = METHODS[method], pair.config, pair.do
     upstream = "" if known.is_factor_control else _suffix(method)
@@ -68,12 +68,12 @@ def _suffix(method: str) -> str:
     return f" {method}" if METHODS[method].is_control else ""
 
 
-def _teacher(known: Method, pair: Pair) -> Handle:
+def _teacher(known: Method, pair: ModelPair) -> Handle:
     """The pair's teacher, or what a control puts in its place."""
     return TEACHERS[known.replacement].take(pair) if known.changes == "teacher" else pair.teacher
 
 
-def untrained_teacher(pair: Pair, *, seed: int | None = None) -> Handle:
+def untrained_teacher(pair: ModelPair, *, seed: int | None = None) -> Handle:
     """Draw a model of the teacher's sizes that was never trained.
 
     Args:
@@ -96,7 +96,7 @@ class OtherTeacher:
         has_its_layers: whether it has the teacher's layers, so that listed ones are there.
     """
 
-    take: Callable[[Pair], Handle]
+    take: Callable[[ModelPair], Handle]
     has_its_layers: bool
 
 
@@ -110,7 +110,7 @@ TEACHERS: Registry[OtherTeacher] = Registry(
 """What a control puts in the teacher's place, by ``Method.replacement``."""
 
 
-def _align(known: Method, pair: Pair, seed: int) -> AlignConfig:
+def _align(known: Method, pair: ModelPair, seed: int) -> AlignConfig:
     """Which layers are taken: as the settings say, but for a control of the layers."""
     if known.changes == "layers":
         return AlignConfig(strategy=known.replacement, seed=seed)
@@ -119,7 +119,7 @@ def _align(known: Method, pair: Pair, seed: int) -> AlignConfig:
     return pair.config.align
 
 
-def _data(known: Method, pair: Pair, label: str) -> Handle:
+def _data(known: Method, pair: ModelPair, label: str) -> Handle:
     """The pair's data, or for a control of the seed samples that of another task.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.graph.cuts import untrained_teacher
-from flows.graph.pair import Pair
+from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
 from tasks.lora import lora
@@ -20,7 +20,7 @@ _TAKEN_AWAY: Mapping[str, Mapping[str, Any]] = {
 """What a control changes in the step's settings, by ``Method.replacement``."""
 
 
-def novel_factors(method: str, pair: Pair, *, seed: int) -> Handle:
+def novel_factors(method: str, pair: ModelPair, *, seed: int) -> Handle:
     """Run the steps from a teacher to the directions of token space that are taken of it."""
     known, config = METHODS[method], pair.config
     teacher = pair.teacher
@@ -41,7 +41,7 @@ def novel_factors(method: str, pair: Pair, *, seed: int) -> Handle:
     return pair.do(novel_tokens, wanted, label=method, **given)
 
 
-def start_from_novel_tokens(method: str, pair: Pair, *, seed: int) -> Handle:
+def start_from_novel_tokens(method: str, pair: ModelPair, *, seed: int) -> Handle:
     """Make a start point of embedding and head out of the teacher's novel token directions."""
     factors = novel_factors(method, pair, seed=seed)
     given = {"student": pair.student, "factors": factors}

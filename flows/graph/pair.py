@@ -16,7 +16,7 @@ from tasks.word_problems import WordProblemsConfig, word_problems
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """One teacher/student pair under way: its settings, its runner, what was acquired."""
 
     config: TransferConfig
@@ -25,7 +25,7 @@ class Pair:
     student: Handle
     data: Handle
 
-    def limited_to(self, roles: Sequence[str]) -> "Pair":
+    def limited_to(self, roles: Sequence[str]) -> "ModelPair":
         """The same pair with fewer matrices adapted."""
         extract = self.config.extract.model_copy(update={"roles": tuple(roles)})
         return replace(self, config=self.config.model_copy(update={"extract": extract}))
@@ -33,7 +33,7 @@ class Pair:
 
 def acquire_pair(
     config: TransferConfig, runner: Runner, *, methods: Sequence[str] | None = None
-) -> Pair:
+) -> ModelPair:
     """Acquire both models and the data, and check that they can work together.
 
     Args:
@@ -57,7 +57,7 @@ def acquire_pair(
     do.check(check, {"teacher": teacher, "student": student})
     fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)
     do.check(fits, {"data": data}, before=evaluate)
-    return Pair(config, do, teacher, student, data)
+    return ModelPair(config, do, teacher, student, data)
 
 
 def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:

@@ -1,4 +1,4 @@
-"""How the wiring's steps are carried out: as Prefect tasks, one after another."""
+"""How the steps of the wiring are run: as Prefect tasks, one after another."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -37,10 +37,10 @@ class Runner(Protocol):
     """What the wiring needs: to start a step, to run one, and to check what is known."""
 
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
-        """Start a step that may go on beside others."""
+        """Start a step that may run while others do."""
 
     def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
-        """Run a step to its end: each wants the whole machine."""
+        """Run a step to its end: each uses the machine alone."""
 
     def check(
         self, check: Check, inputs: Mapping[str, Handle], *, before: Step[Any] | None = None
@@ -55,16 +55,19 @@ class Runner(Protocol):
 
 
 class TrialRunner(Runner, Protocol):
-    """What a comparison needs beyond that: later steps hang on what earlier ones found."""
+    """What a comparison needs in addition: its later steps depend on what earlier ones found.
+
+    Attributes:
+        plans: whether nothing is run, so that what a step found may be unknown.
+    """
 
     plans: bool
-    """Whether nothing is run, so that what a step found may be unknown."""
 
     def facts(self, handle: Handle) -> Mapping[str, Any]:
-        """Return what a step told of its output; empty while that is not known."""
+        """Return the facts of a step's output; empty while they are not known."""
 
     def undecided(self, undecided: bool) -> AbstractContextManager[None]:
-        """Plan the steps inside as ones whose settings hang on results that are not there yet."""
+        """Plan the steps inside as ones whose settings depend on results that are not there yet."""
 
 
 @dataclass
@@ -102,7 +105,7 @@ class PrefectRunner:
         check(known_folders(self.run, inputs), known_locations(inputs))
 
     def facts(self, handle: Handle) -> Mapping[str, Any]:
-        """Return what a finished step told of its output."""
+        """Return the facts of a finished step's output."""
         record = handle.ref and self.run.open_store().lookup(StepKey(handle.ref.key))
         return dict(record.facts) if record else {}
 

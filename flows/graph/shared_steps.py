@@ -21,7 +21,7 @@ class Once:
         self._made: dict[Any, tuple[Handle, dict[str, Handle]]] = {}
 
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
-        """Start a step that may go on beside others, if it was not."""
+        """Start a step that may run while others do, unless it was started already."""
         key = self._key(step, config, inputs)
         if key not in self._made:
             # Inputs are kept, so that no other handle can come to have their identity.

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from flows.graph.cuts import cuts, start_from_cuts
 from flows.graph.novel import novel_factors, start_from_novel_tokens
-from flows.graph.pair import Pair
+from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
@@ -18,11 +18,11 @@ from tasks.student_start import StudentStartConfig, student_start
 class Start(Protocol):
     """Runs the steps that a start point is made of."""
 
-    def __call__(self, method: str, pair: Pair, *, seed: int) -> Handle:
+    def __call__(self, method: str, pair: ModelPair, *, seed: int) -> Handle:
         """Return the start point of a method, for one seed."""
 
 
-Shown = Callable[[str, Pair, int], Mapping[str, Handle]]
+Shown = Callable[[str, ModelPair, int], Mapping[str, Handle]]
 """What of a method, pair and seed a report draws, by the name that the report knows."""
 
 
@@ -39,7 +39,7 @@ class Builder:
     shown: Shown = lambda _method, _pair, _seed: {}
 
 
-def start_point(method: str, pair: Pair, *, seed: int) -> Handle:
+def start_point(method: str, pair: ModelPair, *, seed: int) -> Handle:
     """Run whatever a method's start point is made of, and return it.
 
     Where the settings give some roles to another method, or the method has none for them, the start
@@ -70,7 +70,7 @@ def start_point(method: str, pair: Pair, *, seed: int) -> Handle:
     return pair.do(compose, wanted, label=f"compose {method}", student=pair.student, **parts)
 
 
-def shown_of(method: str, pair: Pair, *, seed: int) -> Mapping[str, Handle]:
+def shown_of(method: str, pair: ModelPair, *, seed: int) -> Mapping[str, Handle]:
     """Run the steps of a method that a report draws; none for what no verdict is about."""
     return _builder(method).shown(method, pair, seed) if METHODS[method].is_transfer else {}
 
@@ -79,14 +79,14 @@ def _builder(method: str) -> Builder:
     return BUILDERS.choose(METHODS.choose(method).builder)
 
 
-def _plain(method: str, pair: Pair, *, seed: int) -> Handle:  # noqa: ARG001
+def _plain(method: str, pair: ModelPair, *, seed: int) -> Handle:  # noqa: ARG001
     config = pair.config
     size = {"rank": config.lora.rank, "alpha": config.lora.alpha}
     shape = PlainLoraConfig(**size, roles=config.extract.roles, seed=seed)
     return pair.do(plain_lora, shape, label="plain lora", student=pair.student)
 
 
-def _of_student(method: str, pair: Pair, *, seed: int) -> Handle:
+def _of_student(method: str, pair: ModelPair, *, seed: int) -> Handle:
     known, config = METHODS[method], pair.config
     wanted = StudentStartConfig(
         rank=config.lora.rank,

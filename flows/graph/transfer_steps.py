@@ -1,7 +1,7 @@
 """The steps of one transfer and what each takes from which; flow and plan both follow it."""
 
 from flows.config.transfer import TransferConfig
-from flows.graph.pair import Pair, acquire_pair
+from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import shown_of, start_point
 from paraknow_core.errors import DivergedError
@@ -35,7 +35,7 @@ def wire(config: TransferConfig, do: Runner) -> None:
     pair.do(report, told, label="report", **drawn, **results)
 
 
-def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:
+def train(pair: ModelPair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:
     """Train a start point and measure what came of it.
 
     Raises:
@@ -47,7 +47,7 @@ def train(pair: Pair, arm: str, start: Handle, *, learning_rate: float, seed: in
     return measure(pair, arm, adapter=adapter)
 
 
-def measure(pair: Pair, arm: str, **adapter: Handle) -> Handle:
+def measure(pair: ModelPair, arm: str, **adapter: Handle) -> Handle:
     """Measure the student on the test split, with an adapter or as it is.
 
     Raises:

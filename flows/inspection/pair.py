@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
+class InspectionRequest:
     """What is asked: the pair, and the settings that matter for what it needs.
 
     Attributes:
@@ -61,7 +61,7 @@ class Question:
 class Inspection:
     """The whole report."""
 
-    question: Question
+    question: InspectionRequest
     teacher: Architecture
     student: Architecture
     vocabularies: Vocabularies
@@ -84,7 +84,7 @@ class Inspection:
         return json.dumps(_as_json(self), indent=1)
 
 
-def inspect_pair(question: Question) -> Inspection:
+def inspect_pair(question: InspectionRequest) -> Inspection:
     """Find out whether a pair can run here, what would be cut how, and what it would need.
 
     Raises:
@@ -150,7 +150,7 @@ def inspect_pair(question: Question) -> Inspection:
     )
 
 
-def _folder(name: str, question: Question) -> Path:
+def _folder(name: str, question: InspectionRequest) -> Path:
     try:
         return find_model(name, "main", download=question.download)
     except NotDownloadedError:
@@ -167,7 +167,7 @@ def _vocabulary(folder: Path) -> Mapping[str, int]:
 
 
 def _memory_problems(
-    least: Mapping[str, int], machine: "Machine", question: Question, in_half: int
+    least: Mapping[str, int], machine: "Machine", question: InspectionRequest, in_half: int
 ) -> list[Problem]:
     """Refuse what does not fit even row by row; ``in_half`` is the peak then in bfloat16."""
     most, have = max(least, key=lambda step: least[step]), machine.memory_bytes

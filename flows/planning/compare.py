@@ -15,7 +15,7 @@ from artifacts.room import store_free_bytes
 from flows.config.compare import BudgetConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
-from flows.graph.pair import Pair, acquire_pair
+from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
 from flows.planning.durations import History
 from flows.planning.planner import PlannedStep, Planner, StepsPlan
@@ -56,7 +56,7 @@ class ComparePlanner(Planner):
         try:
             planned = super().start(step, config, label=label, **inputs)
         except BaseException:
-            del self.steps[before:]  # a step that cannot run is told as a failure
+            del self.steps[before:]  # a step that cannot run is listed as a failure
             raise
         if self._open:
             planned.status, planned.key = "unknown", ""
@@ -70,7 +70,7 @@ class ComparePlanner(Planner):
         return same
 
     def facts(self, handle: Handle) -> Mapping[str, Any]:
-        """Return what a step told when it was computed, if it was."""
+        """Return the facts of a step's stored output; empty if it has none."""
         if not isinstance(handle, PlannedStep) or handle.status != "cached":
             return {}
         key = StepKey(handle.key)
@@ -212,7 +212,7 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
     with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
         planner = ComparePlanner(config.run, Path(aside))
 
-        def run_arms(arms: Sequence[Arm], _acquired: Pair) -> list[ArmOutcome]:
+        def run_arms(arms: Sequence[Arm], _acquired: ModelPair) -> list[ArmOutcome]:
             return [_plan_arm(arm, planner) for arm in arms]
 
         outcomes = [

@@ -1,4 +1,4 @@
-"""Why planned steps would run: each beside the nearest stored result of the same step."""
+"""Why planned steps would run: each compared with the nearest stored result of the same step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A planner: follows the wiring of a flow by lookups, and tells which steps would run."""
+"""A planner: follows the wiring of a flow by lookups, and finds which steps would run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,29 +29,32 @@ class PlannedStep(Handle):
 
     ``rebuild``: it is stored, but drifted, and the run is to compute such results again;
     ``unknown``: its key depends on a step that has yet to run.
+
+    Attributes:
+        payload: what the key is the digest of, where it is known.
+        made_of: role → key of each input, where the key is known.
+        drift: how the stored result's code or libraries differ from the present ones.
+        folder: where the output lies: in the store, or aside for a step that the plan computed
+            itself, or for what the settings alone say of it.
+        remote: whether its result is in the shared tier, and not here: the run brings it.
+        uses: how often the wiring asked for it.
+        inputs: digests of what it is made of, as far as they are known.
+        seconds: how long it would probably take; None if that was not asked, or nothing like it
+            ever ran.
     """
 
     step: str = ""
     status: Status = "run"
     key: str = ""
     payload: KeyPayload | None = None
-    """What the key is the digest of, where it is known."""
     made_of: dict[str, StepKey] = field(default_factory=dict)
-    """Role → key of each input, where the key is known."""
     drift: Drift | None = None
-    """How the stored result's code or libraries differ from the present ones."""
     estimate: Estimate = field(default_factory=Estimate)
     folder: Path | None = None
-    """Where the output lies: in the store, or aside for a step that the plan computed itself, or
-    for what the settings alone say of it."""
     remote: bool = False
-    """Its result is in the shared tier, and not here: the run brings it."""
     uses: int = 1
-    """How often the wiring asked for it."""
     inputs: frozenset[str] = frozenset()
-    """Digests of what it is made of, as far as they are known."""
     seconds: float | None = None
-    """How long it would probably take; None if that was not asked, or nothing like it ever ran."""
 
     @property
     def size(self) -> int:
@@ -60,7 +63,7 @@ class PlannedStep(Handle):
 
 
 class Planner:
-    """Follows the wiring with lookups; only cheap steps are computed, in a folder aside."""
+    """Follows the wiring with lookups; only cheap steps are computed, in a temporary folder."""
 
     def __init__(self, run: RunConfig, until: Stage, aside: Path) -> None:
         self.run = run.model_copy(update={"download": False})
@@ -152,7 +155,7 @@ class Planner:
     def _preview(
         self, planned: PlannedStep, computation: Computation[Any], folders: dict[str, Path]
     ) -> None:
-        """Compute a cheap step aside and see through it; its real run publishes the same bytes."""
+        """Compute a cheap step in a temporary folder, so that the plan sees its output."""
         work = self._aside / str(len(self.steps))
         job = computation.job(folders, work)
         computation.step.compute(job)

@@ -45,7 +45,7 @@ class CompareResult(BaseModel):
     rows: str
     """The run's file in the data set of results."""
     page: str
-    """The page, an ordinary file beside the rows; empty if the report failed."""
+    """The page, an ordinary file next to the rows; empty if the report failed."""
     summary: str
     """The same as Markdown: verdicts and tables."""
 

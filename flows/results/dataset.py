@@ -37,7 +37,7 @@ class Column:
 
 
 def columns() -> dict[str, Column]:
-    """Name and describe every column, beside the partitions ``comparison`` and ``run``."""
+    """Name and describe every column, without the partitions ``comparison`` and ``run``."""
     return {
         "schema_version": Column("int32"),
         "time": Column("timestamp", "of the run, UTC"),
@@ -78,7 +78,7 @@ def results_folder(store_root: Path) -> Path:
 
 
 def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Add one run's rows; the file appears whole or not at all, and stays.
+    """Add one run's rows; the file appears complete or not at all, and stays.
 
     Args:
         folder: of the data set; is made if need be.
@@ -103,7 +103,7 @@ def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, 
 
 
 def put_page(folder: Path, comparison: str, run: str, source: Path) -> Path:
-    """Copy a run's page or text to ``_pages`` beside the data set; readers of Parquet skip that.
+    """Copy a run's page or text to ``_pages`` in the data set; readers of Parquet skip that folder.
 
     The store's own file has no ending, so a browser would show its source.
     """

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from flows.config.compare import CompareConfig
-from flows.graph.arm import ArmOutcome, Trial
+from flows.graph.arm import ArmOutcome, RateTrial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
@@ -103,7 +103,7 @@ def _arm(arm: ArmOutcome) -> ArmReport:
     )
 
 
-def _trial_name(trial: Trial) -> str:
+def _trial_name(trial: RateTrial) -> str:
     return f"learning rate {trial.rate:g}, seed {trial.seed}"
 
 

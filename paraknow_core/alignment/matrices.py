@@ -12,7 +12,11 @@ VOCABULARY_ROLES = (Role.EMBED, Role.HEAD)
 
 @dataclass(frozen=True)
 class Match:
-    """One student matrix and the teacher matrix that it is cut from."""
+    """One student matrix and the teacher matrix that it is cut from.
+
+    Attributes:
+        module: name of the student's module, as PEFT sees it.
+    """
 
     role: Role
     student_layer: int | None
@@ -20,7 +24,6 @@ class Match:
     student: Matrix
     teacher: Matrix
     module: str
-    """Name of the student's module, as PEFT sees it."""
 
 
 def match_matrices(

@@ -15,11 +15,14 @@ _WORD_START = "▁"
 
 @dataclass(frozen=True)
 class TokenMatch:
-    """The teacher's row for each row of the student's embedding; −1 where there is none."""
+    """The teacher's row for each row of the student's embedding; −1 where there is none.
+
+    Attributes:
+        tokens: tokens of the student's tokenizer; rows beyond them are padding.
+    """
 
     rows: tuple[int, ...]
     tokens: int
-    """Tokens of the student's tokenizer; rows beyond them are padding."""
 
     @property
     def matched(self) -> int:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["exact", "n-gram"]
-Pair = tuple[str, str]
+OverlapKind = Literal["exact", "n-gram"]
+SplitPair = tuple[str, str]
 
-ALL_PAIRS: tuple[Pair, ...] = tuple(combinations(SPLITS, 2))
+ALL_PAIRS: tuple[SplitPair, ...] = tuple(combinations(SPLITS, 2))
 """For ``allow_ngrams`` where all splits come from the same templates."""
 
 NGRAM = 13
@@ -53,7 +53,7 @@ class SharedRows:
 
     first: str
     second: str
-    kind: Kind
+    kind: OverlapKind
     hits: int
     rows: int
     examples: tuple[tuple[str, str, str], ...]
@@ -71,8 +71,8 @@ def contamination(
     splits: Mapping[str, Sequence[Example]],
     *,
     n: int = NGRAM,
-    allow_exact: Collection[Pair] = (),
-    allow_ngrams: Collection[Pair] = (),
+    allow_exact: Collection[SplitPair] = (),
+    allow_ngrams: Collection[SplitPair] = (),
 ) -> tuple[SharedRows, ...]:
     """Compare every two splits, exactly and by n-grams.
 
@@ -120,7 +120,7 @@ def refuse_contamination(table: Sequence[SharedRows]) -> None:
         )
 
 
-def _pairs(allowed: Collection[Pair]) -> set[frozenset[str]]:
+def _pairs(allowed: Collection[SplitPair]) -> set[frozenset[str]]:
     return {frozenset(pair) for pair in allowed}
 
 

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cut:
-    """``rows`` × ``cols`` of a teacher matrix, for one role of a module."""
+    """``rows`` × ``cols`` of a teacher matrix, for one role of a module.
+
+    Attributes:
+        row: first of consecutive rows. None: the rows are in the indices; if there are none, all
+            rows.
+        score: sum of sensitivity inside the cut.
+        total: sum of sensitivity of the whole matrix.
+        seed: if given, single weights are drawn from those rows and columns.
+    """
 
     role: str
     student_layer: int | None
@@ -32,16 +40,12 @@ class Cut:
     tensor: str
     module: str
     row: int | None
-    """First of consecutive rows. None: the rows are in the indices; if there are none, all rows."""
     col: int | None
     rows: int
     cols: int
     score: float
-    """Sum of sensitivity inside the cut."""
     total: float
-    """Sum of sensitivity of the whole matrix."""
     seed: int | None = None
-    """If given, single weights are drawn from those rows and columns."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; a seed only where there is one."""

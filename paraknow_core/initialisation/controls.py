@@ -19,7 +19,7 @@ from paraknow_core.seeding import derived_seed
 
 
 @dataclass(frozen=True)
-class Factors:
+class SvdFactors:
     """The decomposition of one cut: ``u_MR · diag(s_R) · vh_RN``."""
 
     u_MR: Tensor  # noqa: N815 - shape suffixes
@@ -27,15 +27,15 @@ class Factors:
     vh_RN: Tensor  # noqa: N815
 
 
-Control = Callable[[Mapping[str, Factors], tuple[str, ...], int], dict[str, Factors]]
+Control = Callable[[Mapping[str, SvdFactors], tuple[str, ...], int], dict[str, SvdFactors]]
 """Takes the factors by module, the modules whose rows are tokens, and the seed."""
 
 
 def same_spectrum(
-    factors: Mapping[str, Factors],
+    factors: Mapping[str, SvdFactors],
     vocabulary: tuple[str, ...],  # noqa: ARG001
     seed: int,
-) -> dict[str, Factors]:
+) -> dict[str, SvdFactors]:
     """Replace the singular vectors of each matrix by random orthonormal ones, uniform over all.
 
     The singular values stay as they are, bit for bit, so the start product has the same norm and
@@ -46,15 +46,15 @@ def same_spectrum(
         source = _generator(seed, module)
         u_MR = random_orthonormal(given.u_MR, source)
         v_NR = random_orthonormal(given.vh_RN.T, source)
-        found[module] = Factors(u_MR, given.s_R, v_NR.T.contiguous())
+        found[module] = SvdFactors(u_MR, given.s_R, v_NR.T.contiguous())
     return found
 
 
 def shuffled_teacher(
-    factors: Mapping[str, Factors],
+    factors: Mapping[str, SvdFactors],
     vocabulary: tuple[str, ...],  # noqa: ARG001
     seed: int,
-) -> dict[str, Factors]:
+) -> dict[str, SvdFactors]:
     """Permute the rows and the columns of every cut, each matrix by permutations of its own.
 
     Every value of the teacher stays, in another place (a fused projection counts as one matrix, as
@@ -68,15 +68,15 @@ def shuffled_teacher(
         source = _generator(seed, module)
         rows = torch.randperm(given.u_MR.shape[0], generator=source)
         cols = torch.randperm(given.vh_RN.shape[1], generator=source)
-        found[module] = Factors(
+        found[module] = SvdFactors(
             given.u_MR[rows].contiguous(), given.s_R, given.vh_RN[:, cols].contiguous()
         )
     return found
 
 
 def shuffled_vocabulary(
-    factors: Mapping[str, Factors], vocabulary: tuple[str, ...], seed: int
-) -> dict[str, Factors]:
+    factors: Mapping[str, SvdFactors], vocabulary: tuple[str, ...], seed: int
+) -> dict[str, SvdFactors]:
     """Permute the tokens' rows in embedding and head, by the same permutation in both.
 
     All other matrices stay the teacher's. Rows that are zero in every factor (tokens to which the
@@ -96,7 +96,7 @@ def shuffled_vocabulary(
     places = given.nonzero().flatten()
     order_V[places] = places[torch.randperm(len(places), generator=_generator(seed, "vocabulary"))]
     shuffled = {
-        module: Factors(
+        module: SvdFactors(
             factors[module].u_MR[order_V].contiguous(), factors[module].s_R, factors[module].vh_RN
         )
         for module in tables
@@ -116,8 +116,8 @@ FACTOR_CONTROLS: Registry[Control] = Registry(
 
 
 def apply_control(
-    name: str, factors: Mapping[str, Factors], *, vocabulary: tuple[str, ...], seed: int
-) -> dict[str, Factors]:
+    name: str, factors: Mapping[str, SvdFactors], *, vocabulary: tuple[str, ...], seed: int
+) -> dict[str, SvdFactors]:
     """Turn a transfer's factors into those of a control.
 
     Args:

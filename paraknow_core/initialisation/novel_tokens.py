@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from paraknow_core.errors import NumericsError, RankError, ShapeError
-from paraknow_core.initialisation.controls import Factors, random_orthonormal
+from paraknow_core.initialisation.controls import SvdFactors, random_orthonormal
 from paraknow_core.registry import Registry
 from paraknow_core.seeding import derived_seed
 from paraknow_core.svd.truncated import Svd, truncated_svd
@@ -217,7 +217,7 @@ class NovelTokens:
         certificate: of N's decomposition, plain JSON.
     """
 
-    factors: Factors
+    factors: SvdFactors
     share: float
     energy: float
     certificate: dict[str, Any]
@@ -257,7 +257,9 @@ def novel_tokens(
     count = int((found.s_R > _LEAST_VALUE * found.s_R[0]).sum())
     u_VR = torch.zeros(rows.student_VS.shape[0], count)
     u_VR[rows.students_P] = choose(found, rows, seed)[:, :count]
-    factors = Factors(u_VR, scale * found.s_R[:count], span.least_SS[:count].float().contiguous())
+    factors = SvdFactors(
+        u_VR, scale * found.s_R[:count], span.least_SS[:count].float().contiguous()
+    )
     return NovelTokens(factors, novel / whole, found.energy, found.certificate)
 
 

@@ -12,17 +12,17 @@ ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "su", "llama3"
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
-Check = Callable[[object], bool]
+_Check = Callable[[object], bool]
 
 
-def _integer(low: int, high: int, *, optional: bool = False) -> tuple[Check, str]:
+def _integer(low: int, high: int, *, optional: bool = False) -> tuple[_Check, str]:
     def check(value: object) -> bool:
         return (optional and value is None) or (type(value) is int and low <= value <= high)
 
     return check, f"a whole number in {low}..{high}" + (" or null" if optional else "")
 
 
-def _real(low: float, high: float, *, optional: bool = False) -> tuple[Check, str]:
+def _real(low: float, high: float, *, optional: bool = False) -> tuple[_Check, str]:
     def check(value: object) -> bool:
         if value is None:
             return optional
@@ -31,14 +31,14 @@ def _real(low: float, high: float, *, optional: bool = False) -> tuple[Check, st
     return check, f"a number in {low:g}..{high:g}" + (" or null" if optional else "")
 
 
-def _choice(*allowed: object) -> tuple[Check, str]:
+def _choice(*allowed: object) -> tuple[_Check, str]:
     def check(value: object) -> bool:
         return any(value is a or (isinstance(a, str) and value == a) for a in allowed)
 
     return check, "one of " + ", ".join(json.dumps(a) for a in allowed)
 
 
-def _token_ids() -> tuple[Check, str]:
+def _token_ids() -> tuple[_Check, str]:
     one, text = _integer(-1, 2**22, optional=True)
 
     def check(value: object) -> bool:
@@ -52,7 +52,7 @@ def _factors(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(one, value))
 
 
-_ROPE_NUMBERS: Mapping[str, Check] = {
+_ROPE_NUMBERS: Mapping[str, _Check] = {
     "rope_theta": _real(1.0, 1e12)[0],
     "factor": _real(1e-6, 1e6, optional=True)[0],
     "partial_rotary_factor": _real(1e-3, 1.0, optional=True)[0],
@@ -68,7 +68,7 @@ _ROPE_NUMBERS: Mapping[str, Check] = {
 """RoPE's parameters whose wrong value Transformers would notice only in a forward pass."""
 
 
-def _rope() -> tuple[Check, str]:
+def _rope() -> tuple[_Check, str]:
     """RoPE parameters: a flat object of finite numbers, short lists of them, and short words."""
 
     def scalar(value: object) -> bool:
@@ -100,14 +100,14 @@ def _rope() -> tuple[Check, str]:
     )
 
 
-def _layer_types() -> tuple[Check, str]:
+def _layer_types() -> tuple[_Check, str]:
     def check(value: object) -> bool:
         return value is None or (isinstance(value, list) and all(v in LAYER_TYPES for v in value))
 
     return check, f"null or a list of {' and '.join(LAYER_TYPES)}"
 
 
-FIELDS: Mapping[str, tuple[Check, str]] = MappingProxyType(
+FIELDS: Mapping[str, tuple[_Check, str]] = MappingProxyType(
     {
         "hidden_size": _integer(1, 2**17),
         "num_hidden_layers": _integer(1, 1024),
@@ -140,7 +140,7 @@ FIELDS: Mapping[str, tuple[Check, str]] = MappingProxyType(
 )
 """The fields that every family has, each with its check and with what an error says is allowed."""
 
-OPTIONS: Mapping[str, tuple[Check, str]] = MappingProxyType(
+OPTIONS: Mapping[str, tuple[_Check, str]] = MappingProxyType(
     {
         "layer_norm_eps": _real(1e-12, 1e-1),
         "layer_norm_epsilon": _real(1e-12, 1e-1),

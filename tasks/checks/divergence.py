@@ -57,7 +57,7 @@ def check_trial(known: Mapping[str, Path], locations: Mapping[str, Path]) -> Non
 
 
 def check_measured(known: Mapping[str, Path], _locations: Mapping[str, Path]) -> None:
-    """Refuse a training that diverged, judged by its answers on test beside the untouched student.
+    """Refuse a training that diverged, by its answers on test against the untouched student's.
 
     Args:
         known: folders of the evaluations ``measured`` and ``vanilla``, and of the ``student``, as

@@ -18,8 +18,8 @@ from tasks.extract import ExtractConfig
 from tasks.vocabulary import match_vocabularies
 
 Check = Callable[[Mapping[str, Path], Mapping[str, Path]], None]
-"""Takes role → folder of what is known so far, and role → where that model lies; raises what
-cannot work."""
+"""Takes role → folder of what is known so far, and role → where that model lies; raises an error
+for what cannot work."""
 
 
 def check_pair(

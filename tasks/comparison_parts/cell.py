@@ -12,7 +12,7 @@ from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, 
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
-from paraknow_core.report.page.data import Failure, Method, Pair
+from paraknow_core.report.page.data import Failure, Pair, ShownMethod
 from paraknow_core.report.page.diagnosis import ModuleFact
 from paraknow_core.report.page.outcome import Measure
 from paraknow_core.statistics.judge import ArmResult, Judgement, about, judge
@@ -30,10 +30,12 @@ from tasks.engine.json_files import read_json
 from tasks.engine.step import Job
 
 
-def methods_of(config: ComparisonConfig) -> tuple[Method, ...]:
+def methods_of(config: ComparisonConfig) -> tuple[ShownMethod, ...]:
     """List the methods that any cell has, in their order."""
     found = {arm.name: about(arm.start) for cell in config.cells for arm in cell.arms}
-    return tuple(Method(name=name, kind=kind, about=text) for name, (kind, text) in found.items())
+    return tuple(
+        ShownMethod(name=name, kind=kind, about=text) for name, (kind, text) in found.items()
+    )
 
 
 def design_of(config: ComparisonConfig) -> dict[str, str]:

@@ -6,7 +6,7 @@ from paraknow_core.evaluation.metrics import LOSS, REPORTED
 from paraknow_core.settings import Settings, execution, later
 
 ALL = "all"
-"""In place of a trial or seed: the method as a whole."""
+"""Stands for the method itself where otherwise a trial or seed is named."""
 
 CAVEATS = (
     "Intervals over seeds cover other training seeds of these very models and data, not other "
@@ -19,7 +19,7 @@ CAVEATS = (
 
 
 class ArmReport(Settings):
-    """What one method of a cell did, beside what its steps stored."""
+    """What one method of a cell did, in addition to what its steps stored."""
 
     name: str
     start: str
@@ -64,7 +64,7 @@ class ComparisonConfig(Settings):
 
 
 def cell_role(cell: int, what: str) -> str:
-    """Name the input that a whole cell has, such as its ``scores``."""
+    """Name an input that belongs to a cell, such as its ``scores``."""
     return f"c{cell}-{what}"
 
 

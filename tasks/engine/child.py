@@ -1,4 +1,4 @@
-"""Run functions in processes of their own, so that two computations go side by side.
+"""Run functions in processes of their own, so that two computations run at the same time.
 
 Threads would share torch's random state and Python's lock; a child shares neither, and if it is
 killed (out of memory, say) only what it was computing fails. Imports neither Prefect nor torch, so
@@ -105,9 +105,9 @@ class Worker:
         if not busy:
             pipe.close()  # an idle child ends by itself, and tidies up
             child.join(_GRACE_SECONDS)
-        # Another thread may be reading the pipe of a busy one: it is told by the child's end. Were
-        # the pipe closed here, its number could be another file's by the time that it reads on.
-        child.kill()  # nothing is lost: what a step computed is published whole or not at all
+        # Another thread may be reading the pipe of a busy one: the child's end ends its read. If
+        # the pipe were closed here, its file descriptor could already belong to another file.
+        child.kill()  # nothing is lost: a step's output is published complete or not at all
         child.join()
         code: int | None = child.exitcode
         return code

@@ -23,14 +23,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What a plan knows of a step's inputs before it runs."""
+    """What a plan knows of a step's inputs before it runs.
+
+    Attributes:
+        folders: role → folder, for inputs whose content is known.
+        sizes: role → bytes, for inputs whose size at least is known or estimated.
+        row_tokens: tokens of a row, where there is no data to count them in.
+    """
 
     folders: Mapping[str, Path] = field(default_factory=dict)
-    """Role → folder, for inputs whose content is known."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Role → bytes, for inputs whose size at least is known or estimated."""
     row_tokens: int | None = None
-    """Tokens of a row, where there is no data to count them in."""
 
     def architecture(self, role: str) -> Architecture:
         """Return an acquired model's sizes; the step must be sized by this role."""

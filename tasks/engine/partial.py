@@ -1,7 +1,8 @@
 """Partial results of a step, which only the code and libraries that began them may finish.
 
-What differs is judged as it is for stored results (``drift``); but a stored result is whole, and
-may be used with a warning, while sums begun by one code and finished by another are nobody's.
+What differs is found as for stored results (``drift``). But a stored result is complete, and may be
+used with a warning; sums that one version of the code began and another one finished are not the
+result of either.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ def open_partial(
     sources: Mapping[str, SourceFiles],
     label: str,
 ) -> PartialResults:
-    """Take over the partial results in a step's work folder; what does not fit is moved aside.
+    """Take over the partial results in a step's work folder; those that do not fit are moved aside.
 
     Args:
         compute: the step's function.

@@ -1,4 +1,4 @@
-"""What a record says of the code and the machine that made it. Kept beside the key, never in it."""
+"""What a record says of the code and the machine that made it. It is stored, but not in the key."""
 
 import functools
 import importlib.metadata

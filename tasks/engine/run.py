@@ -9,7 +9,7 @@ from pydantic import Field
 from artifacts.disk.locations import default_store_root
 from artifacts.remote.tier import remote_url
 from artifacts.store import Store
-from paraknow_core.setting_types import Place, Text
+from paraknow_core.setting_types import PathOrHubId, Text
 from paraknow_core.settings import Settings, execution
 
 DriftMode = Literal["warn", "strict", "rebuild"]
@@ -18,7 +18,7 @@ DriftMode = Literal["warn", "strict", "rebuild"]
 class RunConfig(Settings):
     """Execution only: the same settings elsewhere give the same keys and meet the same results."""
 
-    store: Place = Field(
+    store: PathOrHubId = Field(
         "",
         title="Store",
         description="Folder of the artifact store; empty: $PARAKNOW_STORE, else a per-user folder.",

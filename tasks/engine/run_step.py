@@ -9,6 +9,7 @@ from artifacts.live import keeping
 from artifacts.publishing import is_newer
 from artifacts.records import Record
 from artifacts.store import Store
+from artifacts.work import discard
 from tasks.engine.code.drift import must_rebuild, tell_rebuilt
 from tasks.engine.computation import Computation
 from tasks.engine.progress import logger, tell_wait
@@ -90,7 +91,7 @@ def _compute(
     record = store.publish(
         payload, job.out, facts=found.facts, provenance=provenance, replaces=replaces
     )
-    store.discard_work(work)
+    discard(store.root / "work", work)
     if replaces is not None:
         tell_rebuilt(computation.label, replaces, record)
     return record

@@ -2,8 +2,8 @@
 
 A result's key is made of digests that were taken when a model or data file was acquired. Files that
 are copied over or still written to in between would give a wrong result under an honest key, and
-the store would keep it. So every computation that is told where such files lie runs inside
-``unchanged``: before it their bytes are compared with the digests, and after it their stamps with
+the store would keep it. So every computation that reads such files runs inside
+``watched``: before it their bytes are compared with the digests, and after it their stamps with
 those from before. A stamp holds the time of change, which nobody can set back.
 """
 
@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 _SHOWN = 3
 
 Stamps = Mapping[str, tuple[Stamp, ...]]
-"""File name → what ``stat`` told of it, and of the link that leads to it."""
+"""File name → what ``stat`` returned for it, and for the link that leads to it."""
 
 
 class SourceChangedError(ParaknowError):
@@ -118,13 +118,17 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class Source:
-    """What a step's own inputs resolve to before its key is known: digests, and places."""
+    """What a step's own inputs resolve to before its key is known: digests, and places.
+
+    Attributes:
+        location: where the model lies that the output describes.
+        files: role → files outside the store that the computation reads; ``self`` for its own
+            model.
+    """
 
     digests: Mapping[str, Digest] = field(default_factory=dict)
     location: str = ""
-    """Where the model lies that the output describes."""
     files: Mapping[str, SourceFiles] = field(default_factory=dict)
-    """Role → files outside the store that the computation reads; ``self`` for its own model."""
 
 
 @contextmanager
@@ -169,7 +173,7 @@ def unchanged(
     """Let a computation read files outside the store only while they are what was digested.
 
     The bytes are hashed once a process and file. Whatever the computation gives is to be thrown
-    away if this raises; an error of its own is told only if the files did not cause it.
+    away if this raises; an error of its own is raised only if the files did not cause it.
 
     Args:
         sources: role → the files.

@@ -27,21 +27,28 @@ class NotDownloadedError(ParaknowError):
 
 @dataclass(frozen=True)
 class Job(Generic[C]):
-    """All that a step's computation may use."""
+    """All that a step's computation may use.
+
+    Attributes:
+        config: the step's settings.
+        inputs: role → folder of the input's files (read-only).
+        sources: role → files outside the store; the computation may read no others, because only
+            these are watched for changes.
+        out: an empty folder for the output; it becomes the artifact.
+        partial: what is done so far; it survives a kill, and the next run resumes from it.
+        run: store, device, threads.
+        progress: called with what is done, the total, and a message.
+        digests: role → digest of what the step's own source resolved to.
+    """
 
     config: C
     inputs: Mapping[str, Path]
-    """Role → folder of the input's files (read-only)."""
     sources: Mapping[str, SourceFiles]
-    """Role → files outside the store; no others may be read, as only these are watched."""
     out: Path
-    """Empty folder for the output; it becomes the artifact."""
     partial: PartialResults
-    """What is done so far; it survives a kill, and the next run goes on from what fits of it."""
     run: RunConfig
     progress: StepProgress
     digests: Mapping[str, Digest] = field(default_factory=dict)
-    """Role → digest of what the step's own source resolved to."""
 
     @property
     def locations(self) -> Mapping[str, Path]:
@@ -59,35 +66,46 @@ def _no_numerics(_config: Any, _run: RunConfig) -> Mapping[str, str | bool]:
 
 @dataclass(frozen=True, eq=False)
 class Step(Generic[C]):
-    """One step: its identity, what it reads, and how it computes."""
+    """One step: its identity, what it reads, and how it computes.
+
+    Attributes:
+        name: in keys, records and commands.
+        version: raised by hand when the meaning of the output changes.
+        stage: the part of a run that it belongs to; ``--until`` that stage or a later one runs it.
+        compute: the function that writes the output; importable by name.
+        reads: role → the files of that input that enter the key; an empty tuple means all of them.
+        opens: roles of models whose own files it reads; it is given their folders, and the files
+            are watched while it computes.
+        source: returns digests and places of what it reads outside the store.
+        numerics: returns what else decides the bytes of the output, such as the device.
+        estimate: returns the memory, disk and tokens that it will need.
+        sized_by: inputs without which ``estimate`` cannot be called; it uses others if known.
+        threaded: whether it computes with torch, in as many threads as the run allows.
+        own_process: whether it needs a process of its own, because it runs while others do.
+        foresee: writes into a folder what the settings alone say of the output, for the checks and
+            estimates of a plan; returns whether they say anything.
+        preview: whether it is cheap enough for a plan to compute it, so that the plan sees further.
+        retries: how often Prefect tries again after a network error.
+        on_result: called in the task after a hit and after a computation, to show something in the
+            UI.
+    """
 
     name: str
     version: int
-    """Raised by hand when the meaning of the output changes."""
     stage: Stage
-    """Of the run: ``--until`` that stage or a later one runs it."""
     compute: Callable[[Job[C]], Facts]
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Role → the files of that input which matter; an empty tuple is all of them."""
     opens: tuple[str, ...] = ()
-    """Roles of models whose own files it reads: it learns where these lie, and they are watched."""
     source: Callable[[C, Mapping[str, Ref], RunConfig], Source] = _no_source
     numerics: Callable[[C, RunConfig], Mapping[str, str | bool]] = _no_numerics
     estimate: Callable[[C, Foreseen], Estimate] | None = None
     sized_by: tuple[str, ...] = ()
-    """Inputs that ``estimate`` cannot do without; it uses others where they are known."""
     threaded: bool = False
-    """Computes with torch, in as many threads as the run allows."""
     own_process: bool = False
-    """Goes on beside other steps, so it computes in a process of its own."""
     foresee: Callable[[C, Path], bool] | None = None
-    """Writes into a folder what the settings alone say of the output, for a plan's checks and
-    estimates; tells whether they say anything."""
     preview: bool = False
-    """Cheap enough for a plan to compute it aside, so that the plan can see further."""
     retries: int = 0
     on_result: Callable[[Ref, Path], None] | None = None
-    """Called in the task after a hit as after a computation: what the UI should show."""
 
 
 def payload_of(

@@ -1,4 +1,4 @@
-"""Names of steps that are looked for among stored results. Needs no library."""
+"""Names of steps by which stored results are searched. Imports no library."""
 
 MODEL_STEP = "acquire-model"
-"""Its results are the models."""
+"""The step whose results are models."""

@@ -89,7 +89,7 @@ class WorkerPool:
             raise WorkersClosedError("interrupted: run the same command again to go on")
 
     def close(self) -> None:
-        """End every worker process, whatever it computes; whoever waits for one is told."""
+        """End every worker process; a thread that waits for one gets WorkersClosedError."""
         self._closed.set()
         for worker in self._all:
             worker.close()

@@ -13,7 +13,7 @@ from flows.graph.transfer_steps import wire
 from paraknow_core.evaluation.items import read_items
 from paraknow_core.evaluation.metrics import REPORTED, metrics_of
 from paraknow_core.report.page import collect
-from paraknow_core.report.page.data import Comparison, Method, Pair
+from paraknow_core.report.page.data import Comparison, Pair, ShownMethod
 from paraknow_core.report.page.render import render_page
 from tasks.acquire_model import load_architecture
 from tasks.diagnose import (
@@ -167,7 +167,7 @@ def test_real_steps_fill_a_page(steps: Direct) -> None:
     assert all(0 < w.share <= 1 for w in shown.windows if w.share is not None)
     assert {c.split for c in shown.curves} == {"train", "validation"}
     assert len(shown.origins) == len(steps.refs)
-    comparison = Comparison(title="tiny", methods=(Method(name="m"),), pairs=(shown,))
+    comparison = Comparison(title="tiny", methods=(ShownMethod(name="m"),), pairs=(shown,))
     assert Comparison.from_json(comparison.to_json()) == comparison
     page = render_page(comparison)
     assert page.count("handed over") == 3  # verdict, contrasts, trials

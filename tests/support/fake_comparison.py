@@ -10,26 +10,32 @@ from dataclasses import replace
 from statistics import fmean
 
 from paraknow_core.evaluation.metrics import METRICS
-from paraknow_core.report.page.data import Comparison, Cost, Failure, Method, Origin, Pair
-from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
-from paraknow_core.report.page.outcome import Answer, Curve, Measure, Prediction, Score, Trial
+from paraknow_core.report.page.data import Comparison, Cost, Failure, Origin, Pair, ShownMethod
+from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
+from paraknow_core.report.page.outcome import Curve, Measure, MethodAnswer, Prediction, Score, Trial
 from paraknow_core.statistics.contrast import Contrast
 
 METHODS = (
-    Method(name="plain LoRA", kind="baseline", about="B = 0, A drawn at random, lr tuned."),
-    Method(name="PiSSA", kind="baseline", about="The student's own leading singular vectors."),
-    Method(name="SeeKing", about="Sensitive layers, the most sensitive window of each matrix."),
-    Method(
+    ShownMethod(name="plain LoRA", kind="baseline", about="B = 0, A drawn at random, lr tuned."),
+    ShownMethod(name="PiSSA", kind="baseline", about="The student's own leading singular vectors."),
+    ShownMethod(
+        name="SeeKing", about="Sensitive layers, the most sensitive window of each matrix."
+    ),
+    ShownMethod(
         name="SeeKing, rows and columns", about="Sensitive rows and columns in place of windows."
     ),
-    Method(name="SeeKing, random layers", about="The same windows search, layers drawn at random."),
-    Method(name="SeeKing, attention + FFN", about="Embedding and head left alone."),
-    Method(name="MiLoRA", kind="baseline", about="The student's own last singular vectors."),
-    Method(
+    ShownMethod(
+        name="SeeKing, random layers", about="The same windows search, layers drawn at random."
+    ),
+    ShownMethod(name="SeeKing, attention + FFN", about="Embedding and head left alone."),
+    ShownMethod(name="MiLoRA", kind="baseline", about="The student's own last singular vectors."),
+    ShownMethod(
         name="same spectrum", kind="control", about="Random vectors, the windows' singular values."
     ),
-    Method(name="shuffled vocabulary", kind="control", about="The teacher, its tokens shuffled."),
-    Method(name="random teacher", kind="control", about="A teacher that was never trained."),
+    ShownMethod(
+        name="shuffled vocabulary", kind="control", about="The teacher, its tokens shuffled."
+    ),
+    ShownMethod(name="random teacher", kind="control", about="A teacher that was never trained."),
 )
 _LEVELS = (
     (0.0, -0.049, -0.062, -0.083, -0.061, -0.012, -0.02, -0.029, -0.027, -0.019),
@@ -212,14 +218,14 @@ def _shapes(role: str, hidden: int, ffn: int) -> tuple[int, int]:
     return (hidden, ffn) if role == "down" else (hidden, hidden)
 
 
-def _windows(layers: tuple[int, ...], draw: random.Random) -> tuple[Window, ...]:
+def _windows(layers: tuple[int, ...], draw: random.Random) -> tuple[ShownWindow, ...]:
     found = []
     for student, teacher in enumerate(layers):
         for role in ROLES:
             rows, cols = _shapes(role, 48, 128)
             height, width = _shapes(role, 96, 256)
             found.append(
-                Window(
+                ShownWindow(
                     role=role,
                     module=f"model.layers.{student}.{role}_proj",
                     row=draw.randint(0, height - rows),
@@ -235,7 +241,7 @@ def _windows(layers: tuple[int, ...], draw: random.Random) -> tuple[Window, ...]
             )
     for role in ("embed", "head"):
         found.append(
-            Window(
+            ShownWindow(
                 role=role,
                 module=f"model.{role}",
                 row=0,
@@ -299,7 +305,7 @@ def _predictions() -> tuple[Prediction, ...]:
             prompt=prompt,
             expected=right,
             answers=tuple(
-                Answer(
+                MethodAnswer(
                     method=method.name,
                     text="11" if method.name in wrong else right,
                     correct=method.name not in wrong,

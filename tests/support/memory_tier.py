@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifacts.errors import RemoteError
-from artifacts.remote.backend import Entry, Part
+from artifacts.remote.backend import Entry, TransferPart
 from artifacts.remote.bucket import Bucket
 from artifacts.remote.tier import SharedTier
 from artifacts.store import Store
@@ -46,13 +46,13 @@ class Memory:
         found = self._ask(name)
         return found and Entry(name, len(found[0]), found[1])
 
-    def get(self, name: str, start: int, stop: int) -> Part | None:
+    def get(self, name: str, start: int, stop: int) -> TransferPart | None:
         found = self._ask(name)
         if found is None:
             return None
         data = found[0][start:stop]
         self.largest = max(self.largest, len(data))
-        return Part(data, Entry(name, len(found[0]), found[1]))
+        return TransferPart(data, Entry(name, len(found[0]), found[1]))
 
     def put(self, name: str, source: bytes | Path) -> None:
         self._ask(name)

@@ -1,7 +1,9 @@
-"""What holds of every source file: folders stay small, and no two files import each other."""
+"""What holds of every source file: folders, files, imports, names, and how fields are described."""
 
 import ast
-from collections.abc import Collection
+import itertools
+import re
+from collections.abc import Collection, Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -69,4 +71,52 @@ def test_folders_and_files_stay_small(package: str) -> None:
         count = len([path for path in files if path.name != "__init__.py"])
         assert count <= limit, f"{folder} has {count} modules: give one of its jobs a folder"
         lengths = {path.name: len(path.read_text().splitlines()) for path in files}
-        assert {name: n for name, n in lengths.items() if n >= LINES_IN_A_FILE} == {}
+        assert {name: n for name, n in lengths.items() if n > LINES_IN_A_FILE} == {}
+
+
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """Classes and aliases of types that a file defines for others."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if not re.fullmatch("[A-Z][a-z].*", name):
+                    continue
+            case _:
+                continue
+        if not name.startswith("_"):
+            yield name
+
+
+def test_no_class_or_alias_has_the_name_of_another() -> None:
+    places: dict[str, list[str]] = {}
+    for module, (_path, tree) in modules().items():
+        for name in public_names(tree):
+            places.setdefault(name, []).append(module)
+    assert len(places) > 200
+    assert {n: found for n, found in places.items() if len(found) > 1} == {}
+
+
+def fields_with_a_text_below(node: ast.ClassDef) -> list[str]:
+    return [
+        ast.unparse(field.target)
+        for field, text in itertools.pairwise(node.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+    ]
+
+
+def test_only_pydantic_models_describe_their_fields_one_by_one() -> None:
+    """Forms and ``--help`` show those; of every other class ``Attributes:`` lists the fields."""
+    models = {"BaseModel", "Settings"}
+    found = {
+        f"{module}.{node.name}": fields
+        for module, (_path, tree) in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and not models & {ast.unparse(base) for base in node.bases}
+        and (fields := fields_with_a_text_below(node))
+    }
+    assert found == {}

@@ -22,6 +22,9 @@ class Request:
 
     ``scores`` is its sensitivity map. Of embedding and head it holds just the rows of the student's
     tokens, so there ``rows`` is all of them and only the columns are chosen.
+
+    Attributes:
+        seed: of this matrix: drawn from the step's seed and the matrix's name.
     """
 
     match: "Match"
@@ -29,21 +32,23 @@ class Request:
     rows: int
     cols: int
     seed: int
-    """Of this matrix: drawn from the step's seed and the matrix's name."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which rows and columns of a map are taken: a slice, or ascending int64 indices."""
+    """Which rows and columns of a map are taken: a slice, or ascending int64 indices.
+
+    Attributes:
+        score: sum of the map over what is taken.
+        total: sum of the whole map.
+        seed: if given, single weights are drawn from the rows and columns, as ``draw`` does.
+    """
 
     rows: "slice | Tensor"
     cols: "slice | Tensor"
     score: float
-    """Sum of the map over what is taken."""
     total: float
-    """Sum of the whole map."""
     seed: int | None = None
-    """If given, single weights are drawn from the rows and columns, as ``draw`` does."""
 
 
 MatrixStructure = Callable[..., Place]

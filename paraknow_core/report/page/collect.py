@@ -10,8 +10,8 @@ from paraknow_core.errors import DataError
 from paraknow_core.evaluation.metrics import Metric
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.report.page.data import Cost, Origin
-from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
-from paraknow_core.report.page.outcome import Answer, Curve, Prediction, Score, Trial
+from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
+from paraknow_core.report.page.outcome import Curve, MethodAnswer, Prediction, Score, Trial
 from paraknow_core.strict_data import NotStrictError, open_regular, parse_json, read_json
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def sensitivity_of(table: Row, chosen: Sequence[int] = ()) -> Sensitivity:
     )
 
 
-def windows_of(cuts: Iterable[Row], teacher: Architecture) -> tuple[Window, ...]:
+def windows_of(cuts: Iterable[Row], teacher: Architecture) -> tuple[ShownWindow, ...]:
     """Read ``windows.json`` of an extract step; what is no contiguous window is left out."""
     whole = (cut for cut in cuts if cut.get("row") is not None and cut.get("col") is not None)
     return tuple(
@@ -133,8 +133,8 @@ def _source(teacher: Architecture, cut: Row) -> Role:
     return source_role(teacher, Role(cut["role"]))
 
 
-def _window(cut: Row, shape: tuple[int, ...]) -> Window:
-    return Window(
+def _window(cut: Row, shape: tuple[int, ...]) -> ShownWindow:
+    return ShownWindow(
         **{name: cut[name] for name in ("role", "module", "row", "col", "rows", "cols")},
         student_layer=cut["student_layer"],
         teacher_layer=cut["teacher_layer"],
@@ -203,7 +203,7 @@ def _prediction(methods: Sequence[str], row: Sequence["Item"]) -> Prediction:
         prompt=row[0].prompt,
         expected=row[0].answer,
         answers=tuple(
-            Answer(method=method, text=item.generated, correct=item.correct, nll=item.nll)
+            MethodAnswer(method=method, text=item.generated, correct=item.correct, nll=item.nll)
             for method, item in zip(methods, row, strict=True)
         ),
     )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from paraknow_core.errors import DataError
-from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, Spectrum, Window
+from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
 from paraknow_core.report.page.outcome import Curve, Measure, Prediction, Score, Trial
 from paraknow_core.statistics.contrast import Contrast
 from paraknow_core.strict_model import Part
@@ -23,7 +23,7 @@ KINDS = ("baseline", "method", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(Part):
+class ShownMethod(Part):
     """A way to start the adapter.
 
     Attributes:
@@ -140,7 +140,7 @@ class Pair(Part):
     curves: tuple[Curve, ...] = ()
     trials: tuple[Trial, ...] = ()
     sensitivity: Sensitivity | None = None
-    windows: tuple[Window, ...] = ()
+    windows: tuple[ShownWindow, ...] = ()
     spectra: tuple[Spectrum, ...] = ()
     modules: tuple[ModuleFact, ...] = ()
     cka: Cka | None = None
@@ -180,7 +180,7 @@ class Comparison(Part):
     """
 
     title: str
-    methods: tuple[Method, ...]
+    methods: tuple[ShownMethod, ...]
     pairs: tuple[Pair, ...]
     created: str = ""
     summary: str = ""
@@ -231,9 +231,9 @@ class Comparison(Part):
         told = (f"in {measure.title} {measure.better} zero" for measure in self.measures)
         return f"{said}; the method is better {', '.join(told)}"
 
-    def method(self, name: str) -> Method:
+    def method(self, name: str) -> ShownMethod:
         """The method of a name; one that is not declared is shown as a plain method."""
-        return next((m for m in self.methods if m.name == name), Method(name=name))
+        return next((m for m in self.methods if m.name == name), ShownMethod(name=name))
 
 
 def _plain(value: Any) -> Any:

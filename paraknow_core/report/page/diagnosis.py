@@ -25,7 +25,7 @@ class Sensitivity(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window(Part):
+class ShownWindow(Part):
     """The part of a teacher matrix that a student module takes.
 
     Attributes:

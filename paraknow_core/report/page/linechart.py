@@ -13,7 +13,7 @@ from paraknow_core.report.page.text import compact, finite, number, short
 MOST_PLACES, MOST_LINES = 60, 24
 """How many places of a drawing tell values, and of how many lines."""
 
-Place = tuple[float, float]
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Series:
     tip: str = ""
 
     @property
-    def points(self) -> list[Place]:
+    def points(self) -> list[Point]:
         """The points that exist."""
         return [
             (x, y) for x, y in zip(self.x, self.y, strict=True) if finite([y]) and y is not None
@@ -90,7 +90,7 @@ def plot(lines: Sequence[Series], axes: Axes) -> Sheet:
     return sheet
 
 
-def _band(one: Series) -> list[Place]:
+def _band(one: Series) -> list[Point]:
     """The outline: along the low ends, and back along the high ones."""
     ends = zip(one.x, one.low, one.high, strict=False)
     whole = [(x, low, high) for x, low, high in ends if low is not None and high is not None]

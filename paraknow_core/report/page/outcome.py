@@ -117,7 +117,7 @@ class Trial(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer(Part):
+class MethodAnswer(Part):
     """What one method answered.
 
     Attributes:
@@ -140,4 +140,4 @@ class Prediction(Part):
     id: str
     prompt: str
     expected: str
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[MethodAnswer, ...] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from paraknow_core.report.page.data import Method
+from paraknow_core.report.page.data import ShownMethod
 from paraknow_core.report.page.palette import COLOURS
 
 DASHES = {"": "solid", "dotted": (0, (1.2, 2.2)), "dashed": (0, (5, 2.5)), "dashdot": "dashdot"}
@@ -12,7 +12,7 @@ DASHES = {"": "solid", "dotted": (0, (1.2, 2.2)), "dashed": (0, (5, 2.5)), "dash
 class Look:
     """How methods are drawn; a method that is not declared gets the next colour."""
 
-    def __init__(self, methods: Sequence[Method]) -> None:
+    def __init__(self, methods: Sequence[ShownMethod]) -> None:
         self._methods = {method.name: method for method in methods}
         self._places = {method.name: place for place, method in enumerate(methods)}
 

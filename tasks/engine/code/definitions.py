@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Target = tuple[str, str]
-"""(module, name there); the name is "" for a module as a whole."""
+"""(module, name there); the name is "" for the module itself."""
 
 REGISTRY = "Registry"
 """The class whose tables are taken apart: each entry counts by itself."""
 
 
 @dataclass(frozen=True)
-class Table:
+class RegistryTable:
     """A registry's table: its kind, and the expression of each entry."""
 
     kind: str
@@ -42,7 +42,7 @@ class Module:
     ours: frozenset[str]
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: dict[str, Target] = field(default_factory=dict)
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, RegistryTable] = field(default_factory=dict)
     always: list[ast.stmt] = field(default_factory=list)
 
     def is_ours(self, module: str) -> bool:
@@ -96,7 +96,7 @@ def _names_given(statement: ast.stmt) -> Iterator[str]:
                     yield from _names_given(below)
 
 
-def _table(statement: ast.stmt) -> Table | None:
+def _table(statement: ast.stmt) -> RegistryTable | None:
     """Return the registry that a statement makes, if its entries are written out there."""
     match statement:
         case ast.Assign(value=ast.Call() as call) | ast.AnnAssign(value=ast.Call() as call):
@@ -111,7 +111,9 @@ def _table(statement: ast.stmt) -> Table | None:
     names = [key.value for key, _ in pairs if isinstance(key, ast.Constant)]
     if len(names) < len(pairs):
         return None  # an entry whose name is not written out: the table counts as a whole
-    return Table(kind, {str(name): value for name, (_key, value) in zip(names, pairs, strict=True)})
+    return RegistryTable(
+        kind, {str(name): value for name, (_key, value) in zip(names, pairs, strict=True)}
+    )
 
 
 def imported(statement: ast.Import | ast.ImportFrom, module: str) -> Iterator[tuple[str, Target]]:

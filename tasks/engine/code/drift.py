@@ -27,7 +27,7 @@ BUILT_ON = {
     "scipy": ("numpy",),
     "transformers": ("torch", "tokenizers", "safetensors"),
 }
-"""Which of the recorded libraries others rest on."""
+"""Library → the recorded libraries that it is built on."""
 
 
 class DriftError(ParaknowError):
@@ -70,7 +70,7 @@ def drift_of(compute: Callable[..., Any], record: Record) -> Drift | None:
 def must_rebuild(
     compute: Callable[..., Any], record: Record, mode: DriftMode, *, label: str
 ) -> bool:
-    """Judge a hit: tell whether to compute it again, warn, or refuse.
+    """Return whether a hit is to be computed again; warn of drift, or refuse it, as the run asks.
 
     Raises:
         DriftError: if it drifted and the run is strict.
@@ -99,7 +99,11 @@ def warn(label: str, key: str, drift: Drift) -> None:
 def tell_rebuilt(label: str, old: Record, new: Record) -> None:
     """Say whether a rebuilt result has the bytes that it had."""
     same = old.tree == new.tree
-    outcome = "the same bytes as before" if same else "other bytes, so what hangs on it runs again"
+    outcome = (
+        "the same bytes as before"
+        if same
+        else "other bytes, so the steps that depend on it run again"
+    )
     logger.info("%s: rebuilt, %s", label, outcome)
 
 

@@ -6,7 +6,7 @@ results that people have stay as good as new ones. ``revisions.json`` says so: f
 each entry of a registry, the digest of its code now, and the digests of code that computes the
 same. It vouches for nothing that is edited later: then the present code has another digest.
 
-``python -m tasks.revise`` tells which steps a change concerns, and writes it down.
+``python -m tasks.revise`` prints which steps a change concerns, and writes the file.
 """
 
 import functools

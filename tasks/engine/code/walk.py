@@ -121,7 +121,7 @@ class Walk:
             self.libraries.add(module.partition(".")[0])
         elif module in PLUMBING:
             return
-        elif not name:  # the module as a whole
+        elif not name:  # the module itself: everything in it
             self._waiting += [(module, each) for each in parsed.definitions]
             self._waiting += parsed.imports.values()
         elif name in parsed.definitions and (module, name) not in self._found:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts.errors import CanonicalError, NameRefusedError
-from artifacts.keys import ABSENT, Difference, KeyPayload, diff
+from artifacts.keys import ABSENT, KeyPayload, PayloadDifference, diff
 from artifacts.names import Digest
 
 ONE, TWO = Digest("1" * 64), Digest("2" * 64)
@@ -40,20 +40,23 @@ def test_one_key_is_pinned():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"step": "svd"}, Difference("step", "decompose", "svd")),
-        ({"version": 2}, Difference("version", 1, 2)),
-        ({"seed": 7}, Difference("seed", None, 7)),
-        ({"epoch": 2}, Difference("epoch", 1, 2)),
-        ({"key_format": 2}, Difference("key_format", 1, 2)),
-        ({"inputs": {"teacher": TWO, "places": TWO}}, Difference("inputs.teacher", ONE, TWO)),
-        ({"numerics": {"compute": "float32"}}, Difference("numerics.tf32", False, ABSENT)),
+        ({"step": "svd"}, PayloadDifference("step", "decompose", "svd")),
+        ({"version": 2}, PayloadDifference("version", 1, 2)),
+        ({"seed": 7}, PayloadDifference("seed", None, 7)),
+        ({"epoch": 2}, PayloadDifference("epoch", 1, 2)),
+        ({"key_format": 2}, PayloadDifference("key_format", 1, 2)),
+        (
+            {"inputs": {"teacher": TWO, "places": TWO}},
+            PayloadDifference("inputs.teacher", ONE, TWO),
+        ),
+        ({"numerics": {"compute": "float32"}}, PayloadDifference("numerics.tf32", False, ABSENT)),
         (
             {"config": {"rank": 16, "cut": {"kind": "window", "sizes": [4, 9]}}},
-            Difference("config.cut.sizes[1]", 8, 9),
+            PayloadDifference("config.cut.sizes[1]", 8, 9),
         ),
         (
             {"config": {"rank": 16.0, "cut": {"kind": "window", "sizes": [4, 8]}}},
-            Difference("config.rank", 16, 16.0),
+            PayloadDifference("config.rank", 16, 16.0),
         ),
     ],
 )

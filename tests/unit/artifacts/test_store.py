@@ -19,6 +19,7 @@ from artifacts.errors import (
 from artifacts.queries.find import find_record
 from artifacts.records import tree_digest
 from artifacts.store import Store
+from artifacts.work import discard
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_work_files_are_moved_and_outside_files_copied(store, tmp_path):
         record = store.publish(
             payload(), {"mine": work / "mine.bin", "yours": tmp_path / "yours.bin"}
         )
-        store.discard_work(work)
+        discard(store.root / "work", work)
     assert store.file_path(record, "mine").stat().st_ino == inode
     assert (tmp_path / "yours.bin").read_bytes() == b"yours"
     assert list((store.root / "work").iterdir()) == []

@@ -9,7 +9,7 @@ from artifacts.errors import (
 )
 from artifacts.records import FileEntry, tree_digest
 from artifacts.store import Store
-from artifacts.work import aside_of
+from artifacts.work import aside_of, discard
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_was_moved_aside_and_what_is_no_folder_is_not_adopted(store):
     (first.parent / "link").symlink_to(first)
     second = store.workdir(key, adopt=True)
     assert not first.exists()
-    store.discard_work(second)
+    discard(store.root / "work", second)
     third = store.workdir(key, adopt=True)
     assert list(third.iterdir()) == []
     assert (aside_of(first) / "damaged").exists()
@@ -125,7 +125,7 @@ def test_without_the_lease_the_work_folder_is_ones_own(store):
         mine = store.workdir(key, adopt=held)
         other = store.workdir(key, adopt=second)
         assert mine != other
-        store.discard_work(other)
+        discard(store.root / "work", other)
         assert mine.exists()
 
 
@@ -156,8 +156,8 @@ def test_an_error_inside_a_lease_comes_out_and_frees_it(store):
         assert held
 
 
-def test_discard_work_touches_nothing_else(store, tmp_path):
-    store.discard_work(tmp_path)
+def test_discarding_work_touches_nothing_else(store, tmp_path):
+    discard(store.root / "work", tmp_path)
     assert tmp_path.exists()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.pair import pair_settings
 
 from flows.config.compare import ArmConfig, CompareConfig, TuningConfig
-from flows.graph.arm import ArmOutcome, SeedRun, Trial, attempt, best_rate
+from flows.graph.arm import ArmOutcome, RateTrial, SeedRun, attempt, best_rate
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, PrefectRunner
 from flows.results.conclude import conclude
@@ -81,12 +81,12 @@ TRIALS = st.lists(
 @given(TRIALS)
 def test_a_rate_that_diverged_or_failed_in_any_trial_is_never_chosen(drawn) -> None:
     trials = [
-        Trial(rate, seed, nll=outcome)
+        RateTrial(rate, seed, nll=outcome)
         if isinstance(outcome, float)
         # A training that diverged to a finite loss has one, however small it looks.
-        else Trial(rate, seed, nll=0.0, diverged="diverged: its loss")
+        else RateTrial(rate, seed, nll=0.0, diverged="diverged: its loss")
         if outcome == "diverged"
-        else Trial(rate, seed, reason="OSError: no")
+        else RateTrial(rate, seed, reason="OSError: no")
         for seed, (rate, outcome) in enumerate(drawn)
     ]
     sound = {t.rate for t in trials} - {t.rate for t in trials if t.reason or t.diverged}
@@ -102,7 +102,7 @@ def test_a_rate_that_diverged_or_failed_in_any_trial_is_never_chosen(drawn) -> N
 
 
 def test_a_trial_that_diverged_is_told_apart_from_one_that_failed() -> None:
-    diverged, failed = Trial(1.0, 0), Trial(1.0, 0)
+    diverged, failed = RateTrial(1.0, 0), RateTrial(1.0, 0)
 
     def diverge() -> None:
         raise DivergedError("diverged: its loss is not finite")

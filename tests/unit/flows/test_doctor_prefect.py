@@ -12,7 +12,14 @@ import pytest
 from flows.doctor import prefect_server as doctor_prefect
 from flows.doctor.finding import Finding, State
 from flows.doctor.listeners import listeners_beyond_loopback
-from flows.doctor.prefect_server import Answer, Site, check_prefect, exposed, is_loopback, reachable
+from flows.doctor.prefect_server import (
+    HttpAnswer,
+    Site,
+    check_prefect,
+    exposed,
+    is_loopback,
+    reachable,
+)
 
 SECRET = "hunter2-and-more"
 
@@ -126,7 +133,7 @@ def test_a_server_that_would_listen_on_every_address(guarded, state):
     ],
 )
 def test_a_server_elsewhere_must_ask_for_a_password(monkeypatch, status, authorization, state):
-    monkeypatch.setattr(doctor_prefect, "ask", lambda _url, _header: Answer(status, '"3.8.8"'))
+    monkeypatch.setattr(doctor_prefect, "ask", lambda _url, _header: HttpAnswer(status, '"3.8.8"'))
     found = exposed(site(api="http://10.1.2.3:4200/api", authorization=authorization))
     assert states(list(found))["prefect exposure"] is state
 

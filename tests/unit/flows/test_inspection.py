@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli.main import app
 from flows.inspection import needs
-from flows.inspection.pair import Question, inspect_pair
+from flows.inspection.pair import InspectionRequest, inspect_pair
 from paraknow_core.errors import ModelFolderError, ParaknowError
 from paraknow_core.inspection.compatibility import compare_vocabularies
 from paraknow_core.inspection.cost import Work
@@ -50,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def report(models: Path, teacher: str, student: str, **settings: Any) -> Any:
     settings = {"rank": 8} | settings
-    return inspect_pair(Question(str(models / teacher), str(models / student), **settings))
+    return inspect_pair(InspectionRequest(str(models / teacher), str(models / student), **settings))
 
 
 def command(*arguments: object) -> Result:
@@ -79,7 +79,7 @@ def test_a_tied_head_is_skipped_and_says_why(models: Path) -> None:
 def test_a_pair_of_two_families_says_what_one_of_them_lacks(models: Path, tmp_path: Path) -> None:
     """GPT-2 has no gate, and its three attention projections lie in one fused tensor."""
     tiny_model(tmp_path / "gpt2", "gpt2", layers=2, kv_heads=4)
-    found = inspect_pair(Question(str(models / "teacher"), str(tmp_path / "gpt2"), rank=4))
+    found = inspect_pair(InspectionRequest(str(models / "teacher"), str(tmp_path / "gpt2"), rank=4))
     rows = {r.role: r for r in found.pair.roles}
     assert rows["gate"].status == "skipped"
     assert "gpt2" in rows["gate"].reason
@@ -227,7 +227,7 @@ def test_bad_input_is_an_error(
 
 def test_a_folder_without_weights_is_an_error(models: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match="no weights"):
-        inspect_pair(Question(str(models / "teacher"), str(tmp_path)))
+        inspect_pair(InspectionRequest(str(models / "teacher"), str(tmp_path)))
 
 
 def test_json_has_stable_names(models: Path) -> None:

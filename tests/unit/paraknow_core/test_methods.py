@@ -10,7 +10,7 @@ from flows.config.compare import CompareConfig
 from flows.config.needs import NEEDS
 from flows.config.transfer import TransferConfig
 from flows.graph.cuts import TEACHERS
-from flows.graph.pair import Pair
+from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from flows.graph.start_points import BUILDERS, Builder
 from flows.graph.transfer_steps import wire
@@ -142,7 +142,7 @@ def test_a_transfer_of_another_kind_needs_an_entry_and_a_builder(
 ) -> None:
     """It is what the report is about, with its own controls and what of it there is to draw."""
 
-    def start(method: str, pair: Pair, *, seed: int) -> Handle:
+    def start(method: str, pair: ModelPair, *, seed: int) -> Handle:
         return pair.do(
             lora, LoraConfig(alpha=len(method)), label=f"{method} {seed}", student=pair.student
         )

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from paraknow_core.report.page.data import Pair
-from paraknow_core.report.page.diagnosis import Window
+from paraknow_core.report.page.diagnosis import ShownWindow
 from paraknow_core.report.page.figure import Figure, Table
 from paraknow_core.report.page.palette import colour
 from paraknow_core.report.page.sheet import SMALL, TINY, WIDTH, Sheet
@@ -32,7 +32,7 @@ def draw(pair: Pair) -> Figure:
     )
 
 
-def plot(windows: tuple[Window, ...]) -> Sheet:
+def plot(windows: tuple[ShownWindow, ...]) -> Sheet:
     """Few layers go down the drawing and roles across, many layers the other way round."""
     roles = list(dict.fromkeys(_role(w) for w in windows))
     inner = [window for window in windows if window.student_layer is not None]
@@ -67,15 +67,15 @@ def _labels(axes: Any, across: list[str], down: list[str], size: tuple[float, fl
     axes.set_yticks(middle, down, fontsize=SMALL)
 
 
-def _role(window: Window) -> str:
+def _role(window: ShownWindow) -> str:
     return short(window.role, 9)
 
 
-def _layer(window: Window) -> str:
+def _layer(window: ShownWindow) -> str:
     return f"{window.student_layer} ← {window.teacher_layer}"
 
 
-def _row(window: Window, layers: list[str]) -> int:
+def _row(window: ShownWindow, layers: list[str]) -> int:
     """Matrices outside the layers stand beside those of the first."""
     return 0 if window.student_layer is None else layers.index(_layer(window))
 
@@ -83,7 +83,7 @@ def _row(window: Window, layers: list[str]) -> int:
 def _matrices(
     sheet: Sheet,
     axes: Any,
-    windows: tuple[Window, ...],
+    windows: tuple[ShownWindow, ...],
     places: list[tuple[float, float, float]],
 ) -> None:
     """Each matrix as large as its place allows, its sides in their true ratio within 1:4."""
@@ -108,7 +108,7 @@ def _matrices(
     sheet.tell(taken, tips)
 
 
-def _corners(window: Window, place: tuple[float, float, float]) -> tuple[Corners, Corners]:
+def _corners(window: ShownWindow, place: tuple[float, float, float]) -> tuple[Corners, Corners]:
     """Of the whole matrix, and of the part that is taken."""
     x, y, side = place
     tall = max(0.25, min(4.0, window.teacher_rows / max(1, window.teacher_cols)))
@@ -124,7 +124,7 @@ def _box(at: tuple[float, float], size: tuple[float, float]) -> Corners:
     return [at, (right, at[1]), (right, low), (at[0], low)]
 
 
-def _tip(window: Window) -> str:
+def _tip(window: ShownWindow) -> str:
     return (
         f"{short(window.module, 80)}\nrows {window.row}–{window.row + window.rows - 1} of "
         f"{window.teacher_rows}, columns {window.col}–{window.col + window.cols - 1} of "
@@ -132,7 +132,7 @@ def _tip(window: Window) -> str:
     )
 
 
-def _table(windows: tuple[Window, ...]) -> Table:
+def _table(windows: tuple[ShownWindow, ...]) -> Table:
     head = (
         "student module",
         "teacher layer",
@@ -145,7 +145,7 @@ def _table(windows: tuple[Window, ...]) -> Table:
     return Table(head, tuple(_cells(window) for window in windows))
 
 
-def _cells(w: Window) -> tuple[str, ...]:
+def _cells(w: ShownWindow) -> tuple[str, ...]:
     layer = "" if w.teacher_layer is None else str(w.teacher_layer)
     rows, cols = f"{w.row}–{w.row + w.rows - 1}", f"{w.col}–{w.col + w.cols - 1}"
     return (w.module, layer, rows, str(w.teacher_rows), cols, str(w.teacher_cols), percent(w.share))

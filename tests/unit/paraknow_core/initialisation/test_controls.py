@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 
 from paraknow_core.errors import ConfigError
-from paraknow_core.initialisation.controls import FACTOR_CONTROLS, Factors, apply_control
+from paraknow_core.initialisation.controls import FACTOR_CONTROLS, SvdFactors, apply_control
 from paraknow_core.methods import METHODS
 from paraknow_core.svd.truncated import truncated_svd
 
@@ -20,16 +20,16 @@ def random_matrices(seed: int = 0) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=source) for name, shape in SHAPES.items()}
 
 
-def factors(seed: int = 0) -> dict[str, Factors]:
+def factors(seed: int = 0) -> dict[str, SvdFactors]:
     found = {m: truncated_svd(w, rank=RANK) for m, w in random_matrices(seed).items()}
-    return {m: Factors(svd.u_MR, svd.s_R, svd.vh_RN) for m, svd in found.items()}
+    return {m: SvdFactors(svd.u_MR, svd.s_R, svd.vh_RN) for m, svd in found.items()}
 
 
-def product(f: Factors) -> torch.Tensor:
+def product(f: SvdFactors) -> torch.Tensor:
     return (f.u_MR * f.s_R) @ f.vh_RN
 
 
-def control(name: str, seed: int = 0, **changes: object) -> dict[str, Factors]:
+def control(name: str, seed: int = 0, **changes: object) -> dict[str, SvdFactors]:
     made = factors() | changes
     return apply_control(name, made, vocabulary=VOCABULARY, seed=seed)  # type: ignore[arg-type]
 

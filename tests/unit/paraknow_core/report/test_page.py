@@ -18,8 +18,8 @@ from support.fake_comparison import METHODS, fake_comparison
 
 from paraknow_core.errors import DataError
 from paraknow_core.report.page import inline
-from paraknow_core.report.page.data import Comparison, Failure, Method, Origin, Pair
-from paraknow_core.report.page.outcome import Answer, Prediction, Score, Trial
+from paraknow_core.report.page.data import Comparison, Failure, Origin, Pair, ShownMethod
+from paraknow_core.report.page.outcome import MethodAnswer, Prediction, Score, Trial
 from paraknow_core.report.page.palette import NAMES, names, style_sheet
 from paraknow_core.report.page.render import render_page
 from paraknow_core.report.page.sheet import Sheet
@@ -390,7 +390,7 @@ def test_data_of_another_form_are_refused() -> None:
 def test_undeclared_methods_and_many_of_them_are_drawn() -> None:
     names = [f"method {i}" for i in range(30)]
     scores = tuple(Score(method=n, mean=1.0, values=(1.0, 2.0)) for n in names)
-    rows = tuple(Answer(method=n, text="") for n in names)
+    rows = tuple(MethodAnswer(method=n, text="") for n in names)
     pair = Pair(
         name="p",
         teacher="t",
@@ -426,7 +426,7 @@ def test_outcome_of_a_contrast(
 
 
 def test_methods_have_the_same_colour_in_every_pair(page: str) -> None:
-    assert Method(name="x").kind == "method"
+    assert ShownMethod(name="x").kind == "method"
     for place, method in enumerate(METHODS):
         dash = " dotted" if method.kind == "control" else ""
         assert page.count(f'<span class="key m{place}{dash}">') >= 2

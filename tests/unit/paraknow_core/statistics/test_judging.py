@@ -7,7 +7,7 @@ from support.items import arm, items
 
 from paraknow_core.methods import METHODS
 from paraknow_core.report.comparison_markdown import as_markdown, table_of
-from paraknow_core.report.page.data import Comparison, Method, Pair
+from paraknow_core.report.page.data import Comparison, Pair, ShownMethod
 from paraknow_core.statistics.judge import ArmResult, about, judge
 
 BEATEN = [
@@ -124,7 +124,7 @@ def test_markdown_and_table_hold_every_number_and_no_markup_of_a_name() -> None:
         contrasts=found.contrasts,
         notes=found.notes,
     )
-    comparison = Comparison(title=evil, methods=(Method(name="plain"),), pairs=(pair,))
+    comparison = Comparison(title=evil, methods=(ShownMethod(name="plain"),), pairs=(pair,))
     text = as_markdown(comparison)
     assert "<script>" not in text
     assert not re.search(r"(?<!\\)\]\(", text)
