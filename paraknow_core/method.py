@@ -24,19 +24,19 @@ class Method:
         source: where it comes from.
         builder: which wiring makes its start point: a key of ``BUILDERS``
             (``flows/graph/start_points.py``).
-        uses: which of the teacher's things it looks at.
+        uses: what it needs from the teacher.
         of: the method that a control takes one thing away from; empty for what is no control.
-        changes: what of that method a control replaces; empty for none.
+        changes: the part of that method that a control replaces; empty for none.
         replacement: what it puts there, by the name that the wiring knows.
         draws: whether another seed gives another start point.
         uses_samples: whether a start point without a teacher looks at the seed samples.
         directions: how many directions of each matrix it takes for one of the rank.
         learning_rates: its grid, where a comparison gives none.
-        needs: what the settings must have for it: keys of ``NEEDS`` (``flows/config/needs.py``).
-        baseline: of a transfer: what a gain is a gain over.
+        needs: what the settings must contain for it: keys of ``NEEDS`` (``flows/config/needs.py``).
+        baseline: of a transfer: the method that a gain is measured against.
         rivals: of a transfer: what else every verdict compares it with.
         controls: of a transfer: what has to be beaten before a gain is called the teacher's.
-        missed: what a report of one run says where this control is not among its arms.
+        missed: what the report of a run without this control says.
         covers: the roles that it has a start point for; empty for all. Others start as plain LoRA.
         cuts: whether it cuts the student's shapes out of the teacher, which must then be as large.
     """

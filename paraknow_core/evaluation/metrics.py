@@ -1,7 +1,8 @@
-"""What is measured of a model's answers: one entry a metric, which everything else reads.
+"""The metrics of a model's answers: one entry for each, which everything else reads.
 
 The evaluation, its judging, reports, the page, the data set of results and its command take names,
-units, directions and how to pool from here. A new metric is one function and one line.
+units, directions and the rule for pooling items from here. A new metric is one function and one
+line.
 """
 
 import math
@@ -14,8 +15,8 @@ from paraknow_core.evaluation.items import Item
 from paraknow_core.registry import Registry
 
 LOSS = "answer_nll"
-"""The metric that training lowers: always measured, as divergence is judged by it, and what the
-verdict is about unless another is named."""
+"""The metric that training lowers. It is always measured, because divergence is judged by it, and
+the verdict is about it unless a config names another metric."""
 
 REPORTED = (LOSS, "perplexity", "exact_match")
 """Measured unless a config names others."""
@@ -25,21 +26,21 @@ REPORTED = (LOSS, "perplexity", "exact_match")
 class Metric:
     """One number that says how well a model answers.
 
-    Of a split it is Σ value / Σ weight over the items, then ``transform``.
+    For a split it is ``transform(Σ value / Σ weight)``, summed over the items.
 
     Attributes:
         name: in configs, files and columns; the name that it is registered under.
         label: in sentences and tables.
         unit: of its values; empty where there is none.
         higher_is_better: False for a loss.
-        value: of an item, what is added up.
-        weight: of an item, what the sum is divided by; the same whichever model answered.
-        transform: of the pooled value; None: none. A transformed metric has no differences of
-            items, so it is reported beside others and never the primary one.
+        value: an item's contribution to the sum.
+        weight: an item's contribution to the divisor; the same whichever model answered.
+        transform: applied to the pooled value; None: nothing. A transformed metric has no
+            differences between items, so it can be reported but not be the primary metric.
         is_share: whether values lie between 0 and 1.
         is_binary: whether an item's value is 0 or 1 (wrong or right), so that McNemar's test fits.
         diverges: whether a value that is not finite says that a training diverged.
-        digits: behind the decimal point, in tables.
+        digits: number of decimals in tables.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Metric:
         return "higher is better" if self.higher_is_better else "lower is better"
 
     def is_better(self, difference: float) -> bool:
-        """Tell whether a value minus another says that the first is better."""
+        """Tell whether a difference (first minus second value) means that the first is better."""
         return difference > 0 if self.higher_is_better else difference < 0
 
     def pooled(self, items: Iterable[Item]) -> float:
@@ -90,7 +91,7 @@ def per_token(item: Item) -> float:
 
 
 def measured(name: str) -> Callable[[Item], float]:
-    """Return what reads a value that was measured beside the answer (``Item.measured``).
+    """Return a function that reads one of the item's other measured values (``Item.measured``).
 
     Args:
         name: such as ``acc``, as the evaluator calls it.
@@ -167,7 +168,7 @@ def metrics_of(names: Iterable[str], primary: str = LOSS) -> tuple[Metric, ...]:
     """Look metrics up in the order in which a report shows them: the primary one first.
 
     Args:
-        names: of metrics; those that are not registered are passed over.
+        names: of metrics; those that are not registered are ignored.
         primary: the one that the verdict is about.
     """
     rest = METRICS.among(name for name in names if name != primary)
@@ -211,9 +212,9 @@ def check_not_diverged(
     """Refuse a training whose values on test say that it diverged.
 
     Args:
-        found: metric → value; None stands for one that is not finite. Other names are passed over.
-        untouched: the same of the untouched student, if it is known.
-        vocabulary: number of tokens; None leaves the rule of even chances out.
+        found: metric → value; None stands for one that is not finite. Other names are ignored.
+        untouched: the same for the untouched student, if it is known.
+        vocabulary: number of tokens; None leaves out the rule about equal chances.
 
     Raises:
         DivergedError: as ``check_loss``, or names the metric that is not finite.

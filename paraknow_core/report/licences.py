@@ -14,8 +14,8 @@ _FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 def stated_licence(folder: Path) -> str:
     """Return what a model folder says of its licence.
 
-    Looked at is the front matter of its README.md (``license_name`` before ``license``), else the
-    first line of a licence file. Whether it is true is not checked.
+    It is read from the front matter of README.md (``license_name`` before ``license``), else from
+    the first line of a licence file. Whether it is true is not checked.
 
     Returns:
         A short text of one line, ``unknown`` if nothing is stated. May be hostile: escape it.

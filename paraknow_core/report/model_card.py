@@ -63,7 +63,7 @@ class Card:
     Attributes:
         title: of the page.
         merged: whether it is a full checkpoint; else a PEFT adapter.
-        method: how it was made, in sentences of ours.
+        method: how it was made, in sentences that this program wrote.
         models: teacher (where there is one) and student.
         data: name → value, of the training data.
         metrics: model → metric → value; empty if none is known.

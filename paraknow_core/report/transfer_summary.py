@@ -1,4 +1,4 @@
-"""What one run's arms show beside each other, in numbers and in words that the numbers carry."""
+"""The arms of one run compared, in numbers and in sentences that claim no more than they show."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ def compare_arms(
 ) -> dict[str, Any]:
     """Compare the transfer with the other arms of one run, item by item.
 
-    An arm whose training diverged is told with its reason, and compared with nothing.
+    An arm whose training diverged is listed with its reason, and compared with nothing.
 
     Args:
         arms: of ``every_arm``, on the same items; the untouched student among them.

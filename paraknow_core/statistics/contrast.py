@@ -12,7 +12,7 @@ class Contrast(Part):
     """A paired difference, method minus ``against``.
 
     Attributes:
-        label: how it is called, such as ``SeeKing − PiSSA``.
+        label: its name in tables, such as ``SeeKing − PiSSA``.
         method: a method's name.
         against: what it is compared with.
         mean: of the paired differences.

@@ -13,6 +13,7 @@ MIN_SEEDS = 5
 LEAST_SEEDS = 2
 """Fewer shared seeds give no interval, and no comparison at all."""
 DEFAULT_SEEDS = 8
+"""Their smallest p, .0078, is still below .05 after Holm's correction for six comparisons."""
 
 
 def count_seeds(count: int) -> str:
@@ -47,7 +48,7 @@ def smallest_p(n: int) -> float:
 
 
 def largest_family(n: int, alpha: float = 0.05) -> int:
-    """How many comparisons Holm's correction stands before n seeds can show nothing at all.
+    """The most comparisons for which n seeds can show something after Holm's correction.
 
     The smallest adjusted p is m · `smallest_p`; this is the largest m with that below ``alpha``.
     """

@@ -61,7 +61,7 @@ class ArmResult:
 
     @property
     def label(self) -> str:
-        """How sentences call it."""
+        """Its name in sentences."""
         return self.name if self.is_variant else self.method.label
 
     @property
@@ -96,12 +96,12 @@ def judge(
     The transfer is the first method that starts from the teacher and is no control. Its comparisons
     with its `family` carry the verdict and are corrected together (Holm 1979); all others are
     exploratory and not corrected. Two methods that share fewer than two seeds are not compared,
-    and it is said why.
+    and a note says why.
 
     Args:
-        arms: in the order of the report, those among them that have no result.
+        arms: in the order of the report, also those without a result.
         primary: name of the metric that the verdict is about.
-        metrics: of those that were measured; what else they show is told in notes.
+        metrics: names of the metrics that were measured; notes report what the others show.
     """
     reported = metrics_of(metrics, primary)
     transfer = next((arm for arm in arms if arm.method.is_transfer), None)
@@ -210,9 +210,9 @@ def _judge(
 
 
 def family(transfer: ArmResult, others: Sequence[ArmResult]) -> frozenset[str]:
-    """Name what a verdict asks of, and therefore what Holm's correction is over, as far as it ran.
+    """Name the arms that ran and that the verdict compares with: Holm's correction is for these.
 
-    A variant, with settings of its own, is not asked of.
+    A variant, with settings of its own, is not among them.
     """
     names = {arm.name for arm in others if not arm.is_variant}
     asked = (*questions(transfer.start), *knowledge_controls(transfer.start, names))
@@ -225,10 +225,10 @@ def _ahead(
     found: Mapping[str, SeedComparison],
     metric: Metric,
 ) -> str:
-    """Name start points of the student alone that do better, beyond those that the verdict asks.
+    """Name start points of the student alone that do better, besides those in the verdict.
 
-    They are not corrected for, so that a longer list of methods does not hide the verdict; but who
-    reads that a teacher helps must read beside it that something simpler helps more.
+    They are left out of the correction, so that a longer list of methods does not weaken the
+    verdict. But a reader of the verdict must also see that something simpler helps more.
     """
     asked = family(transfer, others)
     better = [
@@ -285,7 +285,7 @@ def _contrast(
 
 
 def about(start: str) -> tuple[str, str]:
-    """Return a method's kind and what it is, as the page's list of methods wants them."""
+    """Return a method's kind and what it is, for the page's list of methods."""
     method = METHODS[start]
     if method.is_control:
         return "control", f"{method.start}. {method.tells}"

@@ -1,4 +1,4 @@
-"""What stands under a verdict: what the design could see, other metrics, and right answers."""
+"""The notes under a verdict: what the design could see, other metrics, and right answers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,8 +33,8 @@ def over_items(
         name: of the method that is compared with the others.
         items: of it.
         others: name → items of another method.
-        reported: the primary metric first; of that one only right and wrong answers are told, as
-            the verdict says the rest.
+        reported: the primary metric first; of that one only counts of right and wrong answers are
+            reported, as the verdict says the rest.
     """
     primary = reported[0]
     whole = [m for m in reported if m.transform is None and (m is not primary or m.is_binary)]

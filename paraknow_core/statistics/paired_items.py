@@ -67,7 +67,7 @@ def paired_difference(
     Items are resampled with their weights, so a long answer weighs as much as in the metric.
     Interval: paired percentile bootstrap (Efron 1979; BCa covered no better here: 94 % against
     95 % at n = 60). p: the values of an item are exchanged between A and B (sign flips), exactly
-    where 2**n ≤ resamples; of a metric that is right or wrong, McNemar's exact one.
+    where 2**n ≤ resamples; for a metric whose values are 0 and 1, McNemar's exact test.
 
     Args:
         a_items: of the one model.
@@ -129,7 +129,7 @@ def describe_difference(
     difference: PairedDifference,
     metric: "Metric",
 ) -> str:
-    """One sentence or two that claim no more than the numbers carry.
+    """One or two sentences that claim no more than the numbers show.
 
     Args:
         name_a: of the model whose values were the first argument.

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT_UP_TO = 16
-"""All 2**16 sign patterns are still counted; above it, patterns are drawn."""
+"""Up to here all 2**n sign patterns are counted; with more seeds, patterns are drawn at random."""
 
 _LARGEST_T = 100.0
-"""Above it the interval of d_z is not told: SciPy's noncentral t loses its digits there."""
+"""Above it no interval of d_z is given: SciPy's noncentral t loses its digits there."""
 
 _CONSTANT = 1e-12
-"""Differences whose SD is below this share of their size are the same but for rounding."""
+"""Differences whose SD is below this share of their size are equal, except for rounding."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SeedComparison:
         mean: of the differences, in the metric's unit.
         low: lower end of the interval to print.
         high: upper end.
-        interval: how it was made: "bootstrap-t", or "t" where resamples are too often constant.
+        interval: its method: "bootstrap-t", or "t" where too many resamples are constant.
         t_low: lower end of Student's t interval, to stand next to it.
         t_high: upper end.
         p_value: of the two-sided paired sign-flip test.
@@ -219,7 +219,7 @@ def detectable_difference(
 
 
 def _noncentral_t(t: float, freedom: int, centre: float) -> float:
-    """P(T ≤ t); SciPy gives NaN where that is 0 or 1 to all its digits."""
+    """P(T ≤ t); SciPy returns NaN where that is 0 or 1 within rounding."""
     from scipy.stats import nct
 
     probability = float(nct.cdf(t, freedom, centre))

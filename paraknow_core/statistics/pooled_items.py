@@ -94,16 +94,16 @@ def majority_mcnemar(
     b_items: "Mapping[int, Sequence[Item]]",
     metric: "Metric",
 ) -> McNemar:
-    """McNemar's exact test of two methods, each item's answer right if most seeds' models say so.
+    """McNemar's exact test of two methods; an item is right if the models of most seeds get it.
 
-    A seed's own test would be one of S equal ones, and adding their counts up would take an item
-    for S independent ones; of the majority each item counts once. The p-value is about other items
-    of the same kind for these trained models, not about other seeds.
+    One test for each seed would give S p-values, and adding up their counts would treat an item as
+    S independent ones; by majority each item counts once. The p-value is about other items of the
+    same kind for these trained models, not about other seeds.
 
     Args:
         a_items: seed to items of method A.
         b_items: of method B; seeds that only one side has are left out.
-        metric: of which an item's value is 0 or 1.
+        metric: one whose values are 0 and 1.
 
     Raises:
         DataError: if fewer than 2 seeds or items are shared, or the items are not the same.

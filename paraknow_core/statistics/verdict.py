@@ -1,7 +1,7 @@
 """What the comparisons of one teacher/student pair allow to be said, in one sentence.
 
-The word "teacher" stands in a sentence only where the transfer beats plain LoRA and every control
-that keeps the start point but not what the teacher learnt; `pair_verdict` says exactly when.
+A sentence contains the word "teacher" only if the transfer beats plain LoRA and every control that
+keeps the start point but not what the teacher learnt; `pair_verdict` says exactly when.
 """
 
 import re
@@ -28,11 +28,11 @@ def questions(method: str) -> tuple[str, ...]:
 
 
 def knowledge_controls(method: str, ran: Iterable[str]) -> tuple[str, ...]:
-    """Start points without what a method's teacher knows.
+    """Name the start points that contain nothing that a method's teacher learnt.
 
     Args:
         method: that the verdict is about.
-        ran: names of what ran; of these, the controls count beside those that are required.
+        ran: names of the arms that ran; controls among them count besides the required ones.
     """
     needed = (name for name in METHODS.among(ran) if METHODS[name].is_needed_by(method))
     return tuple(dict.fromkeys((*METHODS[method].controls, *needed)))
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Answers, the sentence made of them, and what has to be known to read it.
+    """Answers, the sentence made of them, and the caveats that belong to it.
 
     ``teacher`` is whether the sentence may, and does, name the teacher as the cause.
     """
@@ -260,5 +260,5 @@ def _caveats(
 
 
 def _without_the_word(text: str) -> str:
-    """For labels and metrics that were given from outside."""
+    """Replace "teacher" in labels and names of metrics, which a user may have given."""
     return re.sub("teacher", "source model", text, flags=re.IGNORECASE)
