@@ -110,7 +110,7 @@ def test_what_the_demo_is_has_not_changed() -> None:
         ("finetune.micro_batch_size=7", r"finetune: micro_batch_size is 7; it must divide"),
         ("lora=5", r"lora: must hold settings \(key: value\) \(given 5\)"),
         ("arms=[transfer, transfer]", r"arms: each may be given once"),
-        ("arms=[plain]", "arms are plain; transfer must be among them"),
+        ("arms=[plain]", "arms are plain; transfer or novel-tokens must be among them"),
         ("arms=[transfer, other-seeds]", "other-seeds needs data of another task"),
         (
             "{arms: [transfer, shuffled-vocabulary], extract: {roles: [q]}}",
