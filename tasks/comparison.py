@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paraknow_core.errors import ParaknowError
-from tasks.comparison_parts.config import CAVEATS, ComparisonConfig
+from tasks.comparison_parts.config import ComparisonConfig
 from tasks.engine.json_files import write_json
 from tasks.engine.progress import in_task_run, logger
 from tasks.engine.ref import Ref
@@ -41,7 +41,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
         methods=methods_of(config),
         pairs=tuple(pairs),
         design=design_of(config),
-        caveats=(*CAVEATS, RULE) if has_diverged else CAVEATS,
+        caveats=(*config.caveats, RULE) if has_diverged else config.caveats,
     )
     if not_drawn := _draw_forest(comparison, job.out / FOREST):
         comparison = replace(comparison, caveats=(*comparison.caveats, not_drawn))

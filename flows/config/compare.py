@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from flows.config.limits import BudgetConfig, SlotsConfig
 from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
 from paraknow_core.setting_errors import explain, first_causes, place_of
 from paraknow_core.setting_types import (
-    CountOrNone,
     EachOnce,
     LearningRate,
     TrainingSeed,
@@ -25,7 +25,6 @@ from tasks.evaluate import EvaluateConfig
 from tasks.word_problems import WordProblemsConfig
 
 _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
-_GPU = r"^[A-Za-z0-9][\w/.-]{0,127}$"
 _SHARED = (
     *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
     *("starts", "novel", "by_role", "random_teacher"),
@@ -39,8 +38,6 @@ _OTHER_METRICS = (
 
 Rates = Annotated[tuple[LearningRate, ...], EachOnce]
 Seeds = Annotated[tuple[TrainingSeed, ...], Field(max_length=10_000), EachOnce]
-Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-"""Of a budget."""
 
 
 class PairConfig(Settings):
@@ -103,38 +100,25 @@ class ArmConfig(Settings):
 
 
 class TuningConfig(Settings):
-    """How each method gets its learning rate: the least validation loss, same trials for all."""
+    """How each method gets its learning rate: the least validation loss, same trials for all.
+
+    Without seeds there are no trials: each method trains at the one learning rate that it is given.
+    """
 
     learning_rates: Rates = Field(
         (), title="Learning rates", description="Of every method; empty: each method's usual ones."
     )
     seeds: Seeds = Field(
-        (1000,), min_length=1, title="Seeds", description="Of the trials; none of the test's."
+        (1000,),
+        title="Seeds",
+        description="Of the trials; none of the test's. Empty: no trials, each method's one "
+        "learning rate is fixed, and the verdict says so.",
     )
 
     @field_validator("learning_rates")
     @classmethod
     def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sorted(rates))
-
-
-class BudgetConfig(Settings):
-    """What a plan may cost; a plan beyond it is refused before anything runs. 0: no limit."""
-
-    hours: Amount = Field(0, title="Hours", description="Of steps whose time is known.")
-    disk_gb: Amount = Field(0, title="Disk", description="Gigabytes (10⁹ bytes).")
-    steps: CountOrNone = Field(0, title="Steps", description="To compute.")
-
-
-class SlotsConfig(Settings):
-    """How many steps compute at the same time."""
-
-    cpu: int = Field(1, ge=1, le=256, title="CPU slots")
-    gpus: tuple[Annotated[str, Field(pattern=_GPU)], ...] = Field(
-        (),
-        title="GPU slots",
-        description="One for each: its number or id, as CUDA_VISIBLE_DEVICES takes it.",
-    )
 
 
 class CompareConfig(Settings):
@@ -257,8 +241,14 @@ class CompareConfig(Settings):
         if len(set(budgets.values())) > 1:
             msg = f"every method needs the same number of learning rates (given {budgets})"
             raise ValueError(msg)
+        if not self.tuning.seeds and max(budgets.values()) > 1:
+            msg = (
+                f"tuning.seeds is empty, so no trial chooses among several learning rates (given "
+                f"{budgets}); give every method one rate, or tuning.seeds at least one seed"
+            )
+            raise ValueError(msg)
         for number, task in enumerate(self.tasks):
-            if not (task.problems or task.data).sizes.validation:
+            if self.tuning.seeds and not (task.problems or task.data).sizes.validation:
                 source = "problems" if task.problems else "data"
                 msg = (
                     f"tasks[{number}].{source}.sizes.validation is 0, but each method's learning "

@@ -106,6 +106,8 @@ class Arm:
 def run_arm(arm: Arm, pair: ModelPair, do: TrialRunner) -> ArmOutcome:
     """Tune one method and run its seeds; what fails is noted, and the rest continues.
 
+    Without tuning seeds there are no trials, and the one rate that is given is used.
+
     Args:
         arm: the method.
         pair: models and data, with this method's settings.
@@ -117,7 +119,7 @@ def run_arm(arm: Arm, pair: ModelPair, do: TrialRunner) -> ArmOutcome:
             trial = RateTrial(rate, seed)
             outcome.trials.append(trial)
             attempt(trial, partial(_try, arm, pair, do, trial))
-    outcome.rate = best_rate(outcome.trials)
+    outcome.rate = best_rate(outcome.trials) if arm.tuning_seeds else arm.rates[0]
     if outcome.rate is None and not (do.plans and _is_open(outcome.trials)):
         _tell_why(outcome)
         return outcome

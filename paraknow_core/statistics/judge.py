@@ -36,6 +36,7 @@ class ArmResult:
         start: a key of ``METHODS``.
         items: seed → items, the same rows for every seed and method.
         at_edge: whether its learning rate is the least or greatest that was tried.
+        is_tuned: whether its learning rate was chosen by trials; otherwise it was given.
         diverged: seeds whose training diverged; they have no items here.
         failed: seeds that gave an error instead of a result.
         lost: in a few words why no seed was run, such as that every learning rate diverged.
@@ -45,6 +46,7 @@ class ArmResult:
     start: str
     items: Mapping[int, Sequence[Item]]
     at_edge: bool = False
+    is_tuned: bool = True
     diverged: Collection[int] = ()
     failed: Collection[int] = ()
     lost: str = ""
@@ -180,6 +182,7 @@ def _judge(
         method=transfer.start,
         lr_at_edge=[arm.name for arm in (transfer, *others) if arm.at_edge],
         labels={transfer.name: transfer.name, **{arm.name: arm.label for arm in others}},
+        is_tuned=all(arm.is_tuned for arm in (transfer, *others)),
         untested={name: why for name, why in obstacles.items() if why and name in asked_of},
         spoilt={arm.name: _spoilt(transfer, arm) for arm in compared},
     )

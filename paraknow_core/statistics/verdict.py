@@ -86,6 +86,7 @@ def pair_verdict(
     metric: Metric,
     lr_at_edge: Collection[str] = (),
     labels: Mapping[str, str] = MappingProxyType({}),
+    is_tuned: bool = True,
     untested: Mapping[str, str] = MappingProxyType({}),
     spoilt: Mapping[str, Spoilt] = MappingProxyType({}),
     alpha: float = 0.05,
@@ -95,8 +96,8 @@ def pair_verdict(
     "Better" and "worse" need all of: at least `MIN_SEEDS` seeds, an adjusted p below ``alpha``
     and an interval without 0. The sentence says "teacher" exactly if the answer is "better" for
     the method's baseline, for all controls that its entry requires, and for every other of its
-    `knowledge_controls` that was run or tried. Neither "better" nor "worse" is said in favour of
-    a side that diverged in a seed in which the other did not.
+    `knowledge_controls` that was run or tried, and the learning rates were tuned. Neither "better"
+    nor "worse" is said in favour of a side that diverged in a seed in which the other did not.
 
     Args:
         comparisons: name of the other method to transfer minus other.
@@ -106,6 +107,9 @@ def pair_verdict(
         metric: of which they are differences.
         lr_at_edge: methods whose chosen learning rate is the lowest or highest that was tried.
         labels: name of a method to what the sentence calls it, if not as its entry says.
+        is_tuned: whether every method's learning rate was chosen by trials. Where rates were given,
+            a difference may come from a rate that suits one method better: the sentence says so,
+            and claims no cause.
         untested: methods that were tried but cannot be compared → why, in a few words.
         spoilt: name → seeds in which one side alone diverged.
         alpha: of the family.
@@ -118,7 +122,7 @@ def pair_verdict(
         raise ConfigError(f"no Holm-adjusted p-value for {missing}; adjust over all comparisons")
     size = len(comparisons) if family is None else family
     names = tuple(dict.fromkeys((*questions(method), *comparisons, *untested)))
-    labels = {**{name: METHODS[name].label for name in METHODS.among(names)}, **labels}
+    labels = _labels(names, labels, is_tuned=is_tuned)
     answers = tuple(
         _answer(
             name,
@@ -132,14 +136,26 @@ def pair_verdict(
         )
         for name in names
     )
-    teacher = _owed_to_teacher(method, {answer.other: answer.outcome for answer in answers})
-    sentence = _sentence(METHODS[method].label, answers, labels, metric.title)
+    teacher = is_tuned and _owed_to_teacher(method, {a.other: a.outcome for a in answers})
+    where = metric.title if is_tuned else f"{metric.title}{_AT_FIXED_RATES}"
+    sentence = _sentence(METHODS[method].label, answers, labels, where)
     caveats = _caveats(answers, lr_at_edge, labels)
     if not teacher:
         sentence, caveats = _without_the_word(sentence), [_without_the_word(c) for c in caveats]
-    return Verdict(
-        answers, f"{sentence} {_cause(method, answers, teacher)}", tuple(caveats), teacher
-    )
+    cause = _cause(method, answers, teacher) if is_tuned else _NO_CAUSE
+    return Verdict(answers, f"{sentence} {cause}", tuple(caveats), teacher)
+
+
+def _labels(
+    names: Collection[str], given: Mapping[str, str], *, is_tuned: bool
+) -> Mapping[str, str]:
+    """What sentences call the methods; where nothing was tuned, no entry's label says "tuned"."""
+    entries = {name: METHODS[name].label for name in METHODS.among(names)}
+    labels = {**entries, **given}
+    if is_tuned:
+        return labels
+    own = {name for name, label in entries.items() if labels[name] == label}
+    return labels | {name: labels[name].removeprefix("tuned ") for name in own}
 
 
 def _answer(
@@ -189,6 +205,12 @@ _PHRASES: Mapping[Outcome, str] = MappingProxyType(
         "no difference visible": "not visibly different from",
         "not tested": "not tested against",
     }
+)
+
+
+_AT_FIXED_RATES = ", at learning rates that were fixed beforehand,"
+_NO_CAUSE = (
+    "no rate was tuned, so nothing is said of other rates, nor of where a difference comes from."
 )
 
 

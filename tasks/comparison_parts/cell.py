@@ -40,13 +40,23 @@ def methods_of(config: ComparisonConfig) -> tuple[ShownMethod, ...]:
 
 def design_of(config: ComparisonConfig) -> dict[str, str]:
     """Say in words how the comparison was made."""
-    rates = sorted({rate for cell in config.cells for arm in cell.arms for rate, _ in arm.trials})
     return {
         "seeds": f"{len(config.wanted_seeds)}, paired: the same data order for every method",
-        "learning rates": ", ".join(f"{rate:g}" for rate in rates)
-        + "; each method's own, by least validation loss",
+        "learning rates": _fixed_rates(config) if config.has_fixed_rates else _tried_rates(config),
         "metric": f"{_primaries(config)} on the test split, mean over seeds",
     }
+
+
+def _tried_rates(config: ComparisonConfig) -> str:
+    rates = sorted({rate for cell in config.cells for arm in cell.arms for rate, _ in arm.trials})
+    tried = ", ".join(f"{rate:g}" for rate in rates)
+    return f"{tried}; each method's own, by least validation loss"
+
+
+def _fixed_rates(config: ComparisonConfig) -> str:
+    given = {a.name: a.rate for c in config.cells for a in c.arms if a.rate is not None}
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in given.items())
+    return f"{rates}; fixed in the settings, not tuned"
 
 
 def _primaries(config: ComparisonConfig) -> str:
@@ -126,6 +136,7 @@ def _result(
         arm.start,
         items,
         at_edge=arm.at_edge,
+        is_tuned=not arm.has_fixed_rate,
         diverged=[seed for seed in missing if seed_name(seed) in arm.diverged],
         failed=[seed for seed in missing if seed_name(seed) not in arm.diverged],
         lost=lost,

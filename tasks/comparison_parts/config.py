@@ -8,11 +8,18 @@ from paraknow_core.settings import Settings, execution, later
 ALL = "all"
 """Stands for the method itself where otherwise a trial or seed is named."""
 
+TUNED = (
+    "Each method's learning rate was chosen on the validation split alone; the test split was not "
+    "looked at for it."
+)
+FIXED = (
+    "Each method's learning rate was fixed in the settings, not tuned in this comparison; at other "
+    "rates the order of the methods may be another."
+)
 CAVEATS = (
     "Intervals over seeds cover other training seeds of these very models and data, not other "
     "models or data.",
-    "Each method's learning rate was chosen on the validation split alone; the test split was not "
-    "looked at for it.",
+    TUNED,
     "Only the comparisons of the verdict are corrected for their number (Holm); the others are "
     "exploratory.",
 )
@@ -33,6 +40,11 @@ class ArmReport(Settings):
     """Which trial or seed → why it has none."""
     diverged: dict[str, str] = later({})
     """Which trial or seed → by which rule its training diverged."""
+
+    @property
+    def has_fixed_rate(self) -> bool:
+        """Whether its learning rate was given, where others are chosen by trials."""
+        return self.rate is not None and not self.trials
 
 
 class CellReport(Settings):
@@ -61,6 +73,18 @@ class ComparisonConfig(Settings):
     """2 where something is missing: earlier reports said what was not true of it."""
     created: str = execution("")
     """When the page was drawn, ISO time."""
+
+    @property
+    def has_fixed_rates(self) -> bool:
+        """Whether any method's learning rate was given instead of chosen."""
+        return any(arm.has_fixed_rate for cell in self.cells for arm in cell.arms)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the report has to know, whatever it found."""
+        if not self.has_fixed_rates:
+            return CAVEATS
+        return tuple(FIXED if caveat == TUNED else caveat for caveat in CAVEATS)
 
 
 def cell_role(cell: int, what: str) -> str:

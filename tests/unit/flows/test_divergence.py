@@ -13,7 +13,7 @@ from support.pair import pair_settings
 from flows.config.compare import ArmConfig, CompareConfig, TuningConfig
 from flows.graph.arm import ArmOutcome, RateTrial, SeedRun, attempt, best_rate
 from flows.graph.cell import CellOutcome
-from flows.graph.runner import Handle, PrefectRunner
+from flows.graph.runner import Handle
 from flows.results.conclude import conclude
 from flows.results.dataset import read, results_folder, summarise
 from paraknow_core.divergence import EVEN, FACTOR, KNOWING, check_loss
@@ -21,8 +21,6 @@ from paraknow_core.errors import DivergedError, NumericsError
 from paraknow_core.evaluation.items import Item
 from paraknow_core.report.transfer_summary import as_markdown, compare_arms
 from tasks.checks.divergence import check_adapter, check_trial
-from tasks.engine.stage import Stage
-from tasks.engine.step import Step
 
 LOSSES = st.one_of(
     st.none(), st.just(math.nan), st.just(math.inf), st.floats(0, 2000), st.floats(0, 20)
@@ -189,9 +187,8 @@ def test_a_rate_that_cannot_be_tried_is_refused_where_it_is_declared(wrong: floa
             made()
 
 
-class BrokenReport(PrefectRunner):
-    def __call__(self, step: Step, config: object, *, label: str, **inputs: Handle) -> Handle:
-        raise ValueError("math domain error")
+def broken_report() -> Handle:
+    raise ValueError("math domain error")
 
 
 def test_rows_are_there_although_the_report_fails(tmp_path: Path) -> None:
@@ -213,7 +210,7 @@ def test_rows_are_there_although_the_report_fails(tmp_path: Path) -> None:
     )
     failed = ArmOutcome("same-spectrum", "same-spectrum", reason="ShapeError: no")
     cell = CellOutcome(config.pairs[0], config.tasks[0], arms=[plain, lost, failed])
-    result = conclude(config, [cell], BrokenReport(config.run, Stage.REPORT))
+    result = conclude(config, [cell], broken_report)
     assert result.report_failure == "ValueError: math domain error"
     assert (result.page, result.summary) == ("", "")
     assert (result.results, result.failed, result.diverged) == (24, 9, 9)

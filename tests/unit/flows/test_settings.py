@@ -157,6 +157,10 @@ def test_a_transfer_that_cannot_run_is_not_even_read(
             r"method transfer: set\.evaluate names another primary metric",
         ),
         ("settings.evaluate.primary=perplexity", r"settings\.evaluate\.primary: .*the primary one"),
+        (
+            "tuning.seeds=[]",
+            r"tuning\.seeds is empty, so no trial .*'plain': 4.*one rate, or",
+        ),
         ("budget.hours=.inf", r"budget\.hours: must be a finite number"),
         ("slots.cpu=0", r"slots\.cpu: must be greater than or equal to 1"),
         ('slots.gpus=["0,1"]', r"slots\.gpus\[0\]: must be a text that matches"),

@@ -114,6 +114,26 @@ def test_a_picture_that_fails_costs_only_itself(
     assert "| plain |" in text
 
 
+def test_rates_that_were_not_tuned_are_said_and_carry_no_claim(tmp_path: Path) -> None:
+    names = ("transfer", "plain", "same-spectrum", "shuffled-vocabulary")
+    seeds = tuple(range(8))
+    tuned = tuple(arm(name, seeds) for name in names)
+    fixed = tuple(arm(name, seeds, rate=0.01, trials=()) for name in names)
+    said: dict[str, str] = {}
+    for which, arms in (("tuned", tuned), ("fixed", fixed)):
+        cell = CellReport(pair="p", task="t", arms=arms)
+        facts, data, page, text = report(job(tmp_path / which, cell, levels={"transfer": 0.5}))
+        said[which] = facts["p on t"]
+        assert facts["p on t"].count("is better than") == 1
+        assert ("not tuned in this comparison" in page) == (which == "fixed")
+        assert ("chosen on the validation split alone" in text) == (which == "tuned")
+        assert ("transfer 0.01" in data["design"]["learning rates"]) == (which == "fixed")
+    assert "owed to what the teacher learnt" in said["tuned"]
+    assert "at learning rates that were fixed beforehand, the transfer is" in said["fixed"]
+    assert "tuned plain" not in said["fixed"]
+    assert "teacher" not in said["fixed"]
+
+
 def test_the_forest_plot_that_fails_is_named_in_page_and_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

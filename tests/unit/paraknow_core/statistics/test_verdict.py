@@ -121,9 +121,10 @@ def test_the_questions_of_a_method_are_those_of_its_entry() -> None:
     st.booleans(),
     st.sets(st.sampled_from([*LABELS])),
     st.sampled_from([{}, LABELS]),
+    st.booleans(),
 )
 def test_the_word_never_stands_where_a_control_is_not_beaten(
-    comparisons, higher, at_edge, labels
+    comparisons, higher, at_edge, labels, is_tuned
 ) -> None:
     """Whatever the numbers, names and metric; and it does stand where all is beaten."""
     v = verdict(
@@ -131,12 +132,15 @@ def test_the_word_never_stands_where_a_control_is_not_beaten(
         lr_at_edge=at_edge,
         labels=labels,
         metric=replace(NLL, label="TEACHER-forced NLL", higher_is_better=higher),
+        is_tuned=is_tuned,
     )
     won = {answer.other for answer in v.answers if answer.outcome == "better"}
     ran = {"plain", "same-spectrum", "shuffled-vocabulary"} | set(
         knowledge_controls(TRANSFER, comparisons)
     )
-    assert v.teacher == (ran <= won)
+    assert v.teacher == (is_tuned and ran <= won)
+    assert ("no rate was tuned" in v.sentence) == (not is_tuned)
+    assert is_tuned or "tuned plain LoRA" not in " ".join([v.sentence, *v.caveats])
     if not v.teacher:
         assert "teacher" not in " ".join([v.sentence, *v.caveats]).lower()
     assert {answer.other for answer in v.answers} == set(comparisons) | set(questions(TRANSFER))
