@@ -19,6 +19,7 @@ from flows.graph.shared_steps import Once
 from flows.graph.side_by_side import side_by_side
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
+from flows.results.report_inputs import start_report
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool, worker_pool
 
@@ -50,7 +51,8 @@ def _compare(config: CompareConfig) -> CompareResult:
         calls = [partial(_cell, config, pair, task) for pair, task in config.cells()]
         at_once = slots.cpu + len(slots.gpus)
         outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
-        return conclude(config, outcomes, PrefectRunner(config.run, Stage.REPORT))
+        do = PrefectRunner(config.run, Stage.REPORT)
+        return conclude(config, outcomes, lambda: start_report(config, outcomes, do))
 
 
 def finished(state: State[Any]) -> CompareResult:

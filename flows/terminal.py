@@ -24,6 +24,11 @@ def say(text: str) -> None:
     typer.echo(shown(text))
 
 
+def warn(sentence: str) -> None:
+    """Print what a user has to know, but what ends nothing, to standard error."""
+    Terminal(stderr=True).print(sentence, style="yellow", soft_wrap=True)
+
+
 class Terminal(Console):
     """A rich console to which no text is markup, and which shows every sign of it.
 

@@ -1,5 +1,6 @@
 """``paraknow compare``: many pairs, methods, controls, seeds; one page says what works."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from flows.config.load import drift_overrides, load_config
 from flows.terminal import Terminal, markdown, say
 
 if TYPE_CHECKING:
+    from flows.config.compare import CompareConfig
     from flows.planning.compare import ComparePlan
     from flows.results.conclude import CompareResult
 
@@ -42,9 +44,7 @@ def compare_command(
     - `paraknow compare configs/compare.yaml --plan`
     - `paraknow compare configs/compare.yaml --set slots.cpu=4`
     """
-    from flows.cli.console import watching
-    from flows.cli.server import ensure_server
-    from flows.compare import compare, finished
+    began = time.monotonic()
     from flows.config.compare import CompareConfig
     from flows.planning.compare import make_compare_plan
 
@@ -57,15 +57,31 @@ def compare_command(
         planned.check_drift()
         return
     planned.check(settings.budget)
-    ensure_server()
-    with watching(console):
-        result = finished(compare(settings, return_state=True))
+    result = _execute(console, settings, planned)
     if json_:
         say(result.model_dump_json(indent=1))
     else:
-        show_result(console, result)
+        show_result(console, result, seconds=time.monotonic() - began)
     if result.failed or result.report_failure:
         raise typer.Exit(1)
+
+
+def _execute(
+    console: Terminal, settings: "CompareConfig", planned: "ComparePlan"
+) -> "CompareResult":
+    from flows.cli.console import watching
+    from flows.cli.hits import goes_without_server
+
+    if goes_without_server(console, planned):
+        from flows.results.conclude import conclude
+
+        return conclude(settings, planned.outcomes, planned.stored_report)
+    from flows.cli.server import ensure_server
+    from flows.compare import compare, finished
+
+    ensure_server()
+    with watching(console):
+        return finished(compare(settings, return_state=True))
 
 
 def show_plan(console: Terminal, plan: "ComparePlan") -> None:
@@ -108,15 +124,19 @@ def _time(row: "Mapping[str, Any]") -> str:
     return f"{row['seconds']:.0f} s{more}"
 
 
-def show_result(console: Terminal, result: "CompareResult") -> None:
-    """Print the verdicts and tables, what failed or diverged, and where everything is."""
+def show_result(console: Terminal, result: "CompareResult", *, seconds: float) -> None:
+    """Print the verdicts and tables, what failed or diverged, and where everything is.
+
+    The page is named as a link, which most terminals open with a click.
+    """
     if result.summary:
         console.print(markdown(Path(result.summary).read_text(encoding="utf-8")))
     lost = f", {result.diverged} diverged" if result.diverged else ""
     console.print(
         f"{result.results - result.failed - result.diverged} of {result.results} results{lost}; "
-        f"{result.computed} steps computed, {result.reused} reused.\nRows: {result.rows}\n"
-        f"Page: {result.page or 'none'}",
+        f"{result.computed} steps computed, {result.reused} reused, in {seconds:.0f} s.\n"
+        f"Rows: {result.rows}\n"
+        f"Page: {Path(result.page).as_uri() if result.page else 'none'}",
         soft_wrap=True,
     )
     for reason in result.reasons:

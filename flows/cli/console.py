@@ -122,7 +122,7 @@ def _would(step: PlannedStep) -> str:
     return "run"
 
 
-def warn_of_drift(plan: Plan) -> None:
+def warn_of_drift(plan: StepsPlan) -> None:
     """Say what the steps would say, where a run of hits needs no steps."""
     for step in plan.steps:
         if step.drift is not None:

@@ -25,7 +25,7 @@ from flows.cli.server_settings import NO_ADDRESS, ServerError, shown_address, wr
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
-from flows.terminal import Terminal, say, store_warnings
+from flows.terminal import Terminal, say, store_warnings, warn
 from paraknow_core.errors import ConfigError, ParaknowError
 from paraknow_core.printable import printable
 from tasks.engine.stage import Stage
@@ -84,14 +84,10 @@ def _main(context: typer.Context) -> None:
         if url and not shown_address(url):  # said here, it is said before slow imports
             raise ServerError(NO_ADDRESS)
         if unusable is not None:
-            _warn(
+            warn(
                 f"Prefect's folder {unusable} cannot be written, so its history of this run is not "
                 "kept. To keep it, set PREFECT_HOME to a folder that can."
             )
-
-
-def _warn(sentence: str) -> None:
-    Terminal(stderr=True).print(sentence, style="yellow", soft_wrap=True)
 
 
 def _check_working_folder() -> None:
@@ -163,20 +159,13 @@ def transfer_command(
 def _execute(
     console: Terminal, settings: "TransferConfig", until: Stage, planned: "Plan"
 ) -> "TransferResult":
-    from flows.cli.console import warn_of_drift, watching
+    from flows.cli.console import watching
+    from flows.cli.hits import goes_without_server
     from flows.cli.server import ensure_server
-    from flows.cli.server_settings import server_is_set, server_problem
     from flows.transfer import collect, transfer
 
-    if planned.all_cached:
-        problem = server_problem()
-        if problem:
-            _warn(f"All of this run is stored already; Prefect will not show it. {problem}")
-        if problem or not server_is_set():
-            # Nothing to run and nobody to watch: a server would only cost its 10 s start.
-            with watching(console):
-                warn_of_drift(planned)
-            return collect(settings.run, planned.refs())
+    if goes_without_server(console, planned):
+        return collect(settings.run, planned.refs())
     ensure_server()
     with watching(console):
         return transfer(settings, until)

@@ -12,16 +12,16 @@ from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
 from artifacts.names import StepKey
 from artifacts.room import store_free_bytes
-from flows.config.compare import BudgetConfig, CompareConfig
+from flows.config.compare import CompareConfig
+from flows.config.limits import BudgetConfig
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
 from flows.planning.durations import History
 from flows.planning.planner import PlannedStep, Planner, StepsPlan
-from flows.results.report_inputs import inputs_of, report_of
+from flows.results.report_inputs import start_report
 from paraknow_core.errors import BudgetError, ParaknowError
-from tasks.comparison import comparison
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import C, Step
@@ -93,6 +93,9 @@ class ComparePlan(StepsPlan):
 
     failures: list[str] = field(default_factory=list)
     slots: int = 1
+    outcomes: list[CellOutcome] = field(default_factory=list)
+    """What is known of every cell; all of it where nothing is left to compute."""
+    report: Handle | None = None
 
     @property
     def asked(self) -> int:
@@ -113,6 +116,11 @@ class ComparePlan(StepsPlan):
     def all_cached(self) -> bool:
         """Whether nothing is left to compute, and nothing failed."""
         return super().all_cached and not self.failures
+
+    def stored_report(self) -> Handle:
+        """Return the report of a comparison of which all is stored."""
+        assert self.report is not None  # noqa: S101 - a plan that could be made has one
+        return self.report
 
     def check(self, budget: BudgetConfig) -> None:
         """Refuse a plan beyond its budget or the disk, and if the run is strict, drifted results.
@@ -215,11 +223,14 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         def run_arms(arms: Sequence[Arm], _acquired: ModelPair) -> list[ArmOutcome]:
             return [_plan_arm(arm, planner) for arm in arms]
 
-        outcomes = [
-            Cell(config, pair, task).run(planner, run_arms) for pair, task in config.cells()
-        ]
+        outcomes = []
+        for pair, task in config.cells():
+            before = len(planner.steps)
+            outcome = Cell(config, pair, task).run(planner, run_arms)
+            outcome.refs = [step.known for step in planner.steps[before:] if step.known]
+            outcomes.append(outcome)
         with planner.undecided(any(step.status != "cached" for step in planner.steps)):
-            planner(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes))
+            report = start_report(config, outcomes, planner)
         failures = _failures(outcomes)
         if all(outcome.reason for outcome in outcomes):
             raise ParaknowError("No pair can be compared. " + " ".join(failures))
@@ -231,5 +242,12 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
             if step.status != "cached":
                 step.seconds = history.seconds(step.step, step.inputs)
     return ComparePlan(
-        planner.steps, store.root, store_free_bytes(store.root), config.run.drift, failures, slots
+        planner.steps,
+        store.root,
+        store_free_bytes(store.root),
+        config.run.drift,
+        failures,
+        slots,
+        outcomes,
+        report,
     )

@@ -1,6 +1,6 @@
 """What a comparison ends with: its rows in the data set of results, and its report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +12,10 @@ from artifacts.store import Store
 from flows.config.compare import CompareConfig
 from flows.graph.arm import ArmOutcome, SeedRun, reason_of
 from flows.graph.cell import CellOutcome
-from flows.graph.runner import Handle, PrefectRunner
+from flows.graph.runner import Handle
 from flows.results.dataset import append, new_run, put_page, results_folder
-from flows.results.report_inputs import inputs_of, report_of
 from paraknow_core.evaluation.metrics import METRICS
-from tasks.comparison import PAGE, SUMMARY, comparison
+from tasks.comparison import PAGE, SUMMARY
 from tasks.engine.ref import Ref, folder_of
 
 
@@ -51,18 +50,23 @@ class CompareResult(BaseModel):
 
 
 def conclude(
-    config: CompareConfig, outcomes: Sequence[CellOutcome], do: PrefectRunner
+    config: CompareConfig, outcomes: Sequence[CellOutcome], report: Callable[[], Handle]
 ) -> CompareResult:
     """Add the run's rows to the results, draw the page, and say what came of it.
 
     The rows come first: what was measured is kept, whatever becomes of its report.
+
+    Args:
+        config: of the comparison.
+        outcomes: what came of every cell.
+        report: draws the report, or finds it drawn.
     """
     store = config.run.open_store()
     run, now = new_run(), datetime.now(UTC)
     rows = [row | {"time": now} for cell in outcomes for row in _rows(config, cell, store)]
     file = append(results_folder(store.root), config.name, run, rows)
     drawn: list[_Drawn] = []
-    failure = reason_of(lambda: drawn.append(_draw(config, outcomes, do, run)))
+    failure = reason_of(lambda: drawn.append(_draw(config, report, run)))
     shown = drawn[0] if drawn else _Drawn()
     refs = [*shown.refs, *(ref for cell in outcomes for ref in _refs(cell))]
     computed = {ref.key for ref in refs if not ref.cached}
@@ -94,11 +98,9 @@ class _Drawn:
     summary: str = ""
 
 
-def _draw(
-    config: CompareConfig, outcomes: Sequence[CellOutcome], do: PrefectRunner, run: str
-) -> _Drawn:
+def _draw(config: CompareConfig, report: Callable[[], Handle], run: str) -> _Drawn:
     store = config.run.open_store()
-    drawn = do(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes)).ref
+    drawn = report().ref
     assert drawn is not None  # noqa: S101 - it has run
     facts = store.lookup(StepKey(drawn.key))
     pages, drawn_in = results_folder(store.root), folder_of(store, drawn)

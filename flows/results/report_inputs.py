@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from flows.config.compare import CompareConfig
 from flows.graph.arm import ArmOutcome, RateTrial
 from flows.graph.cell import CellOutcome
-from flows.graph.runner import Handle
+from flows.graph.runner import Handle, Runner
 from paraknow_core.methods import METHODS
+from tasks.comparison import comparison
 from tasks.comparison_parts.config import (
     ALL,
     ArmReport,
@@ -18,6 +19,11 @@ from tasks.comparison_parts.config import (
     seed_name,
 )
 from tasks.evaluate import EvaluateConfig
+
+
+def start_report(config: CompareConfig, outcomes: Sequence[CellOutcome], do: Runner) -> Handle:
+    """Run, or plan, the report of what came of every cell."""
+    return do(comparison, report_of(config, outcomes), label="report", **inputs_of(outcomes))
 
 
 def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> ComparisonConfig:

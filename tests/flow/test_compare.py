@@ -7,8 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.pair import pair_settings
+from typer.testing import CliRunner
 
+from flows.cli.main import app
+from flows.cli.server_settings import ServerError
 from flows.compare import compare, finished
 from flows.config.compare import CompareConfig
 from flows.planning.compare import make_compare_plan
@@ -71,6 +75,34 @@ def test_a_second_run_computes_nothing_and_adds_its_rows(settings, first):
     assert second.reused == first.computed
     rows = read(results_folder(CompareConfig.model_validate(settings).run.open_store().root))
     assert rows.groupby("run").size().tolist() == [20, 20]
+
+
+def test_a_comparison_of_hits_needs_no_server(settings, first, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(json.dumps(settings))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # nobody is there
+        result = CliRunner().invoke(app, ["compare", str(file), "--json"], catch_exceptions=False)
+        other = CliRunner().invoke(app, ["compare", str(file), "--set", "seeds=[0,1,2,3,9]"])
+    assert result.exit_code == 0, result.output
+    assert "Prefect will not show it" in result.stderr
+    told = CompareResult.model_validate_json(result.stdout)
+    assert (told.computed, told.reused) == (0, first.computed)
+    assert (told.verdicts, told.results, told.reasons) == (first.verdicts, first.results, [])
+    unlike = ["seconds", "time"]
+    here, there = (pd.read_parquet(run.rows).drop(columns=unlike) for run in (told, first))
+    pd.testing.assert_frame_equal(here, there)
+    assert Path(told.page).read_bytes() == Path(first.page).read_bytes()
+    assert isinstance(other.exception, ServerError)
+
+
+def test_without_tuning_seeds_the_given_rates_are_used_and_nothing_is_tried(settings, first):
+    fixed = copy.deepcopy(settings) | {"tuning": {"learning_rates": [1e-2], "seeds": []}}
+    plan = make_compare_plan(CompareConfig.model_validate(fixed))
+    trainings = [step for step in plan.steps if step.step == "finetune"]
+    assert len(trainings) == 2 * 2 * 5
+    assert all(step.key for step in plan.steps)  # no step waits for a rate
+    assert {arm.rate for cell in plan.outcomes for arm in cell.arms} == {1e-2}
+    assert not any(arm.trials for cell in plan.outcomes for arm in cell.arms)
 
 
 def test_rows_hold_every_seed_paired(settings, first):
