@@ -9,8 +9,8 @@ PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: demo test check lint faults server deploy worker bench bench-store clean help
 
-demo: $(INSTALLED)  ## the whole method on a real (small) pair
-	$(BIN)/paraknow transfer configs/demo.yaml
+demo: $(INSTALLED)  ## a small comparison: plain LoRA, the transfer and a control, eight seeds each
+	$(BIN)/paraknow compare configs/demo_compare.yaml
 
 test: lint  ## everything that CI runs
 	$(PYTEST)
