@@ -24,11 +24,13 @@ from flows.config.transfer import TransferConfig
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import ModelConfig, acquire_model
+from tasks.compose import ComposeConfig, compose
 from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.run_step import run_step
 from tasks.engine.source_files import watched as real_watched
+from tasks.novel_tokens import NovelTokensConfig, novel_tokens
 from tasks.pretrain import pretrain
 from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
@@ -58,6 +60,14 @@ def refs(home: Path) -> dict[str, Ref]:
         (student_start, StudentStartConfig(method="pissa", rank=4), {"student": found["student"]}),
         (diagnose, DiagnoseConfig(), {"student": found["student"], **start}),
         (likeness, LikenessConfig(texts=4), {**pair, **data}),
+        (novel_tokens, NovelTokensConfig(max_rank=4), pair),
+        (
+            compose,
+            ComposeConfig.model_validate(
+                {"parts": [{"start": "own", "roles": ["head"]}, {"start": "plain", "roles": ["q"]}]}
+            ),
+            {"student": found["student"], "own": found["lora"], "plain": found["plain lora"]},
+        ),
     ):
         found[step.name] = run_step(step, label=step.name, config=config, inputs=inputs, run=run)
     return found

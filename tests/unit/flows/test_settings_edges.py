@@ -118,7 +118,7 @@ def planned(model: Any, given: dict[str, Any], store: Path) -> str | list[str]:
                 return []
             return make_compare_plan(config).failures
         except (ParaknowError, StoreError) as error:
-            return str(error).replace(str(path), "FILE")
+            return str(error).replace(str(path), "FILE").replace(str(store), "STORE")
 
 
 def agree(model: Any, given: dict[str, Any], stores: Stores) -> str | list[str]:
@@ -226,10 +226,10 @@ def test_the_plan_looks_at_the_models_that_the_settings_describe(
 def test_lora_ga_needs_twice_the_rank(stores: Stores) -> None:
     given = put(TRANSFER, "arms", ["transfer", "lora-ga"])
     given["lora"]["rank"] = given["decompose"]["max_rank"] = 5
-    assert "lora.rank is 5, and lora-ga takes twice" in agree(TransferConfig, given, stores)
+    assert "lora.rank is 5, and lora-ga takes 2 times" in agree(TransferConfig, given, stores)
     many = put(COMPARE, "methods", ["plain", {"name": "g", "method": "lora-ga"}])
     many["settings"] = STEPS | {"lora": {"rank": 5}, "decompose": {"max_rank": 5}}
-    assert "lora-ga takes twice" in agree(CompareConfig, many, stores)[0]
+    assert "lora-ga takes 2 times" in agree(CompareConfig, many, stores)[0]
 
 
 def test_what_is_foreseen_of_a_model_is_what_it_will_be(stores: Stores) -> None:
