@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tasks.comparison_config import CellReport
 
 from paraknow_core.errors import ConfigError, DataError, DivergedError
 from paraknow_core.evaluation.items import Item, read_items, write_items
@@ -25,6 +24,7 @@ from paraknow_core.evaluation.metrics import (
 )
 from paraknow_core.registry import ALL, noted_lookups
 from paraknow_core.settings import identity_of
+from tasks.comparison_parts.config import CellReport
 from tasks.evaluate import EvaluateConfig
 from tasks.report import ReportConfig
 
