@@ -76,8 +76,8 @@ def _execute(
         from flows.results.conclude import conclude
 
         return conclude(settings, planned.outcomes, planned.stored_report)
-    from flows.cli.server import ensure_server
     from flows.compare import compare, finished
+    from flows.server.server import ensure_server
 
     ensure_server()
     with watching(console):

@@ -15,7 +15,7 @@ def goes_without_server(console: Terminal, plan: "StepsPlan") -> bool:
     not show the run.
     """
     from flows.cli.console import warn_of_drift, watching
-    from flows.cli.server_settings import server_is_set, server_problem
+    from flows.server.server_settings import server_is_set, server_problem
 
     if not plan.all_cached:
         return False

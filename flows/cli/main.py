@@ -18,13 +18,13 @@ from flows.cli.guard import guard
 from flows.cli.inspect import inspect_command
 from flows.cli.options import Rebuild, Strict
 from flows.cli.output import open_standard_descriptors, surviving_output
-from flows.cli.prefect_home import replace_unusable_home
 from flows.cli.reproduce import reproduce_command
 from flows.cli.results import results_command
-from flows.cli.server_settings import NO_ADDRESS, ServerError, shown_address, wrong_settings
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.config.load import drift_overrides, load_config
+from flows.server.prefect_home import replace_unusable_home
+from flows.server.server_settings import NO_ADDRESS, ServerError, shown_address, wrong_settings
 from flows.terminal import Terminal, say, store_warnings, warn
 from paraknow_core.errors import ConfigError, ParaknowError
 from paraknow_core.printable import printable
@@ -161,7 +161,7 @@ def _execute(
 ) -> "TransferResult":
     from flows.cli.console import watching
     from flows.cli.hits import goes_without_server
-    from flows.cli.server import ensure_server
+    from flows.server.server import ensure_server
     from flows.transfer import collect, transfer
 
     if goes_without_server(console, planned):

@@ -89,12 +89,18 @@ class ComparePlanner(Planner):
 
 @dataclass(frozen=True)
 class ComparePlan(StepsPlan):
-    """The distinct steps of a comparison, and what they need."""
+    """The distinct steps of a comparison, and what they need.
+
+    Attributes:
+        failures: what cannot run, a sentence each.
+        slots: how many steps compute at the same time.
+        outcomes: what is known of every cell; all of it where nothing is left to compute.
+        report: the comparison's report.
+    """
 
     failures: list[str] = field(default_factory=list)
     slots: int = 1
     outcomes: list[CellOutcome] = field(default_factory=list)
-    """What is known of every cell; all of it where nothing is left to compute."""
     report: Handle | None = None
 
     @property

@@ -12,12 +12,12 @@ from support.pair import pair_settings
 from typer.testing import CliRunner
 
 from flows.cli.main import app
-from flows.cli.server_settings import ServerError
 from flows.compare import compare, finished
 from flows.config.compare import CompareConfig
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult
 from flows.results.dataset import read, results_folder
+from flows.server.server_settings import ServerError
 from paraknow_core.errors import BudgetError
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]

@@ -16,7 +16,7 @@ from artifacts.keys import KeyPayload
 from artifacts.queries.explain import nearest
 from artifacts.store import Store
 from flows.cli.main import app
-from flows.cli.server_settings import ServerError
+from flows.server.server_settings import ServerError
 from tasks.engine.stage import Stage
 
 pytestmark = pytest.mark.flow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.prefect_home import replace_unusable_home
+from flows.server.prefect_home import replace_unusable_home
 
 HOMES = {
     "there": True,

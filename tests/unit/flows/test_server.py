@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 from pydantic import BaseModel, ValidationError
 
-from flows.cli import server_settings
-from flows.cli.server import ensure_server
-from flows.cli.server_settings import (
+from flows.server import server_settings
+from flows.server.server import ensure_server
+from flows.server.server_settings import (
     ServerError,
     server_problem,
     shown_address,

@@ -1,6 +1,6 @@
 """Prefect's server for a run: one that is set and answers, or an embedded one of its own."""
 
-from flows.cli.server_settings import ServerError, server_is_set, server_problem
+from flows.server.server_settings import ServerError, server_is_set, server_problem
 
 
 def ensure_server() -> None:
@@ -15,6 +15,6 @@ def ensure_server() -> None:
     if problem:
         raise ServerError(problem)
     if not server_is_set():
-        from flows.cli.embedded_server import start_embedded_server
+        from flows.server.embedded_server import start_embedded_server
 
         start_embedded_server()

@@ -11,7 +11,7 @@ import httpx
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
-from flows.cli.server_settings import ServerError
+from flows.server.server_settings import ServerError
 from tasks.engine.parent import held_back
 
 _WAIT_AND_KILL: Final = 'read -r _; kill "$1"'

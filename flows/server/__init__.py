@@ -1,0 +1,1 @@
+"""The Prefect server that a run reports to: which is set, and one of its own where none is."""
