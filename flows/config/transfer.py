@@ -118,6 +118,10 @@ class TransferConfig(Settings):
             for role in self.extract.roles
         }
 
+    def methods_used(self, method: str) -> tuple[str, ...]:
+        """The methods that an arm's start point comes from, each once."""
+        return tuple(dict.fromkeys(self.methods_by_role(method).values()))
+
     @property
     def transfer_arm(self) -> str:
         """The arm that the report is about; the others are compared with it."""
@@ -142,9 +146,39 @@ class TransferConfig(Settings):
         Raises:
             ValueError: says what it lacks.
         """
-        for need in METHODS[method].needs:
-            if lack := NEEDS[need](self, method):
-                raise ValueError(lack)
+        for name in dict.fromkeys((method, *self.methods_used(method))):
+            for need in METHODS[name].needs:
+                if lack := NEEDS[need](self, name):
+                    raise ValueError(lack)
+        if method not in self.methods_used(method):
+            msg = (
+                f"by_role gives every role that {method} has a start point for to another method; "
+                f"leave one of them out of by_role, or leave {method} out"
+            )
+            raise ValueError(msg)
+
+    @model_validator(mode="after")
+    def _roles_have_a_start(self) -> Self:
+        """Each role may be given once, must be adapted, and the method must have a start for it."""
+        given: dict[str, str] = {}
+        for name, method in self.by_role.items():
+            roles = [role for role in expand_roles([name]) if role in self.extract.roles]
+            covers = METHODS[method].covers
+            lacking = [role for role in roles if covers and role not in covers]
+            twice = [role for role in roles if role in given]
+            if not roles:
+                msg = (
+                    f"by_role.{name}: extract.roles are {', '.join(self.extract.roles)}; add {name}"
+                )
+            elif lacking:
+                msg = f"by_role.{name}: {method} has a start point for {', '.join(covers)} only"
+            elif twice:
+                msg = f"by_role.{name}: {twice[0]} is given to {given[twice[0]]} too; name it once"
+            else:
+                given |= dict.fromkeys(roles, method)
+                continue
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _rank_within_maximum(self) -> Self:

@@ -9,7 +9,7 @@ from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.transfer_steps import measure
-from paraknow_core.methods import TRANSFER
+from paraknow_core.methods import METHODS, TRANSFER
 from tasks.checks.divergence import check_measured
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
 from tasks.diagnose import LikenessConfig, likeness
@@ -76,7 +76,8 @@ class Cell:
         settings = self.config.transfer(
             self.pair, self.task, ArmConfig(name="shared", method=TRANSFER)
         )
-        outcome.shared = acquire_pair(settings, do, methods=())
+        cuts = any(METHODS[name].cuts for arm in self.config.arms for name in self._used_by(arm))
+        outcome.shared = acquire_pair(settings, do, methods=(), cuts=cuts)
         pair = outcome.shared
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
@@ -85,6 +86,10 @@ class Cell:
         outcome.looks["overlap"] = overlap
         outcome.vanilla = measure(pair, "vanilla")
         outcome.look_reason = reason_of(partial(self._look, pair, outcome))
+
+    def _used_by(self, arm: ArmConfig) -> tuple[str, ...]:
+        """The methods that an arm's start point comes from; a single role may have another's."""
+        return self.arm(arm).settings.methods_used(arm.start)
 
     @staticmethod
     def _look(pair: ModelPair, outcome: CellOutcome) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, Runner
 from flows.graph.shared_steps import Once
+from paraknow_core.methods import METHODS
 from tasks.acquire_data import DataConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.checks.preflight import check_answers, check_pair
@@ -32,7 +33,11 @@ class ModelPair:
 
 
 def acquire_pair(
-    config: TransferConfig, runner: Runner, *, methods: Sequence[str] | None = None
+    config: TransferConfig,
+    runner: Runner,
+    *,
+    methods: Sequence[str] | None = None,
+    cuts: bool | None = None,
 ) -> ModelPair:
     """Acquire both models and the data, and check that they can work together.
 
@@ -40,7 +45,11 @@ def acquire_pair(
         config: of the pair.
         runner: that carries the steps out.
         methods: what will be trained, if not the config's arms.
+        cuts: whether anything is cut out of the teacher, if that does not follow from ``methods``.
     """
+    arms = config.chosen_arms() if methods is None else methods
+    if cuts is None:
+        cuts = any(METHODS[name].cuts for arm in arms for name in config.methods_used(arm))
     do = Once(runner)
     built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
     teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
@@ -52,7 +61,8 @@ def acquire_pair(
         extract=config.extract,
         rank=config.lora.rank,
         max_rank=config.decompose.max_rank,
-        methods=config.chosen_arms() if methods is None else methods,
+        methods=arms,
+        cuts=cuts,
     )
     do.check(check, {"teacher": teacher, "student": student})
     fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)

@@ -31,6 +31,7 @@ def check_pair(
     rank: int,
     max_rank: int,
     methods: Sequence[str] = (),
+    cuts: bool = True,
 ) -> None:
     """Refuse a pair that cannot be cut as asked, or a rank too high.
 
@@ -42,6 +43,7 @@ def check_pair(
         rank: of the adapter.
         max_rank: of the decomposition.
         methods: what will be trained, by the names of ``METHODS``.
+        cuts: whether any method cuts the student's shapes out of the teacher.
 
     Raises:
         ShapeError: if the student is deeper or wider than the teacher, or does not fit the
@@ -54,7 +56,7 @@ def check_pair(
         return
     teacher = load_architecture(known["teacher"])
     student = load_architecture(known["student"])
-    if not methods or any(METHODS[method].cuts for method in methods):
+    if cuts:
         matrices = _cut_matrices(known, locations, (teacher, student), align, extract)
         ranks = {"lora.rank": rank, "decompose.max_rank": max_rank}
     else:

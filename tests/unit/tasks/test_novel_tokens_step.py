@@ -12,7 +12,7 @@ from flows.config.transfer import TransferConfig
 from flows.graph.pair import acquire_pair
 from flows.graph.start_points import start_point
 from paraknow_core.checkpoint.reader import Checkpoint
-from paraknow_core.errors import NumericsError
+from paraknow_core.errors import NumericsError, ShapeError
 from paraknow_core.lora.adapter import Adapter
 from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.methods import METHODS
@@ -116,7 +116,38 @@ def test_what_has_nothing_novel_is_refused(folder, tmp_path):
     settings["arms"] = ["plain", "novel-tokens"]
     with pytest.raises(ValueError, match="embedding"):
         TransferConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"by_role": {"atention": "milora"}}, "did you mean 'attention'"),
+        ({"by_role": {"ffn": "milor"}}, "did you mean 'milora'"),
+        ({"by_role": {"ffn": "novel-tokens"}}, "has a start point for embed, head only"),
+        ({"by_role": {"attention": "milora", "q": "plain"}}, "q is given to milora too"),
+        ({"by_role": {"q": "other-seeds"}}, "set other_data or other_problems"),
+        (
+            {"by_role": {"ffn": "milora"}, "extract": {"roles": ["head", "q"]}},
+            "extract.roles are head, q; add ffn",
+        ),
+        (
+            {"by_role": {"embedding": "plain", "head": "plain"}},
+            "by_role gives every role that novel-tokens has a start point for",
+        ),
+    ],
+)
+def test_roles_that_cannot_start_so_are_refused_as_they_are_read(folder, tmp_path, changes, says):
+    settings = pair_settings(folder, tmp_path / "store") | {"arms": ["plain", "novel-tokens"]}
+    with pytest.raises(ValueError, match=says):
+        TransferConfig.model_validate(settings | changes)
+
+
+def test_a_teacher_smaller_than_the_student_will_do_unless_something_is_cut(folder, tmp_path):
+    """Nothing is cut, so the teacher may have any size; one role of SeeKing's and it must fit."""
+    tiny_model(tmp_path / "small", hidden=16, layers=1, heads=2, kv_heads=2, ffn=16, seed=5)
     settings = pair_settings(folder, tmp_path / "store")
-    settings["by_role"] = {"atention": "milora"}
-    with pytest.raises(ValueError, match="attention"):
-        TransferConfig.model_validate(settings)
+    settings |= {"teacher": {"model": str(tmp_path / "small")}, "decompose": {"max_rank": 8}}
+    made = starts(settings, "novel-tokens", "novel-untrained")
+    assert made["novel-tokens"].delta(HEAD).any()
+    with pytest.raises(ShapeError, match="Take a deeper teacher"):
+        starts(settings | {"by_role": {"q": "transfer"}}, "novel-tokens")
