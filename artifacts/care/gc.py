@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from artifacts.care.pins import keys_in_use, pins
+from artifacts.care.roots import roots
 from artifacts.care.sweep import Leftover, leftovers, measure, sweep
 from artifacts.care.take import batches, only_one
 from artifacts.care.trash import Trash, object_in, record_in
-from artifacts.errors import UnknownKeyError
-from artifacts.names import Digest, StepKey
+from artifacts.names import Digest
 from artifacts.queries.lineage import Lineage
 from artifacts.queries.usage import object_sizes
 from artifacts.records import Record
@@ -203,11 +203,11 @@ def _choose(
     store: Store, lineage: Lineage, policy: Policy, now: float, sizes: dict[Digest, int]
 ) -> list[Doomed]:
     """Choose the results that go, the least recently used first."""
-    roots = lineage.upstream(_roots(store, lineage, policy, now))
+    staying = lineage.upstream(roots(store, lineage, policy.keep, now))
     free = [
         (used, record)
         for key, record in lineage.records.items()
-        if key not in roots and (used := store.ledger.last_used(record)) is not None
+        if key not in staying and (used := store.ledger.last_used(record)) is not None
         if now - used >= policy.grace
     ]
     free.sort(key=lambda pair: (pair[0], pair[1].key))
@@ -223,21 +223,6 @@ def _choose(
                 users[digest] -= 1
                 total -= sizes.get(digest, 0) if not users[digest] else 0
     return doomed
-
-
-def _roots(store: Store, lineage: Lineage, policy: Policy, now: float) -> set[StepKey]:
-    roots = {*pins(store).values(), *keys_in_use(store, now)[0]}
-    for name in policy.keep:
-        found = {
-            key for key, r in lineage.records.items() if r.step == name or key.startswith(name)
-        }
-        if not found:
-            raise UnknownKeyError(
-                f"nothing to keep is called {name!r}: give a step's name or the first digits of a "
-                "key, as `paraknow store ls` shows them"
-            )
-        roots |= found
-    return roots
 
 
 def _unchanged(store: Store, digest: Digest, now: float, grace: float) -> bool:

@@ -14,8 +14,7 @@ from typing import Final
 
 from artifacts.canonical import Json
 from artifacts.care.gc import store_clock
-from artifacts.care.pins import keys_in_use, pins
-from artifacts.errors import UnknownKeyError
+from artifacts.care.roots import roots
 from artifacts.names import Digest, StepKey
 from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
@@ -91,11 +90,11 @@ def plan_remote(store: Store, bucket: Bucket, policy: RemotePolicy) -> RemotePla
         put[key] = max(put.get(key, 0.0), entry.modified)
     found = {key: current for key in put if (current := bucket.current(key)) is not None}
     lineage = Lineage(c.record for c in found.values() if c.record is not None)
-    roots = lineage.upstream(_roots(store, lineage, policy))
+    staying = lineage.upstream(roots(store, lineage, policy.keep, store_clock(store)))
     doomed = [
         (put[key], record, found[key].generation)
         for key, record in lineage.records.items()
-        if key not in roots and policy.older_than is not None
+        if key not in staying and policy.older_than is not None
         if now - put[key] >= max(policy.grace, policy.older_than)
     ]
     gone = {record.key for _put, record, _number in doomed}
@@ -133,16 +132,3 @@ def collect_remote(store: Store, bucket: Bucket, policy: RemotePolicy) -> Remote
     for name in made.leftovers:
         bucket.backend.delete(name)
     return RemotePlan(made.records, removed, made.leftovers, made.kept)
-
-
-def _roots(store: Store, lineage: Lineage, policy: RemotePolicy) -> set[StepKey]:
-    roots = {*pins(store).values(), *keys_in_use(store, store_clock(store))[0]}
-    for name in policy.keep:
-        found = {k for k, r in lineage.records.items() if r.step == name or k.startswith(name)}
-        if not found:
-            raise UnknownKeyError(
-                f"nothing to keep in the bucket is called {name!r}: give a step's name or the "
-                "first digits of a key"
-            )
-        roots |= found
-    return roots
