@@ -7,22 +7,22 @@ from tasks.acquire_data import acquire_data
 from tasks.acquire_model import acquire_model
 from tasks.align import align
 from tasks.comparison import comparison
-from tasks.compose import compose
 from tasks.contamination import contamination
-from tasks.control import control
 from tasks.decompose import decompose
 from tasks.diagnose import diagnose, likeness
 from tasks.engine.step import Step
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.finetune import finetune
-from tasks.lora import lora, plain_lora
-from tasks.novel_tokens import novel_tokens
 from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.report import report
 from tasks.sensitivity import sensitivity
-from tasks.student_start import student_start
+from tasks.starts.compose import compose
+from tasks.starts.control import control
+from tasks.starts.lora import lora, plain_lora
+from tasks.starts.novel_tokens import novel_tokens
+from tasks.starts.student_start import student_start
 from tasks.word_problems import word_problems
 
 STEPS: Mapping[str, Step[Any]] = {

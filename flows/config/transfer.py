@@ -16,11 +16,11 @@ from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig, RoleName, expand_roles
 from tasks.finetune import FinetuneConfig
-from tasks.lora import LoraConfig
-from tasks.novel_tokens import NovelOptionsConfig
 from tasks.random_model import RandomModelConfig
 from tasks.sensitivity import SensitivityConfig
-from tasks.student_start import StartOptionsConfig
+from tasks.starts.lora import LoraConfig
+from tasks.starts.novel_tokens import NovelOptionsConfig
+from tasks.starts.student_start import StartOptionsConfig
 from tasks.word_problems import WordProblemsConfig
 
 MethodName = Annotated[str, OneOf("method", METHODS)]

@@ -13,12 +13,12 @@ from paraknow_core.methods import METHODS, Method
 from paraknow_core.registry import Registry
 from tasks.acquire_model import acquire_model
 from tasks.align import AlignConfig, align
-from tasks.control import ControlConfig, control
 from tasks.decompose import decompose
 from tasks.extract import extract
-from tasks.lora import lora
 from tasks.random_model import random_model
 from tasks.sensitivity import sensitivity
+from tasks.starts.control import ControlConfig, control
+from tasks.starts.lora import lora
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from flows.graph.cuts import untrained_teacher
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
-from tasks.lora import lora
-from tasks.novel_tokens import NovelTokensConfig, novel_tokens
+from tasks.starts.lora import lora
+from tasks.starts.novel_tokens import NovelTokensConfig, novel_tokens
 
 _TAKEN_AWAY: Mapping[str, Mapping[str, Any]] = {
     "": {},

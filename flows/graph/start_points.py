@@ -10,9 +10,9 @@ from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
-from tasks.compose import ComposeConfig, compose
-from tasks.lora import PlainLoraConfig, plain_lora
-from tasks.student_start import StudentStartConfig, student_start
+from tasks.starts.compose import ComposeConfig, compose
+from tasks.starts.lora import PlainLoraConfig, plain_lora
+from tasks.starts.student_start import StudentStartConfig, student_start
 
 
 class Start(Protocol):

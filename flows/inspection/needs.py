@@ -25,8 +25,8 @@ from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig, evaluate
 from tasks.extract import ExtractConfig, extract
 from tasks.finetune import FinetuneConfig, finetune
-from tasks.lora import LoraConfig, lora
 from tasks.sensitivity import SensitivityConfig, sensitivity
+from tasks.starts.lora import LoraConfig, lora
 
 if TYPE_CHECKING:
     from paraknow_core.inspection.machine import Machine

@@ -23,7 +23,7 @@ from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import find_model
 from tasks.decompose import DecomposeConfig
 from tasks.engine.step import NotDownloadedError
-from tasks.lora import LoraConfig
+from tasks.starts.lora import LoraConfig
 
 if TYPE_CHECKING:
     from paraknow_core.inspection.machine import Machine

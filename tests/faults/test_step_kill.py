@@ -20,7 +20,7 @@ from support.forks import serve
 from tasks.acquire_data import acquire_data
 from tasks.acquire_model import acquire_model
 from tasks.finetune import finetune
-from tasks.lora import PlainLoraConfig, plain_lora
+from tasks.starts.lora import PlainLoraConfig, plain_lora
 from tasks.sensitivity import sensitivity
 from tasks.engine.run_step import run_step
 

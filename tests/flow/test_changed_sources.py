@@ -23,8 +23,8 @@ from tasks.engine.source_files import SourceChangedError
 from tasks.engine.step import Step
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
-from tasks.lora import PlainLoraConfig, plain_lora
 from tasks.sensitivity import sensitivity
+from tasks.starts.lora import PlainLoraConfig, plain_lora
 
 pytestmark = pytest.mark.flow
 

@@ -24,18 +24,18 @@ from flows.config.transfer import TransferConfig
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import ModelConfig, acquire_model
-from tasks.compose import ComposeConfig, compose
 from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.run_step import run_step
 from tasks.engine.source_files import watched as real_watched
-from tasks.novel_tokens import NovelTokensConfig, novel_tokens
 from tasks.pretrain import pretrain
 from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
+from tasks.starts.compose import ComposeConfig, compose
+from tasks.starts.novel_tokens import NovelTokensConfig, novel_tokens
+from tasks.starts.student_start import StudentStartConfig, student_start
 from tasks.steps import STEPS
-from tasks.student_start import StudentStartConfig, student_start
 from tasks.word_problems import WordProblemsConfig, word_problems
 
 pytestmark = pytest.mark.flow

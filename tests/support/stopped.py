@@ -23,8 +23,8 @@ from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Job
 from tasks.finetune import FinetuneConfig
-from tasks.lora import PlainLoraConfig, plain_lora
 from tasks.sensitivity import SensitivityConfig
+from tasks.starts.lora import PlainLoraConfig, plain_lora
 from tasks.steps import STEPS
 
 TINY = PretrainingRecipe(

@@ -18,7 +18,7 @@ from paraknow_core.alignment.layers import LAYER_STRATEGIES
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER, every_arm
 from paraknow_core.report.transfer_summary import arm_name, compare_arms
 from paraknow_core.statistics.judge import about, judge
-from tasks.lora import LoraConfig, lora
+from tasks.starts.lora import LoraConfig, lora
 
 PAIR = {"teacher": {"model": "t"}, "student": {"model": "s"}}
 
