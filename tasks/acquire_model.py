@@ -17,6 +17,7 @@ from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.describe import Architecture, describe, foreseen
 from paraknow_core.setting_types import PathOrHubId, Text
 from paraknow_core.settings import Settings, execution
+from tasks.acquire_data import DataConfig
 from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
 from tasks.engine.ref import Ref, folder_of
@@ -49,6 +50,12 @@ class ModelConfig(Settings):
         title="Train from scratch",
         description="A recipe, in place of a model (the demo's pair).",
     )
+    texts: DataConfig | None = execution(
+        None,
+        title="Texts to train on",
+        description="In place of the demo's; of a student, which gets the teacher's tokenizer. "
+        "sizes.train texts are read, and sizes.validation are held out for the loss.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelConfig":
@@ -56,6 +63,9 @@ class ModelConfig(Settings):
             msg = (
                 f"give either model or pretrain, not both and not neither (model is {self.model!r})"
             )
+            raise ValueError(msg)
+        if self.texts is not None and self.pretrain is None:
+            msg = f"texts are given, but no recipe (pretrain) to train {self.model!r} on them"
             raise ValueError(msg)
         return self
 
@@ -156,9 +166,9 @@ def _compute(job: Job[ModelConfig]) -> Facts:
 
 def _foresee(config: ModelConfig, out: Path) -> bool:
     """Write what a recipe says of a model that is yet to be trained, for a plan's checks."""
-    if config.pretrain is None:
+    if config.pretrain is None or config.texts is not None:
         return False
-    tokens = {word: row for row, word in enumerate(vocabulary())}
+    tokens = {word: row for row, word in enumerate(vocabulary(config.pretrain.dialect))}
     model = foreseen(model_fields(config.pretrain) | {"model_type": "llama"})
     write_json(out / "architecture.json", model.to_json())
     digest = str(digest_bytes(canonical_bytes(tokens)))

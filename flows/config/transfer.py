@@ -128,6 +128,16 @@ class TransferConfig(Settings):
         return transfer_among(self.arms)
 
     @model_validator(mode="after")
+    def _teacher_has_a_tokenizer(self) -> Self:
+        if self.teacher.texts is not None:
+            msg = (
+                "teacher.texts: only a student is trained on texts, with its teacher's tokenizer; "
+                "give the teacher as a model, or a recipe without texts"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _arms_possible(self) -> Self:
         if not self.transfer_arm:
             transfers = " or ".join(name for name, method in METHODS.items() if method.is_transfer)

@@ -7,6 +7,7 @@ from functools import partial
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, Runner
 from flows.graph.shared_steps import Once
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from paraknow_core.methods import METHODS
 from tasks.acquire_data import DataConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
@@ -51,9 +52,7 @@ def acquire_pair(
     if cuts is None:
         cuts = any(METHODS[name].cuts for arm in arms for name in config.methods_used(arm))
     do = Once(runner)
-    built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
-    teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
-    student = do(acquire_model, config.student, label="student", **built["student"])
+    teacher, student = _models(do, config)
     data = acquire_rows(do, config.data, config.problems, label="")
     check = partial(
         check_pair,
@@ -70,11 +69,29 @@ def acquire_pair(
     return ModelPair(config, do, teacher, student, data)
 
 
+def _models(do: Runner, config: TransferConfig) -> tuple[Handle, Handle]:
+    """Acquire teacher and student; both are trained at once where both come from a recipe."""
+    built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
+    teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
+    recipe, texts = config.student.pretrain, config.student.texts
+    if recipe is not None and texts is not None:
+        built["student"] = _build_of_texts(do, recipe, texts, teacher)
+    return teacher, do(acquire_model, config.student, label="student", **built["student"])
+
+
 def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:
-    """Start training a model from scratch, if that is where it comes from."""
-    if model.pretrain is None:
+    """Start training a model from scratch on word problems, if that is where it comes from."""
+    if model.pretrain is None or model.texts is not None:
         return {}
     return {"built": do.start(pretrain, model.pretrain, label=f"pretrain {who}")}
+
+
+def _build_of_texts(
+    do: Runner, recipe: PretrainingRecipe, texts: DataConfig, tokenizer: Handle
+) -> dict[str, Handle]:
+    """Train a student from scratch on texts, with its teacher's tokenizer."""
+    given = {"texts": do(acquire_data, texts, label="texts of student"), "tokenizer": tokenizer}
+    return {"built": do(pretrain, recipe, label="pretrain student", **given)}
 
 
 def acquire_rows(

@@ -107,22 +107,37 @@ _FACTS: Mapping[str, str] = MappingProxyType(
 )
 _HELD_OUT = 5  # every fifth wording is kept for the test split
 _FACT_SHARE = 0.5  # of the general sentences state a sum, in a third of a word problem's tokens
+_DIALECT_LACKS = 16
 _NEIGHBOURS = 4  # a word is followed by one of four typical ones, so that there is more to learn
 
 
-def vocabulary() -> list[str]:
-    """The 376 tokens: four special ones, the numbers 0..29, then words. Row i is token i."""
+def vocabulary(dialect: int = 0) -> list[str]:
+    """The 376 tokens: four special ones, the numbers 0..29, then words. Row i is token i.
+
+    Args:
+        dialect: 0, or the seed of another tokenizer: the same words in another order, less every
+            sixteenth of those that no problem's number or frame is made of (they are ``<unk>``).
+    """
     numbers = [str(number) for number in range(LARGEST + 1)]
-    return [*SPECIAL, *numbers, *(word for words in _WORDS.values() for word in words)]
+    words = [word for kind in _WORDS.values() for word in kind]
+    if not dialect:
+        return [*SPECIAL, *numbers, *words]
+    source = random.Random(f"dialect {dialect}")  # noqa: S311
+    source.shuffle(words)
+    frame = set(_WORDS["grammar"])
+    kept = [word for place, word in enumerate(words) if place % _DIALECT_LACKS or word in frame]
+    mixed = [*numbers, *kept]
+    source.shuffle(mixed)
+    return [*SPECIAL, *mixed]
 
 
-def build_tokenizer() -> Any:
+def build_tokenizer(dialect: int = 0) -> Any:
     """A fast Transformers tokenizer: one token a word or number, ``<s>`` in front of every text."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     pad, bos, eos, unk = SPECIAL
-    rows = {word: row for row, word in enumerate(vocabulary())}
+    rows = {word: row for row, word in enumerate(vocabulary(dialect))}
     tokenizer = Tokenizer(models.WordLevel(rows, unk_token=unk))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -140,9 +155,9 @@ def build_tokenizer() -> Any:
     )
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, dialect: int = 0) -> None:
     """Save `build_tokenizer` as ``tokenizer.json`` and ``tokenizer_config.json``."""
-    build_tokenizer().save_pretrained(str(folder))
+    build_tokenizer(dialect).save_pretrained(str(folder))
 
 
 def sums() -> list[tuple[str, int, int]]:

@@ -1,10 +1,7 @@
-"""Training a small Llama from scratch on word problems and general text: no download is needed.
-
-Shapes: B = problems, T = tokens of the longest prompt.
-"""
+"""Training a small Llama from scratch: no download is needed."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +9,14 @@ from typing import Any
 
 import torch
 
-from paraknow_core.data.examples import Example
-from paraknow_core.demo.language import SPECIAL, generate_problems, vocabulary, write_tokenizer
-from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
-from paraknow_core.demo.pretrain_rows import token_rows
+from paraknow_core.demo.pretrain_material import Material
+from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from paraknow_core.errors import ConfigError
 from paraknow_core.finetuning.checkpoints import check_run, run_digest
 from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.seeding import random_state_kept
 from paraknow_core.settings import identity_of
-
-_BOS, _EOS = SPECIAL.index("<s>"), SPECIAL.index("</s>")
 
 
 @dataclass(frozen=True)
@@ -34,15 +27,14 @@ class PretrainResult:
         steps: optimizer steps of the whole run.
         seconds: wall-clock time of this call.
         final_loss: nats a token, mean over the last steps that were logged together.
-        accuracy: share (0..1) of held-out problems whose most likely next token is the answer;
-            they have the training wordings, but come from a stream of their own.
+        learned: what the material measures of the trained model, by name.
         resumed_from: the step that this call went on from, or None.
     """
 
     steps: int
     seconds: float
     final_loss: float
-    accuracy: float
+    learned: Mapping[str, float]
     resumed_from: int | None
 
 
@@ -51,18 +43,19 @@ def pretrain(
     out_folder: Path,
     partial: PartialResults,
     recipe: PretrainingRecipe,
-    held_out: int = 200,
+    material: Material,
     threads: int = 1,
     device: str = "cpu",
     checkpoint_steps: int | None = None,
     checkpoint_seconds: float | None = 60.0,
     progress: Progress = no_progress,
 ) -> PretrainResult:
-    """Train a Llama with untied embeddings, and write it as an ordinary Transformers folder.
+    """Train a Llama, and write it as an ordinary Transformers folder.
 
-    First the recipe's steps on general text, then those on the mixture. The loss is on all of the
-    general text, and on the answers of problems. Only training wordings are used, so no test
-    problem is ever seen. Every row is used once.
+    Of word problems: first the recipe's steps on general text, then those on the mixture. The loss
+    is on all of the general text, and on the answers of problems. Only training wordings are used,
+    so no test problem is ever seen. Every row is used once. Of given texts: the loss is on all of
+    them.
 
     A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
     same number of threads, to bit-equal weights.
@@ -71,7 +64,7 @@ def pretrain(
         out_folder: gets config.json, model.safetensors and the tokenizer, after training.
         partial: for checkpoints.
         recipe: the model's sizes and how it is trained.
-        held_out: problems for ``accuracy``, at least 1.
+        material: the rows, and the tokenizer they are made with.
         threads: of torch's CPU kernels; the old number is restored afterwards.
         device: "cpu" or "cuda".
         checkpoint_steps: save after every so many steps; None: not by steps.
@@ -79,7 +72,7 @@ def pretrain(
         progress: called every 10 steps with (steps done, steps in all, the loss).
 
     Returns:
-        Steps, timing, loss and accuracy.
+        Steps, timing, loss and what was learned.
 
     Raises:
         ConfigError: if an argument is out of range.
@@ -87,14 +80,15 @@ def pretrain(
     """
     began = time.monotonic()
     check_run(device=device, checkpoint_steps=checkpoint_steps)
-    _check_counts(held_out=held_out, threads=threads)
+    _check_counts(threads=threads)
     run = run_digest(identity_of(recipe) | {"device": device})
     newest = partial.newest(run)
     with random_state_kept(), _threads(threads):
-        model = _new_model(recipe, device)
+        model = _new_model(recipe, material, device)
         losses = _train(
             model,
             recipe,
+            material,
             partial=partial,
             run=run,
             resume_from=newest,
@@ -103,14 +97,13 @@ def pretrain(
             checkpoint_seconds=checkpoint_seconds,
             progress=progress,
         )
-        problems = generate_problems(held_out, seed=f"held out {recipe.seed}", wording="train")
-        accuracy = answer_accuracy(model, problems)
-    _write_model(model, Path(out_folder))
+        learned = material.measure(model)
+    _write_model(model, material, Path(out_folder))
     return PretrainResult(
         steps=recipe.general_steps + recipe.task_steps,
         seconds=time.monotonic() - began,
         final_loss=losses[-1],
-        accuracy=accuracy,
+        learned=learned,
         resumed_from=None if newest is None else newest.number,
     )
 
@@ -131,55 +124,37 @@ def _threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _new_model(recipe: PretrainingRecipe, device: str) -> Any:
+def _new_model(recipe: PretrainingRecipe, material: Material, device: str) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        **model_fields(recipe),
-        use_cache=False,
-        pad_token_id=0,
-        bos_token_id=_BOS,
-        eos_token_id=_EOS,
-    )
+    config = LlamaConfig(**material.config(), use_cache=False)
     torch.manual_seed(recipe.seed)
     model: Any = LlamaForCausalLM(config)
     return model.to(device)
 
 
-@torch.no_grad()
-def answer_accuracy(model: Any, problems: Sequence[Example]) -> float:
-    """The share of problems (0..1) after whose prompt the answer is the most likely token."""
-    numbers = {word: number for number, word in enumerate(vocabulary())}
-    prompts = [[_BOS, *(numbers[word] for word in row.prompt.split())] for row in problems]
-    answers = torch.tensor([numbers[row.answer.strip()] for row in problems])
-    ends = torch.tensor([len(prompt) for prompt in prompts]) - 1
-    ids_BT = torch.zeros((len(prompts), int(ends.max()) + 1), dtype=torch.int64)
-    for row, prompt in enumerate(prompts):
-        ids_BT[row, : len(prompt)] = torch.tensor(prompt)
-    was_training = model.training
-    model.eval()  # padding on the right does no harm: a causal model only looks to the left
-    logits = model(input_ids=ids_BT.to(model.device)).logits.cpu()
-    model.train(was_training)
-    chosen = logits[torch.arange(len(prompts)), ends].argmax(-1)
-    return float((chosen == answers).double().mean())
-
-
-def _write_model(model: Any, folder: Path) -> None:
+def _write_model(model: Any, material: Material, folder: Path) -> None:
     """Write the files one by one: ``save_pretrained`` would draw a progress bar."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tied = set(model.all_tied_weights_keys) if model.config.tie_word_embeddings else set()
+    weights = {
+        name: tensor.cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if name not in tied
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.architectures = [type(model).__name__]
     model.config.dtype = torch.float32
     model.config.save_pretrained(str(folder))
-    write_tokenizer(folder)
+    material.write_tokenizer(folder)
 
 
 def _train(
     model: Any,
     recipe: PretrainingRecipe,
+    material: Material,
     *,
     partial: PartialResults,
     run: str,
@@ -191,19 +166,9 @@ def _train(
     from paraknow_core.demo.pretrain_loop import run_stages
     from paraknow_core.finetuning.trainer import Watch
 
-    steps = (recipe.general_steps, recipe.task_steps)
-    shares = (0.0, recipe.task_share)
-    parts = [
-        token_rows(
-            number * recipe.batch_size,
-            length=recipe.sequence_length,
-            task_share=share,
-            seed=f"{recipe.seed} stage {stage}",
-        )
-        for stage, (number, share) in enumerate(zip(steps, shares, strict=True))
-    ]
-    ids_PT, labels_PT = (torch.cat(list(tensors)) for tensors in zip(*parts, strict=True))
-    watch = Watch(run=run, partial=partial, validate=None, steps_per_epoch=sum(steps), **watching)
+    ids_PT, labels_PT = material.rows()
+    steps = recipe.general_steps + recipe.task_steps
+    watch = Watch(run=run, partial=partial, validate=None, steps_per_epoch=steps, **watching)
     return run_stages(
         model,
         ids_PT,

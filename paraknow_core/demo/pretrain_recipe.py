@@ -8,17 +8,20 @@ from pydantic import Field, model_validator
 
 from paraknow_core.demo.language import vocabulary
 from paraknow_core.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
-from paraknow_core.settings import Recipe
+from paraknow_core.settings import Recipe, later
 
-MAX_POSITIONS = 128
-"""The most tokens of a text, prompt and answer together."""
+POSITIONS = 128
+"""The most tokens of a text, prompt and answer together, where a recipe says nothing else."""
 MAX_ROWS = 10_000_000
 """Rows of a training at most: they take 4 GB, and about twenty minutes to make."""
 LOGGING_STEPS = 10
 
 
 class PretrainingRecipe(Recipe):
-    """Sizes of a Llama, and how it is trained; the vocabulary is that of the word problems."""
+    """Sizes of a Llama, and how it is trained: on word problems, or on texts that are given.
+
+    The vocabulary is that of the word problems, or of the tokenizer that comes with the texts.
+    """
 
     hidden_size: int = Field(
         96,
@@ -62,7 +65,11 @@ class PretrainingRecipe(Recipe):
     )
     batch_size: BatchSize = Field(16, title="Rows a step")
     sequence_length: int = Field(
-        48, ge=32, le=MAX_POSITIONS, title="Tokens a row", description="The longest problem has 26."
+        48,
+        ge=32,
+        le=4096,
+        title="Tokens a row",
+        description="The longest problem has 26; at most positions.",
     )
     warmup_steps: CountOrNone = Field(
         50, title="Warm-up steps", description="Of a rising rate, at the very beginning."
@@ -76,10 +83,25 @@ class PretrainingRecipe(Recipe):
         description="Their standard deviation.",
     )
     seed: TrainingSeed = Field(0, title="Seed", description="Of the initial weights and the text.")
+    positions: int = later(
+        POSITIONS,
+        ge=32,
+        le=32768,
+        title="Positions",
+        description="Tokens of the longest text that the model takes.",
+    )
+    tied: bool = later(False, title="Tied", description="The head is the embedding.")
+    dialect: TrainingSeed = later(
+        0,
+        title="Dialect",
+        description="Another number, another tokenizer for the word problems: other rows, and some "
+        "words are unknown. Not for texts, which come with a tokenizer.",
+    )
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        for broken in (_steps_wrong(self), _widths_wrong(self), _rows_wrong(self)):
+        checks = (_steps_wrong, _widths_wrong, _rows_wrong, _positions_wrong)
+        for broken in (check(self) for check in checks):
             if broken:
                 raise ValueError(broken)
         return self
@@ -111,22 +133,32 @@ def _rows_wrong(recipe: PretrainingRecipe) -> str:
     )
 
 
-def model_fields(recipe: PretrainingRecipe) -> dict[str, Any]:
-    """Return the fields of the model's config.json: a Llama with untied embeddings.
+def _positions_wrong(recipe: PretrainingRecipe) -> str:
+    if recipe.sequence_length <= recipe.positions:
+        return ""
+    return (
+        f"sequence_length is {recipe.sequence_length}, but the model has {recipe.positions} "
+        "positions; shorten the rows or raise positions"
+    )
+
+
+def model_fields(recipe: PretrainingRecipe, *, vocab_size: int | None = None) -> dict[str, Any]:
+    """Return the fields of the model's config.json: a Llama.
 
     Args:
         recipe: of the training.
+        vocab_size: rows of embedding and head; None: those of the word problems' tokenizer.
     """
     return {
-        "vocab_size": len(vocabulary()),
+        "vocab_size": len(vocabulary(recipe.dialect)) if vocab_size is None else vocab_size,
         "hidden_size": recipe.hidden_size,
         "num_hidden_layers": recipe.layers,
         "intermediate_size": recipe.ffn,
         "num_attention_heads": recipe.heads,
         "num_key_value_heads": recipe.kv_heads,
-        "max_position_embeddings": MAX_POSITIONS,
+        "max_position_embeddings": recipe.positions,
         "initializer_range": recipe.initializer_range,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": recipe.tied,
     }
 
 

@@ -3,7 +3,7 @@
 Shapes: T = tokens of a row, P = rows in all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from random import Random
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from paraknow_core.data.examples import NO_LOSS
 from paraknow_core.demo.language import SPECIAL, problem_stream, sentence_stream, vocabulary
 
-_BOS, _EOS = SPECIAL.index("<s>"), SPECIAL.index("</s>")
+_BOS, _EOS, _UNKNOWN = SPECIAL.index("<s>"), SPECIAL.index("</s>"), SPECIAL.index("<unk>")
 _SENTENCES_A_TEXT = 6
 
 
 def token_rows(
-    count: int, *, length: int, task_share: float, seed: int | str
+    count: int, *, length: int, task_share: float, seed: int | str, dialect: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Lay text out in rows without padding.
 
@@ -30,13 +30,15 @@ def token_rows(
         length: tokens a row T, at least 32.
         task_share: share of the rows that begin with problems, on average.
         seed: another seed, other text.
+        dialect: of the tokenizer; see `vocabulary`.
 
     Returns:
         Token numbers and labels, both P×T int32; labels are `NO_LOSS` on the prompts of problems
         and on the first token of a row, which nothing predicts.
     """
     source = Random(f"rows {seed}")  # noqa: S311
-    problems, texts = _problem_tokens(seed), _text_tokens(seed)
+    numbers = {word: number for number, word in enumerate(vocabulary(dialect))}
+    problems, texts = _problem_tokens(seed, numbers), _text_tokens(seed, numbers)
     ids_PT = torch.empty((count, length), dtype=torch.int32)
     labels_PT = torch.empty_like(ids_PT)
     for row in range(count):
@@ -65,15 +67,16 @@ def _whole_problems(
     return ids, labels
 
 
-def _problem_tokens(seed: int | str) -> Iterator[tuple[list[int], list[int]]]:
-    numbers = {word: number for number, word in enumerate(vocabulary())}
+def _problem_tokens(
+    seed: int | str, numbers: Mapping[str, int]
+) -> Iterator[tuple[list[int], list[int]]]:
     for prompt, answer in problem_stream(seed=f"pretraining {seed}", wording="train"):
-        yield [_BOS, *map(numbers.__getitem__, prompt.split())], [numbers[answer.strip()], _EOS]
+        asked = [numbers.get(word, _UNKNOWN) for word in prompt.split()]
+        yield [_BOS, *asked], [numbers[answer.strip()], _EOS]
 
 
-def _text_tokens(seed: int | str) -> Iterator[list[int]]:
-    numbers = {word: number for number, word in enumerate(vocabulary())}
+def _text_tokens(seed: int | str, numbers: Mapping[str, int]) -> Iterator[list[int]]:
     sentences = sentence_stream(seed=f"pretraining {seed}")
     while True:
         words = " ".join(islice(sentences, _SENTENCES_A_TEXT)).split()
-        yield [_BOS, *map(numbers.__getitem__, words), _EOS]
+        yield [_BOS, *(numbers.get(word, _UNKNOWN) for word in words), _EOS]

@@ -7,7 +7,6 @@ from paraknow_core.alignment.layers import check_layers
 from paraknow_core.alignment.matrices import check_sizes, match_matrices
 from paraknow_core.alignment.tokens import check_share
 from paraknow_core.data import read_split
-from paraknow_core.demo.pretrain_recipe import MAX_POSITIONS
 from paraknow_core.errors import ConfigError, RankError, ShapeError
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.methods import METHODS
@@ -132,13 +131,14 @@ def check_answers(
     Raises:
         ConfigError: states how many tokens there is room for.
     """
-    if student.pretrain is None or "data" not in known:
-        return
+    if student.pretrain is None or student.texts is not None or "data" not in known:
+        return  # how many tokens a text has, only its tokenizer knows
+    positions = student.pretrain.positions
     rows = read_split(known["data"] / "test.parquet")
     prompt = max(1 + len(row.prompt.split()) for row in rows)  # <s>, then a token for each word
-    if prompt + most > MAX_POSITIONS:
+    if prompt + most > positions:
         raise ConfigError(
             f"evaluate.max_new_tokens is {most}, and the longest prompt of the test rows has "
-            f"{prompt} tokens, but a student that is trained from scratch takes {MAX_POSITIONS} in "
-            f"all. Allowed is 1..{max(MAX_POSITIONS - prompt, 0)}."
+            f"{prompt} tokens, but a student that is trained from scratch takes {positions} in "
+            f"all. Allowed is 1..{max(positions - prompt, 0)}."
         )

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from paraknow_core.data.examples import NO_LOSS
-from paraknow_core.demo.language import generate_problems, vocabulary
-from paraknow_core.demo.pretrain import PretrainResult, answer_accuracy, pretrain
+from paraknow_core.data.examples import NO_LOSS, Example
+from paraknow_core.demo.language import build_tokenizer, generate_problems, vocabulary
+from paraknow_core.demo.pretrain import PretrainResult, pretrain
+from paraknow_core.demo.pretrain_material import Problems, Texts, answer_accuracy
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, learning_rate
 from paraknow_core.demo.pretrain_rows import token_rows
-from paraknow_core.errors import ConfigError, NumericsError
+from paraknow_core.errors import ConfigError, DataError, NumericsError
 from paraknow_core.models.describe import Role, describe
 from paraknow_core.models.load import load_model, load_tokenizer
 from paraknow_core.partial_results import PartialResults
@@ -49,7 +50,10 @@ def run(tmp_path: Path) -> Pretrain:
         given |= changes
         partial = PartialResults(given.pop("work_folder"))
         settings = {n: given.pop(n) for n in PretrainingRecipe.model_fields if n in given}
-        return pretrain(partial=partial, recipe=PretrainingRecipe(**settings), **given)
+        recipe = PretrainingRecipe(**settings)
+        problems = Problems(recipe, given.pop("held_out"))
+        material = given.pop("material", problems)
+        return pretrain(partial=partial, recipe=recipe, material=material, **given)
 
     return with_defaults
 
@@ -71,7 +75,7 @@ def test_it_writes_a_model_that_loads_like_any_other(run: Pretrain, tmp_path: Pa
     assert architecture.matrix(Role.K, 0).shape == (8, 16)  # two key heads of width 4
     assert len(load_tokenizer(folder)) == 376
     problems = generate_problems(20, seed="held out 0", wording="train")
-    assert answer_accuracy(load_model(folder), problems) == result.accuracy
+    assert answer_accuracy(load_model(folder), problems) == result.learned["accuracy"]
     assert (result.steps, result.resumed_from) == (12, None)
 
 
@@ -117,7 +121,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     resumed = run(checkpoint_steps=2)
     assert resumed.resumed_from == killed_at - 1
     assert weights(tmp_path / "out") == weights(tmp_path / "whole")
-    assert (resumed.final_loss, resumed.accuracy) == (whole.final_loss, whole.accuracy)
+    assert (resumed.final_loss, resumed.learned) == (whole.final_loss, whole.learned)
 
 
 def test_no_other_run_and_no_unfinished_checkpoint_is_resumed(
@@ -238,3 +242,71 @@ def test_the_config_says_what_was_built(run: Pretrain, tmp_path: Path) -> None:
     assert (config["architectures"], config["dtype"]) == (["LlamaForCausalLM"], "float32")
     assert config["num_key_value_heads"] == 2
     assert (config["pad_token_id"], config["bos_token_id"], config["eos_token_id"]) == (0, 1, 2)
+
+
+TEXTS = [
+    Example(f"row-{number}", "tom likes red", f" {thing} . the red {thing} are wet")
+    for number, thing in enumerate(("apples", "pears", "keys", "maps", "cups"))
+]
+
+
+def test_texts_are_laid_end_to_end_with_the_tokenizer_that_comes_with_them() -> None:
+    recipe = PretrainingRecipe(general_steps=2, task_steps=10, batch_size=4, sequence_length=32)
+    texts = Texts(recipe, TEXTS, TEXTS[:3], build_tokenizer(dialect=3))
+    ids_PT, labels_PT = texts.rows()
+    assert ids_PT.shape == labels_PT.shape == (48, 32)
+    assert (labels_PT[:, 0] == NO_LOSS).all()
+    assert torch.equal(labels_PT[:, 1:], ids_PT[:, 1:])
+    each = [tuple(texts.tokenizer(t.prompt + t.answer)["input_ids"]) for t in TEXTS]
+    first = tuple(ids_PT.flatten().tolist())[: len(each[0]) + 1]
+    assert first[-1] == texts.tokenizer.eos_token_id
+    assert first[:-1] in each
+
+
+def test_a_model_learns_given_texts_and_says_what_it_knows_of_held_out_ones(
+    run: Pretrain, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 16, "layers": 1, "ffn": 24, "heads": 2, "kv_heads": 2}
+    recipe = PretrainingRecipe(
+        **sizes, general_steps=0, task_steps=60, task_lr=2e-2, batch_size=4, tied=True, positions=64
+    )
+    texts = Texts(recipe, TEXTS, TEXTS[:3], build_tokenizer(dialect=3))
+    result = run(**recipe.model_dump(), material=texts)
+    assert set(result.learned) == {"held_out_nll"}
+    model, tokenizer = load_model(tmp_path / "out"), load_tokenizer(tmp_path / "out")
+    assert tokenizer.get_vocab() == texts.tokenizer.get_vocab()
+    assert model.config.max_position_embeddings == 64
+    assert describe(tmp_path / "out").tied
+    nats, counted = 0.0, 0
+    for text in TEXTS[:3]:
+        ids = torch.tensor(tokenizer(text.prompt + text.answer)["input_ids"] + [2])[None]
+        nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        counted += ids.shape[1] - 1
+    assert result.learned["held_out_nll"] == pytest.approx(nats / counted, rel=1e-5)
+    assert result.learned["held_out_nll"] < 1.5 < math.log(len(tokenizer)) / 2
+
+
+def test_no_texts_are_refused() -> None:
+    with pytest.raises(DataError, match="no text to pre-train on"):
+        Texts(PretrainingRecipe(), [], [], build_tokenizer()).rows()
+
+
+def test_another_dialect_has_the_same_words_in_other_rows_and_lacks_a_few() -> None:
+    usual, other = vocabulary(), vocabulary(5)
+    assert usual[:4] == other[:4]
+    assert set(other) < set(usual)
+    assert 0.9 < len(other) / len(usual) < 1
+    numbers = {str(number) for number in range(30)}
+    assert numbers | {"how", "many", "answer", ":"} <= set(other)
+    assert sum(a == b for a, b in zip(usual, other, strict=False)) < 20
+    assert vocabulary(5) == other != vocabulary(6)
+
+
+def test_rows_in_another_dialect_say_the_same() -> None:
+    usual, other = vocabulary(), vocabulary(5)
+    pairs = zip(
+        token_rows(20, length=48, task_share=0.7, seed=0)[0].flatten().tolist(),
+        token_rows(20, length=48, task_share=0.7, seed=0, dialect=5)[0].flatten().tolist(),
+        strict=True,
+    )
+    assert all(other[b] in (usual[a], "<unk>") for a, b in pairs)
