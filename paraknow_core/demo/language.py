@@ -255,19 +255,10 @@ def problem_splits(sizes: SplitSizes, *, seed: int) -> dict[str, list[Example]]:
     return splits | {"test": generate_problems(sizes.test, seed=seed, wording="test")}
 
 
-def general_text(count: int, *, seed: int) -> list[str]:
-    """Draw sentences about people, things and places; on average, every second one states a sum.
-
-    Args:
-        count: number of sentences, at least 0.
-        seed: another seed, other sentences.
-    """
-    stream = sentence_stream(seed=seed)
-    return [next(stream) for _ in range(count)]
-
-
 def sentence_stream(*, seed: int | str, facts: bool = True) -> Iterator[str]:
-    """Draw sentences without end; see `general_text`. Without ``facts`` none states a sum.
+    """Draw sentences about people, things and places without end.
+
+    Every second one states a sum, on average; without ``facts`` none does.
 
     Every word is followed by one of a few typical words, so that there is more to learn than the
     frequencies of words.

@@ -22,7 +22,7 @@ from artifacts.store import Store
 from flows.cli.main import app, run_command
 from flows.config.transfer import TransferConfig
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
-from tasks.acquire_data import SizesConfig
+from tasks.acquire_data import DataConfig, SizesConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
 from tasks.engine.ref import Ref
@@ -139,8 +139,8 @@ def test_every_step_gives_the_same_bytes_again_and_opens_only_what_is_watched(
     steps = {refs[label].step for label in opened.steps if label in refs}
     steps |= {label for label in opened.steps if label in STEPS}
     opens = {name for name, step in STEPS.items() if step.opens}
-    # The pair has one tokenizer, so that extract has no need of it.
-    assert steps == (opens - {"extract"}) | {"acquire-data", "acquire-model"}
+    # The pair has one tokenizer, so that extract has no need of it; neither model was trained here.
+    assert steps == (opens - {"extract", "pretrain"}) | {"acquire-data", "acquire-model"}
 
 
 def test_a_model_that_changes_meanwhile_gives_no_comparison(
@@ -163,6 +163,18 @@ def test_models_trained_from_scratch_and_generated_data_too(tmp_path: Path) -> N
     config = ModelConfig(pretrain=recipe)
     model = run_step(acquire_model, label="model", config=config, inputs={"built": made}, run=run)
     data = run_step(word_problems, label="problems", config=problems, inputs={}, run=run)
+    lines = [json.dumps({"prompt": f"tom has {n}", "answer": " eggs ."}) for n in range(8)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    texts = DataConfig.model_validate(
+        {
+            "rows": {"path": str(tmp_path / "texts.jsonl")},
+            "sizes": {"seeds": 1, "train": 4, "validation": 2, "test": 1},
+        }
+    )
+    given = {"texts": run_step(acquire_data, label="texts", config=texts, inputs={}, run=run)}
+    given["tokenizer"] = model
+    other = run_step(pretrain, label="pretrain", config=recipe, inputs=given, run=run)
+    assert other.key != made.key
     store = Store.open(tmp_path / "store")
     shutil.rmtree(tmp_path / "store" / "views")  # its folders are where the model was seen to lie
     for ref in (made, model, data):

@@ -25,6 +25,7 @@ from flows.config.transfer import TransferConfig
 from flows.planning.compare import make_compare_plan
 from flows.planning.transfer import make_plan
 from paraknow_core.demo import pretrain as pretraining
+from paraknow_core.demo.pretrain_material import Material
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from paraknow_core.errors import ParaknowError
 from paraknow_core.setting_errors import _settings_in
@@ -156,11 +157,12 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 
 def untrained(
-    *, out_folder: Path, recipe: PretrainingRecipe, **_: Any
+    *, out_folder: Path, recipe: PretrainingRecipe, material: Material, **_: Any
 ) -> pretraining.PretrainResult:
     """Write the model as training would, after no step: a plan looks at no weight."""
-    pretraining._write_model(pretraining._new_model(recipe, "cpu"), out_folder)
-    return pretraining.PretrainResult(1, 1.0, 1.0, 0.0, None)
+    model = pretraining._new_model(recipe, material, "cpu")
+    pretraining._write_model(model, material, out_folder)
+    return pretraining.PretrainResult(1, 1.0, 1.0, {}, None)
 
 
 OF_TRANSFER = st.sampled_from([p for p in places(TransferConfig) if "pretrain" not in p])

@@ -280,10 +280,10 @@ def test_a_model_learns_given_texts_and_says_what_it_knows_of_held_out_ones(
     nats, counted = 0.0, 0
     for text in TEXTS[:3]:
         ids = torch.tensor(tokenizer(text.prompt + text.answer)["input_ids"] + [2])[None]
-        nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        nats += float(model(input_ids=ids, labels=ids).loss.detach()) * (ids.shape[1] - 1)
         counted += ids.shape[1] - 1
     assert result.learned["held_out_nll"] == pytest.approx(nats / counted, rel=1e-5)
-    assert result.learned["held_out_nll"] < 1.5 < math.log(len(tokenizer)) / 2
+    assert result.learned["held_out_nll"] < math.log(len(tokenizer)) / 3
 
 
 def test_no_texts_are_refused() -> None:

@@ -1,5 +1,6 @@
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from paraknow_core.data.splits import SplitSizes, check_overlap
 from paraknow_core.data.tokenisation import tokenise
 from paraknow_core.demo.language import (
     build_tokenizer,
-    general_text,
     generate_problems,
     problem_splits,
+    sentence_stream,
     sums,
     vocabulary,
     write_tokenizer,
@@ -26,6 +27,11 @@ def solve(prompt: str) -> int:
     """The reference: read both numbers, and look for a word of gain."""
     a, b = (int(number) for number in re.findall(r"\d+", prompt))
     return a + b if GAINS & set(prompt.split()) else a - b
+
+
+def sentences(count: int, *, seed: int) -> list[str]:
+    """The first sentences of a stream."""
+    return list(islice(sentence_stream(seed=seed), count))
 
 
 def without_fillers(prompt: str) -> str:
@@ -105,14 +111,14 @@ def test_splits_do_not_overlap() -> None:
 
 def test_the_whole_language_is_in_the_vocabulary_and_used() -> None:
     problems = generate_problems(4_000, seed=0, wording="train")
-    texts = [p.prompt + p.answer for p in problems] + general_text(8_000, seed=0)
+    texts = [p.prompt + p.answer for p in problems] + sentences(8_000, seed=0)
     words = {word for text in texts for word in text.split()}
     assert words == set(vocabulary()[4:])
 
 
 def test_general_text_tells_true_sums() -> None:
     facts = Counter()
-    for sentence in general_text(5_000, seed=0):
+    for sentence in sentences(5_000, seed=0):
         match = re.fullmatch(r"(\d+) (more|less) than (\d+) is (\d+) \.", sentence)
         if match:
             b, a, result = (int(match[i]) for i in (1, 3, 4))
@@ -120,7 +126,7 @@ def test_general_text_tells_true_sums() -> None:
             assert result == (a + b if match[2] == "more" else a - b)
     assert facts["more"] > 1_000
     assert facts["less"] > 1_000
-    assert general_text(40, seed=0) != general_text(40, seed=1)
+    assert sentences(40, seed=0) != sentences(40, seed=1)
 
 
 def test_a_problem_tokenises_cleanly() -> None:
