@@ -19,8 +19,8 @@ NEW_ENTRIES = {
     ),
     "paraknow_core/models/family_tables.py": ('"gpt2": Family(', '"a-new-one": Family(_DECODER)'),
     "paraknow_core/methods.py": (
-        '"pissa": _student_start(',
-        '"a-new-one": _student_start("New", "the new one", "new")',
+        '"pissa": PISSA,',
+        '"a-new-one": MILORA',
     ),
     "paraknow_core/alignment/layers.py": ('"uniform": _uniform', '"a-new-one": _first'),
     "paraknow_core/data/templates.py": ('"none": none', '"a-new-one": tulu'),

@@ -38,7 +38,6 @@ from flows.planning.planner import Planner
 from flows.results.conclude import conclude
 from flows.results.dataset import read, results_folder
 from flows.results.report_inputs import report_of
-from paraknow_core import methods
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
 from paraknow_core.data.templates import TEMPLATES, Message, get_template
 from paraknow_core.errors import ConfigError
@@ -51,6 +50,7 @@ from paraknow_core.finetuning.checkpoints import run_digest
 from paraknow_core.initialisation import controls
 from paraknow_core.initialisation.controls import FACTOR_CONTROLS
 from paraknow_core.initialisation.student import METHODS_OF_STUDENT
+from paraknow_core.method_tables import seeking, student_starts
 from paraknow_core.methods import METHODS
 from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import describe
@@ -106,14 +106,6 @@ def test_a_layer_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == [2, 3, 4]
 
 
-def register_method(what: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Put the entry of a recipe into the table of methods; returns the name."""
-    ((name, entry),) = eval("{" + example(what) + "}", dict(vars(methods))).items()
-    assert name not in METHODS
-    monkeypatch.setitem(METHODS._entries, name, entry)
-    return str(name)
-
-
 def arms_of(folder: Path, *arms: str) -> tuple[TransferConfig, list[str], dict[str, Ref]]:
     """Plan and run a tiny pair's start points; returns the labels of the plan, and what was run."""
     settings = pair_settings(folder, folder / "store") | {"arms": ["transfer", *arms]}
@@ -132,7 +124,7 @@ def factors_in(config: TransferConfig, ref: Ref, name: str) -> dict[str, torch.T
 def test_a_method_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It can be chosen, is planned and computed, and is judged and shown as its kind."""
     name = register("start point", METHODS_OF_STUDENT, monkeypatch)
-    assert register_method("method", monkeypatch) == name
+    assert register("method", METHODS, monkeypatch, within=student_starts) == name
     assert name in json.dumps(TransferConfig.model_json_schema())
     folder = write_pair(tmp_path)
     with pytest.raises(ValueError, match=f"known are.*{name}.*did you mean '{name}'"):
@@ -161,7 +153,7 @@ def test_a_method_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made of the transfer's own steps, and a claim about the teacher has to beat it."""
     name = register("control", FACTOR_CONTROLS, monkeypatch, within=controls)
-    assert register_method("control's entry", monkeypatch) == name
+    assert register("control's entry", METHODS, monkeypatch, within=seeking) == name
     config, planned, made = arms_of(write_pair(tmp_path), name)
     assert planned.count("decompose") == 1
     halved, whole = (

@@ -1,0 +1,1 @@
+"""The entries of ``METHODS``, a family of methods a file."""
