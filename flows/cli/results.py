@@ -13,6 +13,8 @@ from paraknow_core.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from artifacts.store import Store
+
 WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".json": "to_json"}
 
 
@@ -33,6 +35,13 @@ def results_command(
     export: Annotated[
         Path | None, typer.Option(help="Write to a .csv, .parquet or .json file instead.")
     ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write every test item of the --comparison to a .parquet file, from which its "
+            "verdicts and tables follow."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
 ) -> None:
@@ -45,7 +54,11 @@ def results_command(
     from flows.results.dataset import latest, read, results_folder, summarise
     from tasks.engine.run import RunConfig
 
-    root = RunConfig(store=str(store or "")).open_store().root
+    opened = RunConfig(store=str(store or "")).open_store()
+    if items is not None:
+        say(f"{_write_items(opened, comparison, items):,} items in {items}")
+        return
+    root = opened.root
     frame = read(results_folder(root))
     wanted = {"comparison": comparison, "pair": pair, "task": task, "method": method}
     frame = _filtered(frame, wanted, since=since, failed=failed)
@@ -82,6 +95,16 @@ def _filtered(
         start = date.tz_localize("UTC") if date.tzinfo is None else date
         frame = frame[frame["time"] >= start]
     return frame[frame["status"] != "ok"] if failed else frame
+
+
+def _write_items(store: "Store", comparison: str, path: Path) -> int:
+    from flows.results.items import write_comparison
+
+    if not comparison or path.suffix != ".parquet":
+        raise ConfigError(
+            f"--items {path}: give a name that ends in .parquet, and the comparison by --comparison"
+        )
+    return write_comparison(store, comparison, path)
 
 
 def _export(table: "pd.DataFrame", path: Path) -> None:

@@ -75,7 +75,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
     if cell.failure:
         return failed_pair(cell, cell.failure, "Nothing was compared")
     items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
-    results = [_result(arm, items[arm.name], job.config) for arm in cell.arms]
+    results = [arm_result(arm, items[arm.name], job.config) for arm in cell.arms]
     judgement = judge(results, cell.primary, cell.metrics)
     reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
     primary, *beside = map(Measure.of, reported)
@@ -121,10 +121,16 @@ def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:
     )
 
 
-def _result(
+def arm_result(
     arm: ArmReport, items: Mapping[int, Sequence[Item]], config: ComparisonConfig
 ) -> ArmResult:
-    """Say which of the wanted seeds have a result, which diverged and which failed."""
+    """Say which of the wanted seeds have a result, which diverged and which failed.
+
+    Args:
+        arm: one method of a cell.
+        items: seed → what it answered.
+        config: of the whole report.
+    """
     lost = ""
     if ALL in arm.diverged:
         lost = "every learning rate that was tried diverged"

@@ -11,14 +11,16 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.pair import pair_settings
 from typer.testing import CliRunner
 
+from artifacts.store import Store
 from flows.cli.main import app
 from flows.compare import compare, finished
 from flows.config.compare import CompareConfig
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult
 from flows.results.dataset import read, results_folder
+from flows.results.items import read_comparison
 from flows.server.server_settings import ServerError
-from paraknow_core.errors import BudgetError
+from paraknow_core.errors import BudgetError, DataError
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
@@ -113,6 +115,36 @@ def test_rows_hold_every_seed_paired(settings, first):
     ]
     assert rows.groupby(["pair", "method"])["learning_rate"].nunique().eq(1).all()
     assert rows["answer_nll"].notna().all()
+
+
+def test_verdicts_and_tables_follow_from_the_items_alone(settings, first, tmp_path):
+    path = tmp_path / "items.parquet"
+    call = ["results", "--comparison", "tiny", "--items", str(path)]
+    done = CliRunner().invoke(app, [*call, "--store", settings["run"]["store"]])
+    assert done.exit_code == 0, done.output
+    store = Store.open(Path(settings["run"]["store"]))
+    (made,) = {r.tree: r for r in store.records() if r.step == "comparison"}.values()
+    report = json.loads(store.file_path(made, "comparison.json").read_text())
+    config, cells = read_comparison(path)
+    assert [(cell.pair, cell.task) for cell in config.cells] == [
+        (pair["name"], pair["task"]) for pair in report["pairs"]
+    ]
+    for cell, pair in zip(cells, report["pairs"], strict=True):
+        told = [contrast["mean"] for contrast in pair["contrasts"]]
+        assert told
+        assert [c.mean for c in cell.judgement.contrasts] == pytest.approx(told, rel=1e-5)
+        assert cell.judgement.sentence.split(" (")[0] == pair["verdict"].split(" (")[0]
+
+
+def test_items_of_no_comparison_are_refused(settings, first, tmp_path):
+    call = ["results", "--items", str(tmp_path / "i.parquet"), "--store", settings["run"]["store"]]
+    assert "by --comparison" in str(CliRunner().invoke(app, call).exception)
+    unknown = CliRunner().invoke(app, [*call, "--comparison", "tyni"])
+    assert "no report of a comparison 'tyni'" in str(unknown.exception)
+    assert "there are tiny" in str(unknown.exception)
+    (tmp_path / "other.parquet").write_bytes(b"no")
+    with pytest.raises(DataError, match="holds no comparison"):
+        read_comparison(tmp_path / "other.parquet")
 
 
 def test_the_plan_counts_what_is_shared(settings, first, tmp_path):

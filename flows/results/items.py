@@ -1,0 +1,162 @@
+"""Every test item of a comparison in one Parquet file, and the comparison judged from it again.
+
+Such a file is a finding that can be kept, sent and checked without the store, the models or a new
+training: all numbers of the report's verdicts and tables follow from it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifacts.names import StepKey
+from artifacts.records import Record
+from artifacts.store import Store
+from paraknow_core.durable_files import settle
+from paraknow_core.errors import ConfigError, DataError
+from paraknow_core.evaluation.items import Item, read_items
+from paraknow_core.statistics.judge import ArmResult, Judgement, judge
+from tasks.comparison import comparison
+from tasks.comparison_parts.cell import arm_result
+from tasks.comparison_parts.config import CellReport, ComparisonConfig, arm_role
+
+_ABOUT = b"paraknow.comparison"
+
+
+@dataclass(frozen=True)
+class CellResults:
+    """One pair on one task: what its methods answered, and what that shows.
+
+    Attributes:
+        report: its methods, with their learning rates and what failed.
+        arms: their answers, in the report's order.
+        judgement: contrasts, verdict and notes, as the comparison's own report has them.
+    """
+
+    report: CellReport
+    arms: tuple[ArmResult, ...]
+    judgement: Judgement
+
+
+def write_comparison(store: Store, name: str, path: Path) -> int:
+    """Write every item of the newest report of a comparison, and what the report is about.
+
+    Args:
+        store: that has the report and the evaluations it was made of.
+        name: of the comparison.
+        path: of a Parquet file; appears complete or not at all.
+
+    Returns:
+        How many rows: cell, method, seed, item, NLL in nats, answer's tokens, whether it is right.
+
+    Raises:
+        ConfigError: if the store has no report of that name, or lacks an evaluation.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    record = _newest_report(store, name)
+    config = ComparisonConfig.model_validate(record.payload.config)
+    columns: dict[str, list[Any]] = {column.name: [] for column in _schema()}
+    for cell, arm, seed in _places(config):
+        for number, item in enumerate(
+            _stored_items(store, record, arm_role(cell, arm, "items", seed))
+        ):
+            row = (cell, arm, seed, number, item.nll, item.tokens, item.correct)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    table = pa.table(columns, schema=_schema().with_metadata({_ABOUT: config.model_dump_json()}))
+    draft = path.with_name(f".{path.name}")
+    packed = ["nll"]
+    pq.write_table(
+        table,
+        draft,
+        compression="zstd",
+        compression_level=19,
+        use_byte_stream_split=packed,
+        use_dictionary=[column for column in columns if column not in packed],
+    )
+    settle(draft, path)
+    return int(table.num_rows)
+
+
+def read_comparison(path: Path) -> tuple[ComparisonConfig, tuple[CellResults, ...]]:
+    """Read what `write_comparison` wrote, and judge every cell again.
+
+    Raises:
+        DataError: if the file is none of these.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        config = ComparisonConfig.model_validate_json(table.schema.metadata[_ABOUT])
+        rows = table.select(_schema().names).to_pydict()
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} holds no comparison: {error}") from error
+    found: dict[tuple[int, int, int], list[Item]] = {}
+    for cell, arm, seed, number, nll, tokens, correct in zip(*rows.values(), strict=True):
+        item = Item(str(number), "", "", nll, tokens, "", "", "", correct)
+        found.setdefault((cell, arm, seed), []).append(item)
+    return config, tuple(_judged(config, number, found) for number in range(len(config.cells)))
+
+
+def _judged(
+    config: ComparisonConfig,
+    number: int,
+    found: Mapping[tuple[int, int, int], Sequence[Item]],
+) -> CellResults:
+    cell = config.cells[number]
+    arms = tuple(
+        arm_result(arm, {seed: found[number, place, seed] for seed in arm.seeds}, config)
+        for place, arm in enumerate(cell.arms)
+    )
+    return CellResults(cell, arms, judge(arms, cell.primary, cell.metrics))
+
+
+def _places(config: ComparisonConfig) -> Iterator[tuple[int, int, int]]:
+    """Every cell, method and seed with a result."""
+    for number, cell in enumerate(config.cells):
+        for place, arm in enumerate(cell.arms):
+            for seed in arm.seeds:
+                yield number, place, seed
+
+
+def _newest_report(store: Store, name: str) -> Record:
+    reports = [record for record in store.records() if record.step == comparison.name]
+    own = [record for record in reports if record.payload.config.get("name") == name]
+    if not own:
+        known = sorted({str(record.payload.config.get("name")) for record in reports})
+        told = f"there are {', '.join(known)}" if known else "there is none of any name"
+        raise ConfigError(f"no report of a comparison {name!r} in {store.root}; {told}")
+    return max(own, key=lambda record: str(record.provenance.get("finished", "")))
+
+
+def _stored_items(store: Store, record: Record, role: str) -> list[Item]:
+    said = record.provenance.get("inputs")
+    named = said.get(role) if isinstance(said, dict) else None
+    key = named.get("key") if isinstance(named, dict) else None
+    found = store.lookup(StepKey(str(key))) if key else None
+    if found is None:
+        raise ConfigError(
+            f"the report {record.key[:12]} was made of an evaluation ({role}) that is not in "
+            f"{store.root} any more; run the comparison again"
+        )
+    return read_items(store.file_path(found, "items.parquet"))
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("cell", pa.int16()),
+            ("arm", pa.int16()),
+            ("seed", pa.int64()),
+            ("item", pa.int32()),
+            ("nll", pa.float32()),  # reports show four digits; it halves the file
+            ("tokens", pa.int32()),
+            ("correct", pa.bool_()),
+        ]
+    )
