@@ -29,6 +29,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
     from paraknow_core.report.page.data import Comparison
     from paraknow_core.report.page.render import render_page
     from tasks.comparison_parts.cell import design_of, methods_of
+    from tasks.comparison_parts.proof import orders_of
 
     config, pairs = job.config, []
     for number, cell in enumerate(config.cells):
@@ -40,6 +41,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
         created=config.created,
         methods=methods_of(config),
         pairs=tuple(pairs),
+        orders=orders_of(job),
         design=design_of(config),
         caveats=(*config.caveats, RULE) if has_diverged else config.caveats,
     )

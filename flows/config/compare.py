@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.config.limits import BudgetConfig, SlotsConfig
+from flows.config.proof import check_orders
 from flows.config.transfer import TransferConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
@@ -20,6 +21,7 @@ from paraknow_core.settings import Settings
 from paraknow_core.statistics.design import MIN_SEEDS
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
+from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.word_problems import WordProblemsConfig
@@ -149,6 +151,7 @@ class CompareConfig(Settings):
         title="Allow overlap",
         description="Go on although splits share texts (13-grams); the report says so.",
     )
+    proof: ProofConfig = Field(ProofConfig(), title="Proof")
     budget: BudgetConfig = Field(BudgetConfig(), title="Budget")
     slots: SlotsConfig = Field(SlotsConfig(), title="Slots")
     run: RunConfig = Field(RunConfig(), title="Run")
@@ -233,6 +236,7 @@ class CompareConfig(Settings):
             ("methods and controls", [a.name for a in self.arms]),
         ):
             _refuse_doubles(what, names)
+        check_orders(self.proof, self.pairs, [task.problems for task in self.tasks])
         shared = sorted(set(self.seeds) & set(self.tuning.seeds))
         if shared:
             msg = f"tuning.seeds and seeds share {shared}; tune on seeds that the test never sees"

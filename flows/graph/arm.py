@@ -12,7 +12,6 @@ from flows.config.transfer import TransferConfig
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import shown_of, start_point
-from flows.graph.teaching import targets_for
 from flows.graph.transfer_steps import measure
 from paraknow_core.errors import ConfigError, DivergedError
 from tasks.checks.divergence import check_trial
@@ -44,6 +43,7 @@ class SeedRun:
     """One seed on the test split, or the reason why it has no result that counts.
 
     Attributes:
+        untrained: the measured student with the start product added, if that is asked for.
         diverged: by which rule its training diverged: an outcome, where ``reason`` is a
             failure.
     """
@@ -52,6 +52,7 @@ class SeedRun:
     start: Handle | None = None
     adapter: Handle | None = None
     measured: Handle | None = None
+    untrained: Handle | None = None
     reason: str = ""
     diverged: str = ""
 
@@ -93,11 +94,13 @@ class Arm:
     rates: Sequence[float]
     tuning_seeds: Sequence[int]
     seeds: Sequence[int]
+    step_zero: bool = False
 
     @classmethod
     def of(cls, config: CompareConfig, arm: ArmConfig, settings: TransferConfig) -> "Arm":
         """Give a method the comparison's tuning and seeds."""
-        return cls(arm, settings, config.rates_of(arm), config.tuning.seeds, config.seeds)
+        zero = config.proof.step_zero
+        return cls(arm, settings, config.rates_of(arm), config.tuning.seeds, config.seeds, zero)
 
     def training(self, seed: int, rate: float) -> FinetuneConfig:
         """Return the settings of one training."""
@@ -218,7 +221,12 @@ def _run(arm: Arm, pair: ModelPair, do: TrialRunner, run: SeedRun, rate: float |
 
 
 def _look(arm: Arm, pair: ModelPair, outcome: ArmOutcome) -> None:
-    """Look at the first seed's start point, and at what of a teacher it comes from."""
+    """Look at start points untrained, and at what of a teacher the first seed's comes from."""
+    if arm.step_zero:
+        for run in outcome.runs:
+            if run.start is not None:
+                told = f"{arm.config.name} seed {run.seed} untrained"
+                run.untrained = measure(pair, told, adapter=run.start)
     start = next((run.start for run in outcome.runs if run.start is not None), None)
     if start is None:
         return
@@ -230,5 +238,4 @@ def _look(arm: Arm, pair: ModelPair, outcome: ArmOutcome) -> None:
 
 def _train(pair: ModelPair, start: Handle, training: FinetuneConfig, label: str) -> Handle:
     given = {"student": pair.student, "start": start, "data": pair.data}
-    given |= targets_for(pair, training)
     return pair.do(finetune, training, label=f"finetune {label}", **given)

@@ -8,8 +8,7 @@ from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfi
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle, TrialRunner
-from flows.graph.teaching import check_teaching
-from flows.graph.transfer_steps import measure
+from flows.graph.transfer_steps import measure, measure_teacher
 from paraknow_core.methods import METHODS, TRANSFER
 from tasks.checks.divergence import check_measured
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
@@ -80,8 +79,6 @@ class Cell:
         cuts = any(METHODS[name].cuts for arm in self.config.arms for name in self._used_by(arm))
         outcome.shared = acquire_pair(settings, do, methods=(), cuts=cuts)
         pair = outcome.shared
-        for arm in self.config.arms:
-            check_teaching(pair, self.arm(arm).settings.finetune)
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
         allowed = partial(check_contamination, allow=self.config.allow_overlap)
@@ -94,7 +91,8 @@ class Cell:
         """The methods that an arm's start point comes from; a single role may have another's."""
         return self.arm(arm).settings.methods_used(arm.start)
 
-    @staticmethod
-    def _look(pair: ModelPair, outcome: CellOutcome) -> None:
+    def _look(self, pair: ModelPair, outcome: CellOutcome) -> None:
+        if self.config.proof.orders_pair(self.pair.name):
+            outcome.looks["teacher-items"] = measure_teacher(pair)
         given = {"teacher": pair.teacher, "student": pair.student, "data": pair.data}
         outcome.looks["likeness"] = pair.do(likeness, LikenessConfig(), label="likeness", **given)

@@ -34,6 +34,7 @@ def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> Compari
         cells=cells,
         wanted_seeds=config.seeds,
         words=2 if any(_lacks(cell) for cell in cells) else 1,
+        proof=config.proof,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -68,6 +69,7 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
         for run in arm.runs:
             yield arm_role(number, place, "adapter", run.seed), run.adapter
             yield arm_role(number, place, "items", run.seed), run.measured
+            yield arm_role(number, place, "untrained", run.seed), run.untrained
 
 
 def _cell(cell: CellOutcome, evaluation: EvaluateConfig) -> CellReport:

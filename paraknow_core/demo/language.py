@@ -111,6 +111,11 @@ _DIALECT_LACKS = 16
 _NEIGHBOURS = 4  # a word is followed by one of four typical ones, so that there is more to learn
 
 
+def words(kind: str) -> tuple[str, ...]:
+    """The language's words of one kind, such as ``name`` or ``place``."""
+    return _WORDS[kind]
+
+
 def vocabulary(dialect: int = 0) -> list[str]:
     """The 376 tokens: four special ones, the numbers 0..29, then words. Row i is token i.
 
@@ -119,13 +124,13 @@ def vocabulary(dialect: int = 0) -> list[str]:
             sixteenth of those that no problem's number or frame is made of (they are ``<unk>``).
     """
     numbers = [str(number) for number in range(LARGEST + 1)]
-    words = [word for kind in _WORDS.values() for word in kind]
+    others = [word for kind in _WORDS.values() for word in kind]
     if not dialect:
-        return [*SPECIAL, *numbers, *words]
+        return [*SPECIAL, *numbers, *others]
     source = random.Random(f"dialect {dialect}")  # noqa: S311
-    source.shuffle(words)
+    source.shuffle(others)
     frame = set(_WORDS["grammar"])
-    kept = [word for place, word in enumerate(words) if place % _DIALECT_LACKS or word in frame]
+    kept = [word for place, word in enumerate(others) if place % _DIALECT_LACKS or word in frame]
     mixed = [*numbers, *kept]
     source.shuffle(mixed)
     return [*SPECIAL, *mixed]

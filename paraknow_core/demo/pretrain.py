@@ -100,7 +100,7 @@ def pretrain(
         learned = material.measure(model)
     _write_model(model, material, Path(out_folder))
     return PretrainResult(
-        steps=recipe.general_steps + recipe.task_steps,
+        steps=recipe.steps,
         seconds=time.monotonic() - began,
         final_loss=losses[-1],
         learned=learned,
@@ -166,9 +166,9 @@ def _train(
     from paraknow_core.demo.pretrain_loop import run_stages
     from paraknow_core.finetuning.trainer import Watch
 
-    ids_PT, labels_PT = material.rows()
-    steps = recipe.general_steps + recipe.task_steps
-    watch = Watch(run=run, partial=partial, validate=None, steps_per_epoch=steps, **watching)
+    taken = recipe.steps * recipe.batch_size
+    ids_PT, labels_PT = (rows[:taken] for rows in material.rows())
+    watch = Watch(run=run, partial=partial, validate=None, steps_per_epoch=recipe.steps, **watching)
     return run_stages(
         model,
         ids_PT,

@@ -15,6 +15,7 @@ from torch import Tensor
 from paraknow_core.data.examples import NO_LOSS, Example
 from paraknow_core.data.tokenisation import tokenise_whole
 from paraknow_core.demo.language import SPECIAL, generate_problems, vocabulary, write_tokenizer
+from paraknow_core.demo.planted_facts import fact_questions, planted_facts
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
 from paraknow_core.demo.pretrain_rows import token_rows
 from paraknow_core.errors import ConfigError, DataError
@@ -75,6 +76,7 @@ class Problems:
                 task_share=share,
                 seed=f"{recipe.seed} stage {stage}",
                 dialect=recipe.dialect,
+                facts=planted_facts(recipe.facts, seed=recipe.facts_seed),
             )
             for stage, (number, share) in enumerate(
                 zip(steps, (0.0, recipe.task_share), strict=True)
@@ -88,10 +90,18 @@ class Problems:
         write_tokenizer(folder, self.recipe.dialect)
 
     def measure(self, model: Any) -> dict[str, float]:
-        """Accuracy on held-out problems of the training wordings, from a stream of their own."""
-        seed = f"held out {self.recipe.seed}"
+        """Accuracy on held-out problems of the training wordings, from a stream of their own.
+
+        Where facts were planted, ``facts_known`` is the share that the model answers.
+        """
+        recipe = self.recipe
+        seed = f"held out {recipe.seed}"
         problems = generate_problems(self.held_out, seed=seed, wording="train")
-        return {"accuracy": answer_accuracy(model, problems, dialect=self.recipe.dialect)}
+        found = {"accuracy": answer_accuracy(model, problems, dialect=recipe.dialect)}
+        if recipe.facts:
+            asked = fact_questions(planted_facts(recipe.facts, seed=recipe.facts_seed))
+            found["facts_known"] = answer_accuracy(model, asked)
+        return found
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from paraknow_core.demo.language import vocabulary
+from paraknow_core.demo.planted_facts import most_facts
 from paraknow_core.setting_types import BatchSize, CountOrNone, LearningRate, Share, TrainingSeed
 from paraknow_core.settings import Recipe, later
 
@@ -98,10 +99,29 @@ class PretrainingRecipe(Recipe):
         "words are unknown. Not for texts, which come with a tokenizer.",
     )
 
+    facts: CountOrNone = later(
+        0,
+        title="Planted facts",
+        description="Invented facts that the model is told in a fifth of its rows.",
+    )
+    facts_seed: TrainingSeed = later(
+        0, title="Draw of the facts", description="Another number, other facts."
+    )
+    stop_after: CountOrNone = later(
+        0,
+        title="Stop after",
+        description="Steps, after which the same training ends early, at the rate it has there; 0: "
+        "it runs to its end.",
+    )
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that are taken."""
+        return self.stop_after or self.general_steps + self.task_steps
+
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        checks = (_steps_wrong, _widths_wrong, _rows_wrong, _positions_wrong)
-        for broken in (check(self) for check in checks):
+        for broken in (check(self) for check in _CHECKS):
             if broken:
                 raise ValueError(broken)
         return self
@@ -110,6 +130,24 @@ class PretrainingRecipe(Recipe):
 def _steps_wrong(recipe: PretrainingRecipe) -> str:
     steps = recipe.general_steps + recipe.task_steps
     return "" if steps else "general_steps + task_steps is 0; allowed is at least 1."
+
+
+def _stop_wrong(recipe: PretrainingRecipe) -> str:
+    steps = recipe.general_steps + recipe.task_steps
+    if recipe.stop_after < steps:
+        return ""
+    return (
+        f"stop_after is {recipe.stop_after}, but general_steps + task_steps is {steps}; give fewer "
+        "steps than that, or leave stop_after out for the whole training."
+    )
+
+
+def _facts_wrong(recipe: PretrainingRecipe) -> str:
+    if recipe.facts > most_facts():
+        return f"facts is {recipe.facts}; there can be {most_facts():,}, one a name and place."
+    if recipe.facts and recipe.dialect:
+        return "facts are told in the words of dialect 0; leave facts or dialect out."
+    return ""
 
 
 def _widths_wrong(recipe: PretrainingRecipe) -> str:
@@ -140,6 +178,12 @@ def _positions_wrong(recipe: PretrainingRecipe) -> str:
         f"sequence_length is {recipe.sequence_length}, but the model has {recipe.positions} "
         "positions; shorten the rows or raise positions"
     )
+
+
+_CHECKS = (
+    *(_steps_wrong, _stop_wrong, _facts_wrong),
+    *(_widths_wrong, _rows_wrong, _positions_wrong),
+)
 
 
 def model_fields(recipe: PretrainingRecipe, *, vocab_size: int | None = None) -> dict[str, Any]:
@@ -188,21 +232,20 @@ def trainer_arguments(recipe: PretrainingRecipe, *, drafts: Path, device: str) -
         drafts: where checkpoints are written, before they are sealed elsewhere.
         device: "cpu" or "cuda".
     """
-    steps = recipe.general_steps + recipe.task_steps
     return {
         "output_dir": str(drafts),
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "learning_rate": max(recipe.general_lr, recipe.task_lr),
         "per_device_train_batch_size": recipe.batch_size,
-        "max_steps": steps,
+        "max_steps": recipe.steps,
         "weight_decay": 0.01,
         "adam_beta2": 0.98,  # a run of a few thousand steps is short for 0.999
         "max_grad_norm": 1.0,
         "optim": "adamw_torch_fused",  # saves 4 ms a step
         "use_cpu": device == "cpu",
         "dataloader_pin_memory": device != "cpu",
-        "logging_steps": min(LOGGING_STEPS, steps),
+        "logging_steps": min(LOGGING_STEPS, recipe.steps),
         "logging_nan_inf_filter": False,  # would hide a NaN behind the average of earlier losses
         "save_strategy": "no",  # Watch decides
         "eval_strategy": "no",

@@ -3,7 +3,7 @@
 Shapes: T = tokens of a row, P = rows in all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from random import Random
 
@@ -12,13 +12,21 @@ from torch import Tensor
 
 from paraknow_core.data.examples import NO_LOSS
 from paraknow_core.demo.language import SPECIAL, problem_stream, sentence_stream, vocabulary
+from paraknow_core.demo.planted_facts import PlantedFact, fact_tokens
 
 _BOS, _EOS, _UNKNOWN = SPECIAL.index("<s>"), SPECIAL.index("</s>"), SPECIAL.index("<unk>")
 _SENTENCES_A_TEXT = 6
+_FACTS_SHARE = 0.2
 
 
 def token_rows(
-    count: int, *, length: int, task_share: float, seed: int | str, dialect: int = 0
+    count: int,
+    *,
+    length: int,
+    task_share: float,
+    seed: int | str,
+    dialect: int = 0,
+    facts: Sequence[PlantedFact] = (),
 ) -> tuple[Tensor, Tensor]:
     """Lay text out in rows without padding.
 
@@ -31,6 +39,7 @@ def token_rows(
         task_share: share of the rows that begin with problems, on average.
         seed: another seed, other text.
         dialect: of the tokenizer; see `vocabulary`.
+        facts: told in every fifth row on average, in place of what would stand there.
 
     Returns:
         Token numbers and labels, both P×T int32; labels are `NO_LOSS` on the prompts of problems
@@ -39,12 +48,16 @@ def token_rows(
     source = Random(f"rows {seed}")  # noqa: S311
     numbers = {word: number for number, word in enumerate(vocabulary(dialect))}
     problems, texts = _problem_tokens(seed, numbers), _text_tokens(seed, numbers)
+    facts_told = Random(f"rows of facts {seed}")  # noqa: S311
+    told = fact_tokens(facts, seed=f"pretraining {seed}", numbers=numbers)
     ids_PT = torch.empty((count, length), dtype=torch.int32)
     labels_PT = torch.empty_like(ids_PT)
     for row in range(count):
         ids, labels = (
             _whole_problems(problems, length) if source.random() < task_share else ([], [])
         )
+        if facts and facts_told.random() < _FACTS_SHARE:
+            ids, labels = _filled(told, length)
         while len(ids) < length:
             text = next(texts)
             ids += text
@@ -52,6 +65,18 @@ def token_rows(
         ids_PT[row] = torch.tensor(ids[:length], dtype=torch.int32)
         labels_PT[row] = torch.tensor([NO_LOSS, *labels[1:length]], dtype=torch.int32)
     return ids_PT, labels_PT
+
+
+def _filled(
+    texts: Iterator[tuple[list[int], list[int]]], length: int
+) -> tuple[list[int], list[int]]:
+    ids: list[int] = []
+    labels: list[int] = []
+    while len(ids) < length:
+        text, of_text = next(texts)
+        ids += text
+        labels += of_text
+    return ids, labels
 
 
 def _whole_problems(

@@ -8,6 +8,7 @@ from typing import Any
 
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.report.page.outcome import Score
+from paraknow_core.report.page.proof import OrderLine, PairOrder
 from paraknow_core.report.page.text import clean
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
@@ -18,6 +19,7 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"# {escaped(comparison.title)}", ""]
     for pair in comparison.pairs:
         lines += [f"**{escaped(_name(pair))}**: {escaped(pair.verdict or _failed(pair))}", ""]
+    lines += [line for order in comparison.orders for line in _order(order)]
     for pair in comparison.pairs:
         lines += _pair(pair)
     lines += [f"- {escaped(caveat)}" for caveat in comparison.caveats]
@@ -59,7 +61,7 @@ def _failed(pair: Pair) -> str:
 
 
 def _pair(pair: Pair) -> list[str]:
-    tables = [*_scores(pair), *_contrasts(pair)]
+    tables = [*_scores(pair), *_contrasts(pair), *_untrained(pair)]
     notes = [f"- {escaped(note)}" for note in pair.notes]
     failures = [
         f"- {'' if f.diverged else 'failed: '}{escaped(f.cell)}: {escaped(f.reason)}"
@@ -105,6 +107,50 @@ def _contrasts(pair: Pair) -> list[str]:
             f"{_number(c.p, 3)} | {_number(c.p_holm, 3)} | "
             f"{c.wins} of {_seeds(c.n, pair, c.method, c.against)} |"
             for c in pair.contrasts
+        ),
+        "",
+    ]
+
+
+def _order(order: PairOrder) -> list[str]:
+    """The table of an order of pairs, and what may be said of each method."""
+    head = [f"## {escaped(order.title)} on {escaped(order.task)}", "", escaped(order.question), ""]
+    if order.missing:
+        return [*head, escaped(order.missing), ""]
+    unknown = (None,) * len(order.pairs)
+    lines = (OrderLine(method="the teacher itself", means=order.teachers), *order.lines)
+    return [
+        *head,
+        f"{escaped(order.metric.title)} of the trained student; pairs: {escaped(order.order)}.",
+        "",
+        f"| method | {' | '.join(map(escaped, order.pairs))} | seeds | p | p (Holm) |",
+        f"|---|{'--:|' * len(order.pairs)}--:|--:|--:|",
+        *(
+            f"| {escaped(line.method)} | "
+            f"{' | '.join(_number(v, order.metric.digits) for v in line.means or unknown)} | "
+            f"{line.seeds or '–'} | {_number(line.p, 3)} | {_number(line.p_holm, 3)} |"
+            for line in lines
+        ),
+        "",
+        *(f"- {escaped(line.said)}" for line in order.lines),
+        "",
+    ]
+
+
+def _untrained(pair: Pair) -> list[str]:
+    """What each start product does without training."""
+    if not pair.untrained:
+        return []
+    digits = pair.metric.digits
+    return [
+        f"Step 0, {escaped(pair.metric.title)} without training:",
+        "",
+        "| start product | added to the student | untouched student | seeds better |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {escaped(one.method)} | {_number(one.mean, digits)} | "
+            f"{_number(one.student, digits)} | {one.better} of {len(one.values)} |"
+            for one in pair.untrained
         ),
         "",
     ]

@@ -26,6 +26,7 @@ from tasks.comparison_parts.config import (
     cell_role,
     seed_name,
 )
+from tasks.comparison_parts.proof import untrained_of
 from tasks.engine.json_files import read_json
 from tasks.engine.step import Job
 
@@ -102,6 +103,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
         ),
         predictions=_predictions(items, shared.items("vanilla")),
         modules=_modules(job, number),
+        untrained=untrained_of(job, number),
         failures=tuple(_failures(cell, job.config.wanted_seeds)),
         **shared.pictures(_transfer(cell)),
         **shared.records(),

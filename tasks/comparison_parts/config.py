@@ -4,6 +4,7 @@ from pydantic import Field
 
 from paraknow_core.evaluation.metrics import LOSS, REPORTED
 from paraknow_core.settings import Settings, execution, later
+from tasks.comparison_parts.proof_config import ProofConfig
 
 ALL = "all"
 """Stands for the method itself where otherwise a trial or seed is named."""
@@ -71,6 +72,8 @@ class ComparisonConfig(Settings):
     wanted_seeds: tuple[int, ...]
     words: int = later(1)
     """2 where something is missing: earlier reports said what was not true of it."""
+    proof: ProofConfig = later(ProofConfig())
+    """What besides the verdicts is to show that the teacher matters."""
     created: str = execution("")
     """When the page was drawn, ISO time."""
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 from paraknow_core.errors import DataError
 from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
 from paraknow_core.report.page.outcome import Curve, Measure, Prediction, Score, Trial
+from paraknow_core.report.page.proof import PairOrder, Untrained
 from paraknow_core.statistics.contrast import Contrast
 from paraknow_core.strict_model import Part
 
@@ -119,6 +120,7 @@ class Pair(Part):
         windows: what is taken from the teacher's matrices.
         spectra: singular values of what is taken.
         modules: size and direction of each start point.
+        untrained: what each start point scores without training.
         cka: likeness of the layers of the teacher and the student.
         predictions: test rows with each method's answer.
         costs: computing time by step.
@@ -143,6 +145,7 @@ class Pair(Part):
     windows: tuple[ShownWindow, ...] = ()
     spectra: tuple[Spectrum, ...] = ()
     modules: tuple[ModuleFact, ...] = ()
+    untrained: tuple[Untrained, ...] = ()
     cka: Cka | None = None
     predictions: tuple[Prediction, ...] = ()
     costs: tuple[Cost, ...] = ()
@@ -174,6 +177,7 @@ class Comparison(Part):
         design: name → text: seeds, learning rates, trials, items, what it can see at least.
         methods: in the order in which they are listed and coloured.
         pairs: in the order in which they are shown.
+        orders: pairs that differ in their teacher alone, put in order.
         environment: name → text: versions, hardware.
         caveats: what the numbers do not show.
         version: of this form.
@@ -182,6 +186,7 @@ class Comparison(Part):
     title: str
     methods: tuple[ShownMethod, ...]
     pairs: tuple[Pair, ...]
+    orders: tuple[PairOrder, ...] = ()
     created: str = ""
     summary: str = ""
     design: dict[str, str] | None = None

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from paraknow_core.report.page.data import Comparison
 from paraknow_core.report.page.palette import style_sheet
-from paraknow_core.report.page.sections import Tell, headline_columns, ignore, view_of
+from paraknow_core.report.page.sections import Tell, headline_columns, ignore, order_figure, view_of
 from paraknow_core.report.page.styles import Look
 from paraknow_core.report.page.text import clean, number, p_value, percent, seconds
 
@@ -44,6 +44,11 @@ def render_page(comparison: Comparison, *, tell: Tell = ignore) -> str:
             comparison=comparison,
             look=look,
             views=views,
+            orders=[
+                (order, order_figure(order, look, place, tell))
+                for place, order in enumerate(comparison.orders)
+            ],
+            untrained=[pair for pair in comparison.pairs if pair.untrained],
             columns=headline_columns(comparison),
             style=Markup(style_sheet()),  # noqa: S704 - ours
             program=Markup(program),  # noqa: S704 - ours

@@ -15,6 +15,7 @@ from paraknow_core.report.page.figures import (
     costs,
     curves,
     forest,
+    orders,
     seeds,
     sensitivity,
     spectra,
@@ -23,6 +24,7 @@ from paraknow_core.report.page.figures import (
     windows,
 )
 from paraknow_core.report.page.outcome import Score
+from paraknow_core.report.page.proof import PairOrder
 from paraknow_core.report.page.styles import Look
 from paraknow_core.report.page.text import number
 from paraknow_core.statistics.contrast import Contrast
@@ -121,6 +123,24 @@ def _drawn(draw: Callable[[], Figure], anchor: str) -> Figure:
         return figure
     svg = inline.drawing(figure.plot, figure.label, f"{anchor}-{figure.name}")
     return replace(figure, svg=svg)
+
+
+def order_figure(order: PairOrder, look: Look, place: int, tell: Tell = ignore) -> Figure:
+    """Draw an order of pairs; a picture that fails is named in its place.
+
+    Args:
+        order: its data.
+        look: colours and line styles of the methods.
+        place: among the orders.
+        tell: called with what could not be drawn, and why.
+    """
+    return _guarded(
+        f"the picture {order.title!r}",
+        partial(_drawn, partial(orders.draw, order, look), f"order-{place}"),
+        Figure("order", order.title, missing=NOT_DRAWN),
+        tell=tell,
+        where=f"{', '.join(order.pairs)} on {order.task}",
+    )
 
 
 def drawing_failed() -> Markup:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from paraknow_core.report.page.data import Comparison
 from paraknow_core.report.page.figures import sweep
 from paraknow_core.settings import identity_of
 from tasks.comparison import DATA, FOREST, PAGE, SUMMARY, comparison
-from tasks.comparison_parts.config import ALL, ArmReport, CellReport, ComparisonConfig, arm_role
+from tasks.comparison_parts.config import (
+    ALL,
+    ArmReport,
+    CellReport,
+    ComparisonConfig,
+    arm_role,
+    cell_role,
+)
+from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.engine.progress import StepProgress
 from tasks.engine.run import RunConfig
 from tasks.engine.step import Job
@@ -203,3 +212,45 @@ def test_page_and_tables_follow_each_cells_primary_metric(tmp_path: Path) -> Non
     assert '<td class="num" data-label="exact match">75.0 %</td>' in page
     assert page.count("answer NLL (nats a token), validation") >= 2  # rates are chosen by the loss
     assert Comparison.from_json(data).to_json() == data
+
+
+def test_orders_of_pairs_and_start_points_without_training_are_told(tmp_path: Path) -> None:
+    names = ("plain", "novel-tokens", "novel-random")
+    cells = tuple(
+        CellReport(pair=pair, task="t", arms=tuple(arm(name) for name in names))
+        for pair in ("little", "most", "none")
+    )
+    cells = (*cells[:2], cells[2].model_copy(update={"arms": (), "failure": "OSError: no"}))
+    given = job(tmp_path, *cells)
+    for cell, level in enumerate((1.5, 1.2)):
+        folder = tmp_path / f"teacher-{cell}"
+        folder.mkdir()
+        write_items(folder / "items.parquet", items(level))
+        given.inputs[cell_role(cell, "teacher-items")] = folder
+        given.inputs[cell_role(cell, "vanilla")] = folder
+        for seed in SEEDS:
+            better = given.inputs[arm_role(cell, 1, "items", seed)]
+            write_items(better / "items.parquet", items(2.0 - cell - seed / 20))
+            given.inputs[arm_role(cell, 1, "untrained", seed)] = better
+    orders = (
+        {"kind": "dose", "pairs": ("little", "most")},
+        {"kind": "swap", "pairs": ("none", "most")},
+    )
+    proof = ProofConfig.model_validate({"step_zero": True, "orders": orders})
+    asked = given.config.model_copy(update={"proof": proof})
+    assert "proof" not in identity_of(given.config)
+    assert "proof" in identity_of(asked)
+    _, data, page, text = report(replace(given, config=asked))
+    dose, swap = data["orders"]
+    assert dose["teachers"] == pytest.approx([1.53, 1.23])
+    assert [line["p"] for line in dose["lines"]] == [None, 2 / 2**6, None]
+    assert "novel-tokens: a teacher that learnt more gives a better student" in page
+    assert "Nothing was compared on none (OSError: no)." in page
+    assert swap["missing"] in text
+    assert "plain: the same in every pair" in text
+    assert Comparison.from_json(data).orders[0].pairs == ("little", "most")
+    (untrained,) = data["pairs"][1]["untrained"]
+    assert (untrained["method"], untrained["better"]) == ("novel-tokens", 6)
+    assert "Step 0" in text
+    assert "product added" in page
+    assert page.count("could not be drawn") == 0

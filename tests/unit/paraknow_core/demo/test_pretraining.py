@@ -310,3 +310,21 @@ def test_rows_in_another_dialect_say_the_same() -> None:
         strict=True,
     )
     assert all(other[b] in (usual[a], "<unk>") for a, b in pairs)
+
+
+def test_a_training_that_stops_early_is_the_beginning_of_the_whole_one(
+    run: Pretrain, tmp_path: Path
+) -> None:
+    """At a constant rate, the whole training of fewer steps is the same."""
+    folders = [tmp_path / name for name in ("early", "short")]
+    steps = ({"general_steps": 8, "stop_after": 4}, {"general_steps": 4})
+    for folder, of_it in zip(folders, steps, strict=True):
+        taken = run(out_folder=folder, work_folder=folder / "work", task_steps=0, **of_it)
+        assert taken.steps == 4
+    early, short = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    assert early == short
+
+
+def test_a_model_that_was_told_facts_says_how_many_it_knows(run: Pretrain) -> None:
+    assert 0 <= run(facts=5, task_steps=2).learned["facts_known"] <= 1
+    assert "facts_known" not in run(task_steps=2).learned

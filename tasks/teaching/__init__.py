@@ -1,1 +1,0 @@
-"""Steps that ask a teacher for its outputs, for students to learn from."""
