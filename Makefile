@@ -30,9 +30,8 @@ faults: $(VENV)/.dev  ## the faults alone, and the table of what was injected; s
 server: $(INSTALLED)  ## Prefect's server and UI on http://127.0.0.1:4200
 	PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/prefect server start --host 127.0.0.1
 
-deploy: $(INSTALLED)  ## tell the server of the pool and the deployments
-	$(BIN)/prefect --no-prompt work-pool create paraknow --type process --overwrite
-	$(BIN)/prefect --no-prompt deploy --all --prefect-file deployments.yaml
+deploy: $(INSTALLED)  ## make what the server lacks: pool, queue, automation, deployments
+	$(BIN)/paraknow init-server deployments.yaml
 
 worker: $(INSTALLED)  ## run what is deployed, one run at a time
 	$(BIN)/prefect worker start --pool paraknow --limit 1

@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Failed
 
 from artifacts.live import keeping
 from flows.config.compare import CompareConfig, PairConfig, TaskConfig
@@ -17,6 +17,7 @@ from flows.graph.pair import ModelPair
 from flows.graph.runner import PrefectRunner
 from flows.graph.shared_steps import Once
 from flows.graph.side_by_side import side_by_side
+from flows.operation.names import run_name
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
 from flows.results.report_inputs import start_report
@@ -24,7 +25,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool, worker_pool
 
 
-@flow(name="compare", flow_run_name="{config.name}", persist_result=False)
+@flow(name="compare", flow_run_name=run_name, persist_result=False)
 def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     """Compare methods and controls on many pairs and tasks, each at its own learning rate.
 
@@ -38,7 +39,8 @@ def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
     if result.failed or result.report_failure:
         message = f"{result.failed} of {result.results} results failed"
         message += "; there is no report" if result.report_failure else "; the report says why"
-        return Completed(name="SomeFailed", message=message, data=result)
+        # Of the type Failed: a list of runs, an automation and --watch take it for no success.
+        return Failed(name="SomeFailed", message=message, data=result)
     return result
 
 
@@ -57,20 +59,46 @@ def _compare(config: CompareConfig) -> CompareResult:
 
 def finished(state: State[Any]) -> CompareResult:
     """Return what a comparison gave, also where some of it failed."""
-    result = state.result()
+    result = state.result(raise_on_failure=False)
+    if not isinstance(result, CompareResult):
+        result = state.result()  # raises what ended it
     assert isinstance(result, CompareResult)  # noqa: S101 - a State of it is what compare returns
     return result
+
+
+class CellAnswer:
+    """What a pair's sub-flow returns.
+
+    Prefect looks into what it knows (dicts, dataclasses, models) for what later tasks are given,
+    and would draw arrows from equal short texts; into an object of this class it does not look.
+    """
+
+    def __init__(self, outcome: CellOutcome) -> None:
+        """Hold an outcome."""
+        self.outcome = outcome
 
 
 def _cell(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> CellOutcome:
     """Run a pair's sub-flow; whatever fails outside of its steps fails that pair alone."""
     found: list[CellOutcome] = []
-    reason = reason_of(lambda: found.append(compare_pair(config, pair, task)))
+
+    def run_pair() -> None:
+        with tags(f"pair {pair.name}", f"task {task.name}"):
+            state = compare_pair(config, pair, task, return_state=True)
+        answer = state.result(raise_on_failure=False)
+        if not isinstance(answer, CellAnswer):
+            answer = state.result()  # raises what ended it
+        assert isinstance(answer, CellAnswer)  # noqa: S101 - a State of it is what the flow returns
+        found.append(answer.outcome)
+
+    reason = reason_of(run_pair)
     return found[0] if found else CellOutcome(pair, task, reason=reason)
 
 
 @flow(name="compare-pair", flow_run_name="{pair.name} on {task.name}", persist_result=False)
-def compare_pair(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> CellOutcome:
+def compare_pair(
+    config: CompareConfig, pair: PairConfig, task: TaskConfig
+) -> CellAnswer | State[CellAnswer]:
     """Compare the methods on one pair and task."""
     do = PrefectRunner(config.run, Stage.REPORT)
 
@@ -80,7 +108,13 @@ def compare_pair(config: CompareConfig, pair: PairConfig, task: TaskConfig) -> C
 
     outcome = Cell(config, pair, task).run(do, run_arms)
     outcome.refs = do.finished()
-    return outcome
+    arms, seeds = len(config.arms), len(config.seeds)
+    failed, results = outcome.failed(arms=arms, seeds=seeds), arms * seeds
+    if failed == 0:
+        return CellAnswer(outcome)
+    name = "SomeFailed" if failed < results else "Failed"
+    message = f"{failed} of {results} results failed: {outcome.first_reason}"
+    return Failed(name=name, message=message, data=CellAnswer(outcome))
 
 
 def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair) -> ArmOutcome:
@@ -93,7 +127,8 @@ def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair) -> ArmOutcome:
     do = PrefectRunner(config.run, Stage.REPORT)
     pair = replace(acquired, config=arm.settings, do=Once(do))
     found: list[ArmOutcome] = []
-    reason = reason_of(lambda: found.append(run_arm(arm, pair, do)))
+    with tags(f"method {arm.config.name}"):  # its tasks can be filtered by it
+        reason = reason_of(lambda: found.append(run_arm(arm, pair, do)))
     outcome = found[0] if found else ArmOutcome(arm.config.name, arm.config.start, reason=reason)
     outcome.refs = do.finished()
     return outcome

@@ -7,6 +7,7 @@ from artifacts.live import keeping
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import PrefectRunner
 from flows.graph.transfer_steps import wire
+from flows.operation.names import run_name
 from flows.planning.transfer import make_plan
 from tasks.engine.json_files import read_json
 from tasks.engine.ref import Ref, folder_of
@@ -38,7 +39,7 @@ class TransferResult(BaseModel):
     summary: dict[str, object] | None
 
 
-@flow(name="transfer", flow_run_name="{config.name}", persist_result=False, log_prints=False)
+@flow(name="transfer", flow_run_name=run_name, persist_result=False, log_prints=False)
 def transfer(config: TransferConfig, until: Stage = Stage.REPORT) -> TransferResult:
     """Move knowledge from a teacher to a student through its parameters, and measure it.
 

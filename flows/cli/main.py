@@ -15,6 +15,7 @@ from flows.cli.compare import compare_command
 from flows.cli.deliver import deliver_command
 from flows.cli.doctor import doctor_command
 from flows.cli.guard import guard
+from flows.cli.init_server import init_server_command
 from flows.cli.inspect import inspect_command
 from flows.cli.options import Rebuild, Strict
 from flows.cli.output import open_standard_descriptors, surviving_output
@@ -50,6 +51,7 @@ app.command("results")(results_command)
 app.command("doctor")(doctor_command)
 app.command("inspect")(inspect_command)
 app.command("deliver")(deliver_command)
+app.command("init-server")(init_server_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.

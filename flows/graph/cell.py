@@ -38,6 +38,19 @@ class CellOutcome:
     look_reason: str = ""
     refs: list[Ref] = field(default_factory=list)
 
+    def failed(self, *, arms: int, seeds: int) -> int:
+        """Count the seeds of methods that have no result; a diverged one has."""
+        begun = [arm for arm in self.arms if not arm.reason]
+        lost = sum(bool(run.reason) for arm in begun for run in arm.runs)
+        return lost + seeds * (arms - len(begun))
+
+    @property
+    def first_reason(self) -> str:
+        """Why the first result that is lacking is lacking."""
+        runs = (run for arm in self.arms for run in arm.runs)
+        told = (self.reason, *(a.reason for a in self.arms), *(r.reason for r in runs))
+        return next((reason for reason in told if reason), "")
+
 
 @dataclass(frozen=True)
 class Cell:

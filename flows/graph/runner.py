@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 
 from artifacts.names import StepKey
 from tasks.checks.preflight import Check
-from tasks.engine.prefect_task import task_of
+from tasks.engine.prefect_task import arguments_of, task_of
 from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
@@ -84,9 +84,7 @@ class PrefectRunner:
         handle = Handle(label)
         if step.stage.is_within(self.until):
             given = {role: asked.future or asked.known for role, asked in inputs.items()}
-            handle.future = task_of(step).submit(
-                label=label, config=config, inputs=given, run=self.run
-            )
+            handle.future = task_of(step).submit(**arguments_of(label, config, given, self.run))
             self.handles.append(handle)
         return handle
 

@@ -29,6 +29,13 @@ class ChildError(ParaknowError):
     """A child process failed or was killed; the message ends with the child's own traceback."""
 
 
+class ChildCancelledError(Exception):
+    """A child process was asked to end (SIGTERM), as Prefect asks all of a run that is cancelled.
+
+    No failure, so no ``ParaknowError``: nothing else of the run goes on either.
+    """
+
+
 class Worker:
     """A child process that calls one function after another; started at first use.
 
@@ -55,6 +62,7 @@ class Worker:
         Raises:
             ParaknowError: the child's own error, or a ChildError if it failed otherwise, died or
                 was closed.
+            ChildCancelledError: if it was ended by SIGTERM.
         """
         pipe = self._start()
         try:
@@ -62,6 +70,9 @@ class Worker:
             return self._listen(pipe, progress)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = self._end()
+            if code == -signal.SIGTERM:
+                msg = "cancelled while it computed; what was computed before is kept"
+                raise ChildCancelledError(msg) from None
             msg = f"the child process ended without a result (exit code {code})"
             raise ChildError(msg) from None
         except ParaknowError:
