@@ -25,8 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(tmp_path_factory.mktemp("site"))
     try:
         site.start_server()
-        site.call("work-pool", "create", "paraknow", "--type", "process", "--overwrite")
-        site.call("deploy", "--all", "--prefect-file", "deployments.yaml")
+        site.init_server()
         site.start("worker", "start", "--pool", "paraknow", "--limit", "1")
         yield site
     finally:

@@ -79,6 +79,21 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def init_server(self) -> str:
+        """Set the server up as `make deploy` does."""
+        main = "from flows.cli.main import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", main, "init-server", "deployments.yaml"],
+            env=self.environment,
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def get(self, path: str) -> Any:
         return self._answer("GET", path)
 
