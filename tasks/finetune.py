@@ -20,6 +20,9 @@ from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 
+TARGETS = "targets"
+"""The input that holds a teacher's outputs, of a training that learns from them."""
+
 
 class FinetuneConfig(FineTuningRecipe):
     """The recipe, and how much of an example is read."""
@@ -47,6 +50,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
             start_folder=job.inputs["start"],
             train=training.examples,
             validation=validation,
+            targets_folder=job.inputs.get(TARGETS),
             out_folder=job.out,
             partial=job.partial,
             recipe=config,
@@ -64,6 +68,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         "validation_nll": losses[-1] if losses else None,
         "truncated": training.truncated,
         "load_back": result.load_back.max_difference,
+        "tokens": config.epochs * sum(len(row.input_ids) for row in training.examples),
     }
 
 
@@ -91,12 +96,14 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
         student, at_once, adapter=True, recomputed=config.gradient_checkpointing
     )
     adapter = known.sizes.get("start", 0)
+    targets = known.sizes.get(TARGETS, 0)
     tokens = tokens_of(known, "train")
     # Two checkpoints of weights and moments while it trains, then the adapter at twice the rank.
     return Estimate(
         memory_bytes=student.num_parameters * bytes_each(config.compute_dtype)
         + 5 * adapter
-        + batch,
+        + batch
+        + targets,
         disk_bytes=8 * adapter if adapter else None,
         tokens=None if tokens is None else tokens * config.epochs,
     )

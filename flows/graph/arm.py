@@ -12,6 +12,7 @@ from flows.config.transfer import TransferConfig
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.start_points import shown_of, start_point
+from flows.graph.teaching import targets_for
 from flows.graph.transfer_steps import measure
 from paraknow_core.errors import ConfigError, DivergedError
 from tasks.checks.divergence import check_trial
@@ -238,4 +239,5 @@ def _look(arm: Arm, pair: ModelPair, outcome: ArmOutcome) -> None:
 
 def _train(pair: ModelPair, start: Handle, training: FinetuneConfig, label: str) -> Handle:
     given = {"student": pair.student, "start": start, "data": pair.data}
+    given |= targets_for(pair, training)
     return pair.do(finetune, training, label=f"finetune {label}", **given)

@@ -8,6 +8,7 @@ from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfi
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle, TrialRunner
+from flows.graph.teaching import check_teaching
 from flows.graph.transfer_steps import measure, measure_teacher
 from paraknow_core.methods import METHODS, TRANSFER
 from tasks.checks.divergence import check_measured
@@ -92,6 +93,8 @@ class Cell:
         cuts = any(METHODS[name].cuts for arm in self.config.arms for name in self._used_by(arm))
         outcome.shared = acquire_pair(settings, do, methods=(), cuts=cuts)
         pair = outcome.shared
+        for arm in self.config.arms:
+            check_teaching(pair, self.arm(arm).settings.finetune)
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
         allowed = partial(check_contamination, allow=self.config.allow_overlap)

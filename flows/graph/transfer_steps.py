@@ -4,6 +4,7 @@ from flows.config.transfer import TransferConfig
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import shown_of, start_point
+from flows.graph.teaching import check_teaching, targets_for
 from paraknow_core.errors import DivergedError
 from tasks.checks.divergence import check_adapter, check_measured
 from tasks.evaluate import evaluate
@@ -14,6 +15,7 @@ from tasks.report import ReportConfig, report
 def wire(config: TransferConfig, do: Runner) -> None:
     """Run one teacher/student pair: the untouched student, and every arm's start point trained."""
     pair = acquire_pair(config, do)
+    check_teaching(pair, config.finetune)
     seed, main = config.finetune.seed, config.transfer_arm
     start_point(main, pair, seed=seed)  # first, so that shared steps come in their usual order
     results = {"vanilla": measure(pair, "vanilla")}
@@ -42,7 +44,7 @@ def train(pair: ModelPair, arm: str, start: Handle, *, learning_rate: float, see
         DivergedError: if the training ended without an adapter.
     """
     how = pair.config.finetune.model_copy(update={"learning_rate": learning_rate, "seed": seed})
-    given = {"student": pair.student, "data": pair.data}
+    given = {"student": pair.student, "data": pair.data, **targets_for(pair, how)}
     adapter = pair.do(finetune, how, label=f"finetune {arm}", start=start, **given)
     return measure(pair, arm, adapter=adapter)
 

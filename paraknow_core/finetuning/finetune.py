@@ -15,9 +15,11 @@ from typing import Any
 
 from torch import Tensor
 
+from paraknow_core.data.batches import check_examples
 from paraknow_core.data.examples import TokenisedExample
-from paraknow_core.errors import DivergedError
-from paraknow_core.finetuning.batches import answer_loss, check_examples
+from paraknow_core.distillation.targets import TARGETS, read_targets, teach
+from paraknow_core.errors import ConfigError, DivergedError
+from paraknow_core.finetuning.batches import answer_loss
 from paraknow_core.finetuning.checkpoints import check_run, run_digest
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
 from paraknow_core.finetuning.recipe import (
@@ -72,6 +74,7 @@ def finetune(
     partial: PartialResults,
     recipe: FineTuningRecipe,
     validation: Sequence[TokenisedExample] | None = None,
+    targets_folder: Path | None = None,
     device: str = "cpu",
     checkpoint_steps: int | None = None,
     progress: Progress = no_progress,
@@ -81,6 +84,9 @@ def finetune(
     The loss of a step is the mean over all answer tokens of the batch's examples, however they are
     cut into micro-batches. The order of the examples follows from the recipe's seed and their
     number alone, so that runs of several start points with one seed see the same batches.
+
+    With ``recipe.distillation`` that mean is mixed with the KL to a teacher's outputs, over the
+    same tokens of the same batches; the log then has the answers' loss as well.
 
     A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
     same number of threads and the same micro-batch, to bit-equal weights and log.
@@ -93,6 +99,8 @@ def finetune(
         partial: for checkpoints, of this student alone.
         recipe: how it is trained.
         validation: if given, its loss is measured after each epoch; changes nothing else.
+        targets_folder: with ``targets.safetensors`` of these examples; if, and only if, it is
+            distilled.
         device: "cpu" or "cuda" (one GPU; choose it by CUDA_VISIBLE_DEVICES).
         checkpoint_steps: save after every so many steps too; None: only by the recipe's time.
         progress: called after each step with (steps done, steps in all, the loss).
@@ -101,8 +109,9 @@ def finetune(
         Log, timing and the load-back proof.
 
     Raises:
-        ConfigError: if ``device`` or ``checkpoint_steps`` is not allowed.
-        DataError: if a split is empty or has an example that cannot be trained on.
+        ConfigError: if ``device`` or ``checkpoint_steps`` is not allowed, or targets are missing.
+        DataError: if a split is empty or has an example that cannot be trained on, or the targets
+            are of other examples.
         ShapeError: if the start point does not fit the student.
         DivergedError: if loss, gradient or logits become NaN or infinite by training; it holds
             the log up to there, and nothing is delivered.
@@ -113,12 +122,15 @@ def finetune(
     check_run(device=device, checkpoint_steps=checkpoint_steps)
     dtype = parse_dtype(recipe.compute_dtype)
     facts = numbers_of(recipe) | {"device": device}
+    learned = _with_targets(train, targets_folder, recipe)
+    if targets_folder is not None:
+        facts["targets"] = hashlib.sha256((targets_folder / TARGETS).read_bytes()).hexdigest()
     trained = _train(
         recipe,
         run=run_digest(facts | _inputs_digest(start_folder, train, validation or ())),
         student=load_model(student_folder, dtype=dtype, device=device),
         start=read_adapter(start_folder),
-        train=train,
+        train=learned,
         validation=validation,
         partial=partial,
         device=device,
@@ -143,6 +155,21 @@ def finetune(
         resumed_from=trained.resumed_from,
         load_back=load_back,
     )
+
+
+def _with_targets(
+    train: Sequence[TokenisedExample], folder: Path | None, recipe: FineTuningRecipe
+) -> Sequence[TokenisedExample]:
+    """Put the teacher's targets beside the examples, if they are to be learned from."""
+    if (recipe.distillation is None) != (folder is None):
+        raise ConfigError(
+            "distillation is set, but no teacher's targets are given; compute them first."
+            if folder is None
+            else "a teacher's targets are given, but distillation is not set; set it."
+        )
+    if recipe.distillation is None or folder is None:
+        return train
+    return teach(train, read_targets(folder), temperature=recipe.distillation.temperature)
 
 
 def _inputs_digest(start_folder: Path, *splits: Sequence[TokenisedExample]) -> dict[str, Any]:
@@ -207,7 +234,14 @@ def _train(
     steps = steps_per_epoch * recipe.epochs
     arguments = trainer_arguments(recipe, drafts=partial.drafts, steps=steps, device=device)
     newest = partial.newest(run)
-    history = run_trainer(model, train, arguments=arguments, watch=watch, resume_from=newest)
+    history = run_trainer(
+        model,
+        train,
+        arguments=arguments,
+        watch=watch,
+        resume_from=newest,
+        distillation=recipe.distillation,
+    )
     delivered = combine(start, read_trained(model, start))
     resumed_from = None if newest is None else newest.number
     logits = probe(model, train[:_PROBES])

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import NumericsError
-from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.models.load import load_model
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from paraknow_core.distillation.recipe import DistillationRecipe
 from paraknow_core.setting_types import (
     BatchSize,
     CountOrNone,
@@ -19,7 +20,7 @@ from paraknow_core.setting_types import (
     TrainingSeed,
     WeightDecay,
 )
-from paraknow_core.settings import Recipe, execution, identity_of
+from paraknow_core.settings import Recipe, execution, identity_of, later
 
 Schedule = Literal["linear", "cosine", "constant"]
 SCHEDULES: Mapping[Schedule, str] = MappingProxyType(
@@ -77,6 +78,13 @@ class FineTuningRecipe(Recipe):
         gt=0,
         title="Checkpoint every",
         description="Seconds; a killed run goes on from there.",
+    )
+
+    distillation: DistillationRecipe | None = later(
+        None,
+        title="Distillation",
+        description="Learn from the teacher's outputs as well, such as {share: 0.9, temperature: "
+        "2}; without it from the answers alone.",
     )
 
     @model_validator(mode="after")

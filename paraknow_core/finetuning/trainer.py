@@ -17,17 +17,21 @@ from transformers import (
     TrainingArguments,
 )
 
-from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.data.batches import collate
+from paraknow_core.data.examples import NO_LOSS, TokenisedExample
+from paraknow_core.distillation.loss import kl_of_targets
+from paraknow_core.distillation.recipe import DistillationRecipe
+from paraknow_core.distillation.targets import collate_taught, take_targets
 from paraknow_core.divergence import check_start
 from paraknow_core.errors import DivergedError
-from paraknow_core.finetuning.batches import collate
 from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS
 from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress
 
 _WEIGHTS = "trained.safetensors"
-LOGGED = ("step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss")
-"""What the training log holds of each step."""
+ANSWER_LOSS = "answer_loss"
+LOGGED = ("step", "epoch", "loss", ANSWER_LOSS, "learning_rate", "grad_norm", "eval_loss")
+"""What the training log holds of each step; the answers' own loss where another one is trained."""
 
 
 class AdapterTrainer(Trainer):
@@ -53,6 +57,52 @@ class AdapterTrainer(Trainer):
         with torch.no_grad():
             for name, parameter in trainable(model or self.model).items():
                 parameter.copy_(stored[name])
+
+
+class DistillingTrainer(AdapterTrainer):
+    """Mixes the answers' loss with the KL to a teacher's outputs; all else is as without.
+
+    Both are means over the answer tokens of the whole batch, however it is cut into micro-batches.
+    """
+
+    def __init__(self, *, distillation: DistillationRecipe, **given: Any) -> None:
+        super().__init__(**given)
+        self._mix = distillation
+        self._answer_loss = 0.0
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return share · KL + (1 − share) · the answers' loss."""
+        batch = dict(inputs)
+        targets = take_targets(batch)
+        answers, outputs = super().compute_loss(
+            model, batch, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        predicts_BT = batch["labels"][:, 1:] != NO_LOSS
+        kl = kl_of_targets(
+            outputs.logits[:, :-1][predicts_BT], targets, temperature=self._mix.temperature
+        )
+        if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
+            kl, part = kl / num_items_in_batch, answers.detach()
+        else:  # a mean of the micro-batch, as the model's own loss then is
+            kl = kl / predicts_BT.sum()
+            part = answers.detach() / self.current_gradient_accumulation_steps
+        self._answer_loss += float(part)
+        loss = self._mix.share * kl
+        if self._mix.share < 1:
+            loss = loss + (1 - self._mix.share) * answers
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Say of each step what the answers' own loss was, which other arms' logs hold too."""
+        if "loss" in logs:
+            logs[ANSWER_LOSS], self._answer_loss = self._answer_loss, 0.0
+        super().log(logs, start_time)
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -164,6 +214,7 @@ def run_trainer(
     arguments: dict[str, Any],
     watch: Watch,
     resume_from: Saved | None,
+    distillation: DistillationRecipe | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model in place, from the start or from a complete checkpoint.
 
@@ -174,6 +225,7 @@ def run_trainer(
         arguments: fields of Transformers' ``TrainingArguments``.
         watch: decides on validation and checkpoints.
         resume_from: a checkpoint of this run, or None.
+        distillation: how the loss is mixed; then the examples are ``TaughtExample``.
 
     Returns:
         The Trainer's log history, of the whole run even if it was resumed.
@@ -185,12 +237,11 @@ def run_trainer(
     settings = TrainingArguments(**arguments)
     # Without this, every GPU of the machine gets a share of each batch (DataParallel).
     settings._n_gpu = min(settings.n_gpu, 1)
-    trainer = AdapterTrainer(
-        model=model,
-        args=settings,
-        train_dataset=train,
-        data_collator=collate,
-        callbacks=[watch],
+    given = {"model": model, "args": settings, "train_dataset": train, "callbacks": [watch]}
+    trainer = (
+        AdapterTrainer(**given, data_collator=collate)
+        if distillation is None
+        else DistillingTrainer(**given, data_collator=collate_taught, distillation=distillation)
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from.folder))

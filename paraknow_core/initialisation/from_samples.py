@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import ConfigError, DataError, NumericsError
-from paraknow_core.finetuning.batches import collate
 from paraknow_core.sensitivity.accumulate import answer_loss
 
 _DAMPING = 0.01  # as in PEFT's preprocess_corda, relative to the mean of the diagonal

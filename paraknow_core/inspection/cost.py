@@ -87,23 +87,45 @@ def step_work(
     batches = -(-amounts.test // max(amounts.batch, 1))
     used = _used(student)
     return {
-        # Forward 2, backward 4 operations for each weight and token.
         "sensitivity": Work(
-            flops=6.0 * _used(teacher) * amounts.samples * amounts.tokens,
+            flops=backward_flops(teacher, amounts.samples * amounts.tokens),
             moved=float(_MAP_BYTES) * teacher.num_parameters * amounts.samples,
         ),
         "extract": Work(
             moved=float(_WINDOW_BYTES) * sum(_elements(m.teacher.shape) for m in matches)
         ),
         "decompose": Work(flops64=sum(_svd(m.student.shape, max_rank) for m in matches)),
-        # The student's own weights need no gradient: 4; the adapter and its anchor 6 each.
-        "finetune": Work(flops=(4.0 * used + 12.0 * adapter_parameters) * trained),
+        "finetune": Work(flops=training_flops(student, trained, 2 * adapter_parameters)),
         # Likelihood of every row, then answers token by token: each reads all weights once a batch.
         "evaluate": Work(
             flops=2.0 * used * amounts.test * (amounts.tokens + amounts.answer),
             moved=float(element_bytes) * used * batches * amounts.answer,
         ),
     }
+
+
+def forward_flops(model: Architecture, tokens: int) -> float:
+    """Operations of a forward pass: 2 for each weight and token, attention's own left aside."""
+    return 2.0 * _used(model) * tokens
+
+
+def backward_flops(model: Architecture, tokens: int) -> float:
+    """Operations of a forward and a backward pass with a gradient for every weight: 2 + 4."""
+    return 3 * forward_flops(model, tokens)
+
+
+def training_flops(model: Architecture, tokens: int, adapter_parameters: int) -> float:
+    """Operations of training an adapter on ``tokens``, those of all epochs together.
+
+    The model's own weights need no gradient, so 2 for the forward pass and 2 for the backward pass
+    of each weight and token; an adapter's weights 6, as its gradient is computed too.
+
+    Args:
+        model: that is adapted.
+        tokens: that go through it, prompt and answer.
+        adapter_parameters: of the adapter as it is delivered, so that an anchor is counted.
+    """
+    return (2 * forward_flops(model, 1) + 6.0 * adapter_parameters) * tokens
 
 
 def activation_bytes(

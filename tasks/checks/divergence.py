@@ -1,6 +1,6 @@
 """Whether a training diverged, read off what its steps stored: before anything is built on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def check_trial(known: Mapping[str, Path], locations: Mapping[str, Path]) -> Non
     if found:
         check_loss(
             found[-1],
-            untouched=next((row["loss"] for row in rows if "loss" in row), None),
+            untouched=_first_loss(rows),
             vocabulary=load_architecture(known["student"]).vocab_size,
             what="validation loss",
             beside="the loss of its first step",
@@ -72,6 +72,13 @@ def check_measured(known: Mapping[str, Path], _locations: Mapping[str, Path]) ->
             untouched=read_json(known["vanilla"] / "metrics.json"),
             vocabulary=load_architecture(known["student"]).vocab_size,
         )
+
+
+def _first_loss(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """The answers' loss of the first step; with distillation, "loss" is of something else."""
+    first = next((row for row in rows if "loss" in row), {})
+    found = first.get("answer_loss", first.get("loss"))
+    return None if found is None else float(found)
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from paraknow_core.alignment.matrices import check_sizes, match_matrices
 from paraknow_core.checkpoint.reader import Checkpoint
+from paraknow_core.data.batches import collate
 from paraknow_core.extraction.cuts import choose_cuts
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
-from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.lora.adapter import Adapter, write_adapter
 from paraknow_core.lora.anchored_model import read_trained, trainable_model
 from paraknow_core.lora.combine import combine

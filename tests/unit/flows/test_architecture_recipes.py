@@ -39,13 +39,14 @@ from flows.results.conclude import conclude
 from flows.results.dataset import read, results_folder
 from flows.results.report_inputs import report_of
 from paraknow_core.alignment.layers import LAYER_STRATEGIES, choose_layers
+from paraknow_core.data.batches import collate
 from paraknow_core.data.templates import TEMPLATES, Message, get_template
 from paraknow_core.errors import ConfigError
 from paraknow_core.evaluation.items import read_items
 from paraknow_core.evaluation.match import MATCHES, get_match
 from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.finetuning import recipe as recipes
-from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.finetuning.checkpoints import run_digest
 from paraknow_core.initialisation import controls
 from paraknow_core.initialisation.controls import FACTOR_CONTROLS

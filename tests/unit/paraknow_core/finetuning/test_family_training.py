@@ -11,10 +11,11 @@ from support.tiny import FAMILIES, tiny_model, tiny_samples
 from support.transfer import start_of, trained_and_delivered, transferred_weights
 
 from paraknow_core.alignment.matrices import match_matrices, skipped_roles
+from paraknow_core.data.batches import collate
 from paraknow_core.errors import (
     ConfigError,
 )
-from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.initialisation.student import METHODS_OF_STUDENT, student_start
 from paraknow_core.lora.adapter import CONFIG
 from paraknow_core.lora.adapter_reader import read_adapter

@@ -12,9 +12,10 @@ from support.tiny import tiny_model
 from torch.func import functional_call
 from torch.nn import functional
 
+from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import ConfigError, DataError, NumericsError
-from paraknow_core.finetuning.batches import answer_loss, collate
+from paraknow_core.finetuning.batches import answer_loss
 from paraknow_core.finetuning.finetune import LOG, TrainingResult, finetune
 from paraknow_core.finetuning.load_back import probe, prove
 from paraknow_core.finetuning.recipe import FineTuningRecipe

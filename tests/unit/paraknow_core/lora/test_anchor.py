@@ -7,8 +7,8 @@ from support.starts import token_examples, transfer_start
 from support.tiny import tiny_model
 from torch.func import functional_call
 
+from paraknow_core.data.batches import collate
 from paraknow_core.errors import ShapeError
-from paraknow_core.finetuning.batches import collate
 from paraknow_core.lora.adapter import Adapter, write_adapter
 from paraknow_core.lora.anchored_model import (
     merge_into,

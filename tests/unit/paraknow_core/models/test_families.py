@@ -10,13 +10,14 @@ from support.starts import token_examples, transfer_start
 from support.tiny import tiny_model
 
 from paraknow_core.checkpoint.reader import Checkpoint
+from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import (
     ArchitectureError,
     CheckpointError,
     DataError,
 )
-from paraknow_core.finetuning.batches import collate, next_token_logits
+from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.finetuning.finetune import finetune
 from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.models.config import own_names, read_config

@@ -1,0 +1,1 @@
+"""Steps that ask a teacher for its outputs, for students to learn from."""
