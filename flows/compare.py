@@ -16,7 +16,7 @@ from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair
 from flows.graph.runner import PrefectRunner
 from flows.graph.shared_steps import Once
-from flows.graph.side_by_side import side_by_side
+from flows.graph.side_by_side import Precedence, in_turn, side_by_side, turns
 from flows.operation.names import run_name
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
@@ -49,9 +49,9 @@ def _compare(config: CompareConfig) -> CompareResult:
     get_run_logger().info("store %s", config.run.open_store().root)
     make_compare_plan(config).check(config.budget)
     slots = config.slots
-    with worker_pool(WorkerPool(cpu=slots.cpu, gpus=slots.gpus)) as pool:
+    at_once = slots.cpu + len(slots.gpus)
+    with worker_pool(WorkerPool(cpu=slots.cpu, gpus=slots.gpus)) as pool, turns(at_once):
         calls = [partial(_cell, config, pair, task) for pair, task in config.cells()]
-        at_once = slots.cpu + len(slots.gpus)
         outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
         do = PrefectRunner(config.run, Stage.REPORT)
         return conclude(config, outcomes, lambda: start_report(config, outcomes, do))
@@ -103,8 +103,9 @@ def compare_pair(
     do = PrefectRunner(config.run, Stage.REPORT)
 
     def run_arms(arms: Sequence[Arm], acquired: ModelPair) -> list[ArmOutcome]:
-        calls = [partial(_arm, config, arm, acquired) for arm in arms]
-        return side_by_side(calls, at_once=config.slots.cpu + len(config.slots.gpus))
+        place = list(config.cells()).index((pair, task))
+        calls = [partial(_arm, config, arm, acquired, (place, n)) for n, arm in enumerate(arms)]
+        return side_by_side(calls, at_once=len(calls))  # what computes waits for its turn
 
     outcome = Cell(config, pair, task).run(do, run_arms)
     outcome.refs = do.finished()
@@ -117,7 +118,7 @@ def compare_pair(
     return Failed(name=name, message=message, data=CellAnswer(outcome))
 
 
-def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair) -> ArmOutcome:
+def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair, place: Precedence) -> ArmOutcome:
     """Tune one method's learning rate on validation, then measure its seeds on test.
 
     Its tasks belong to the pair's flow run. A sub-flow for each method would be a request to
@@ -126,9 +127,10 @@ def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair) -> ArmOutcome:
     """
     do = PrefectRunner(config.run, Stage.REPORT)
     pair = replace(acquired, config=arm.settings, do=Once(do))
+    together = partial(in_turn, place=place)
     found: list[ArmOutcome] = []
     with tags(f"method {arm.config.name}"):  # its tasks can be filtered by it
-        reason = reason_of(lambda: found.append(run_arm(arm, pair, do)))
+        reason = reason_of(lambda: found.append(run_arm(arm, pair, do, together)))
     outcome = found[0] if found else ArmOutcome(arm.config.name, arm.config.start, reason=reason)
     outcome.refs = do.finished()
     return outcome

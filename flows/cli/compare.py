@@ -108,6 +108,12 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
         f"of {size_text(plan.free_bytes)} free in {plan.store}",
         soft_wrap=True,
     )
+    if plan.more_trials:
+        console.print(
+            f"At most {plan.more_trials} more trainings, where a best learning rate lies at an end "
+            "of its grid (tuning.extensions)",
+            soft_wrap=True,
+        )
     tell_brought(console, plan)
     for label, drift in plan.drifted.items():
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)

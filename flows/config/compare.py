@@ -1,24 +1,23 @@
 """The parameters of the flow ``compare``: which pairs, methods, controls, tasks and seeds."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from flows.config.limits import BudgetConfig, SlotsConfig
 from flows.config.proof import check_orders
 from flows.config.transfer import TransferConfig
+from flows.config.tuning import Rates, Seeds, TuningConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
 from paraknow_core.setting_errors import explain, first_causes, place_of
 from paraknow_core.setting_types import (
-    EachOnce,
-    LearningRate,
-    TrainingSeed,
     choose_setting,
 )
 from paraknow_core.settings import Settings
 from paraknow_core.statistics.design import MIN_SEEDS
+from paraknow_core.statistics.rate_search import RateSearch
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.comparison_parts.proof_config import ProofConfig
@@ -37,9 +36,6 @@ _OTHER_METRICS = (
     "has; methods are compared by what is measured of all of them. Name them in settings.evaluate, "
     "or in a task's evaluate"
 )
-
-Rates = Annotated[tuple[LearningRate, ...], EachOnce]
-Seeds = Annotated[tuple[TrainingSeed, ...], Field(max_length=10_000), EachOnce]
 
 
 class PairConfig(Settings):
@@ -101,28 +97,6 @@ class ArmConfig(Settings):
         return self.method or self.name
 
 
-class TuningConfig(Settings):
-    """How each method gets its learning rate: the least validation loss, same trials for all.
-
-    Without seeds there are no trials: each method trains at the one learning rate that it is given.
-    """
-
-    learning_rates: Rates = Field(
-        (), title="Learning rates", description="Of every method; empty: each method's usual ones."
-    )
-    seeds: Seeds = Field(
-        (1000,),
-        title="Seeds",
-        description="Of the trials; none of the test's. Empty: no trials, each method's one "
-        "learning rate is fixed, and the verdict says so.",
-    )
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _ascending(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(rates))
-
-
 class CompareConfig(Settings):
     """Many pairs × tasks × methods × seeds, and controls that make a claim honest."""
 
@@ -165,6 +139,11 @@ class CompareConfig(Settings):
         """The learning rates to tune a method over: its own, the shared, or its usual ones."""
         usual = METHODS[arm.start].learning_rates
         return tuple(sorted(arm.learning_rates or self.tuning.learning_rates or usual))
+
+    def search_of(self, arm: ArmConfig) -> RateSearch:
+        """How a method gets its learning rate: by the same rule as every other."""
+        tuning = self.tuning
+        return RateSearch(self.rates_of(arm), tuning.seeds, tuning.halving, tuning.extensions)
 
     def evaluation(self, task: TaskConfig) -> EvaluateConfig:
         """Return what is measured on a task, and what its verdicts are about."""

@@ -11,10 +11,12 @@ from flows.config.compare import ArmConfig, CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle, TrialRunner
+from flows.graph.side_by_side import Together, one_by_one
 from flows.graph.start_points import shown_of, start_point
 from flows.graph.teaching import targets_for
 from flows.graph.transfer_steps import measure
 from paraknow_core.errors import ConfigError, DivergedError
+from paraknow_core.statistics.rate_search import RateSearch
 from tasks.checks.divergence import check_trial
 from tasks.diagnose import DiagnoseConfig, diagnose
 from tasks.engine.ref import Ref
@@ -63,6 +65,7 @@ class ArmOutcome:
     """What came of one method.
 
     Attributes:
+        at_edge: whether the best rate is the least or greatest one tried: a better may lie beyond.
         diverged: why no seed was run, if every learning rate diverged.
         looks: outputs of diagnostic steps, by the name that the report knows them by.
         refs: every step's output, those that were shared among them.
@@ -72,18 +75,13 @@ class ArmOutcome:
     start: str
     trials: list[RateTrial] = field(default_factory=list)
     rate: float | None = None
+    at_edge: bool = False
     runs: list[SeedRun] = field(default_factory=list)
     reason: str = ""
     diverged: str = ""
     looks: dict[str, Handle] = field(default_factory=dict)
     look_reason: str = ""
     refs: list[Ref] = field(default_factory=list)
-
-    @property
-    def at_edge(self) -> bool:
-        """Whether the best rate is the least or greatest one tried: a better may lie beyond."""
-        rates = sorted({trial.rate for trial in self.trials})
-        return self.rate is not None and len(rates) > 1 and self.rate in (rates[0], rates[-1])
 
 
 @dataclass(frozen=True)
@@ -92,23 +90,24 @@ class Arm:
 
     config: ArmConfig
     settings: TransferConfig
-    rates: Sequence[float]
-    tuning_seeds: Sequence[int]
+    search: RateSearch
     seeds: Sequence[int]
     step_zero: bool = False
 
     @classmethod
     def of(cls, config: CompareConfig, arm: ArmConfig, settings: TransferConfig) -> "Arm":
         """Give a method the comparison's tuning and seeds."""
-        zero = config.proof.step_zero
-        return cls(arm, settings, config.rates_of(arm), config.tuning.seeds, config.seeds, zero)
+        search, zero = config.search_of(arm), config.proof.step_zero
+        return cls(arm, settings, search, config.seeds, zero)
 
     def training(self, seed: int, rate: float) -> FinetuneConfig:
         """Return the settings of one training."""
         return self.settings.finetune.model_copy(update={"seed": seed, "learning_rate": rate})
 
 
-def run_arm(arm: Arm, pair: ModelPair, do: TrialRunner) -> ArmOutcome:
+def run_arm(
+    arm: Arm, pair: ModelPair, do: TrialRunner, together: Together = one_by_one
+) -> ArmOutcome:
     """Tune one method and run its seeds; what fails is noted, and the rest continues.
 
     Without tuning seeds there are no trials, and the one rate that is given is used.
@@ -117,39 +116,63 @@ def run_arm(arm: Arm, pair: ModelPair, do: TrialRunner) -> ArmOutcome:
         arm: the method.
         pair: models and data, with this method's settings.
         do: the runner below ``pair.do``.
+        together: runs trials, and then seeds, side by side.
     """
     outcome = ArmOutcome(arm.config.name, arm.config.start)
-    for rate in arm.rates:
-        for seed in arm.tuning_seeds:
-            trial = RateTrial(rate, seed)
-            outcome.trials.append(trial)
-            attempt(trial, partial(_try, arm, pair, do, trial))
-    outcome.rate = best_rate(outcome.trials) if arm.tuning_seeds else arm.rates[0]
+    _tune(arm, pair, do, together, outcome)
     if outcome.rate is None and not (do.plans and _is_open(outcome.trials)):
         _tell_why(outcome)
         return outcome
-    for seed in arm.seeds:
-        run = SeedRun(seed)
-        outcome.runs.append(run)
-        attempt(run, partial(_run, arm, pair, do, run, outcome.rate))
-    outcome.look_reason = reason_of(partial(_look, arm, pair, outcome))
+    outcome.runs = [SeedRun(seed) for seed in arm.seeds]
+    together(
+        [
+            partial(attempt, run, partial(_run, arm, pair, do, run, outcome.rate))
+            for run in outcome.runs
+        ]
+    )
+
+    def look() -> None:
+        outcome.look_reason = reason_of(partial(_look, arm, pair, outcome))
+
+    together([look])
     return outcome
 
 
-def best_rate(trials: Sequence[RateTrial]) -> float | None:
-    """The rate of least mean validation loss; not one with a trial that failed or diverged.
+def _tune(
+    arm: Arm, pair: ModelPair, do: TrialRunner, together: Together, outcome: ArmOutcome
+) -> None:
+    """Try learning rates until the search is over; a plan ends where losses are not known."""
+    if not arm.search.seeds:
+        outcome.rate = arm.search.rates[0]
+        return
+    while wanted := arm.search.wanted(losses_of(outcome.trials)):
+        trials = [RateTrial(rate, seed) for rate, seed in wanted]
+        outcome.trials += trials
+        together([partial(attempt, trial, partial(_try, arm, pair, do, trial)) for trial in trials])
+        if _is_open(trials):
+            _foresee(arm, pair, do, outcome)
+            return
+    found = losses_of(outcome.trials)
+    outcome.rate, outcome.at_edge = arm.search.best(found), arm.search.at_edge(found)
 
-    Returns None while a trial is neither done nor failed, and where no rate is left.
-    """
-    if _is_open(trials):
-        return None
-    losses: dict[float, list[float]] = {}
-    for trial in trials:
-        known = None if trial.reason or trial.diverged else trial.nll
-        losses.setdefault(trial.rate, []).append(math.inf if known is None else known)
-    means = {rate: math.fsum(values) / len(values) for rate, values in losses.items()}
-    finite = {rate: mean for rate, mean in means.items() if math.isfinite(mean)}
-    return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
+
+def _foresee(arm: Arm, pair: ModelPair, do: TrialRunner, outcome: ArmOutcome) -> None:
+    """Plan the trials of further seeds: how many is known, with which rates is not."""
+    planned = {(trial.rate, trial.seed) for trial in outcome.trials}
+    for rate, seed in arm.search.without_surprise():
+        if (rate, seed) not in planned:
+            with do.undecided(undecided=True):
+                trial = RateTrial(rate, seed)
+                attempt(trial, partial(_try, arm, pair, do, trial))
+
+
+def losses_of(trials: Sequence[RateTrial]) -> dict[tuple[float, int], float]:
+    """Loss of every trial that ended; infinite for one that failed or diverged."""
+    ended = [t for t in trials if t.nll is not None or t.reason or t.diverged]
+    return {
+        (t.rate, t.seed): math.inf if t.reason or t.diverged or t.nll is None else t.nll
+        for t in ended
+    }
 
 
 def _is_open(trials: Sequence[RateTrial]) -> bool:
@@ -216,7 +239,7 @@ def _run(arm: Arm, pair: ModelPair, do: TrialRunner, run: SeedRun, rate: float |
     run.start = start_point(arm.config.start, pair, seed=run.seed)
     label = f"{arm.config.name} seed {run.seed}"
     with do.undecided(rate is None):  # a plan may not know the rate yet: any stands for it
-        training = arm.training(run.seed, rate or arm.rates[0])
+        training = arm.training(run.seed, rate or arm.search.rates[0])
         run.adapter = _train(pair, run.start, training, label)
         run.measured = measure(pair, label, adapter=run.adapter)
 

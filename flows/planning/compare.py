@@ -94,12 +94,14 @@ class ComparePlan(StepsPlan):
     Attributes:
         failures: what cannot run, a sentence each.
         slots: how many steps compute at the same time.
+        more_trials: trainings that may be added, where a best rate lies at the end of its grid.
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
     """
 
     failures: list[str] = field(default_factory=list)
     slots: int = 1
+    more_trials: int = 0
     outcomes: list[CellOutcome] = field(default_factory=list)
     report: Handle | None = None
 
@@ -180,6 +182,7 @@ class ComparePlan(StepsPlan):
             "to_run": len(self.to_run),
             "hits": len(self.steps) - len(self.to_run),
             "remote_hits": len(self.brought),
+            "more_trials": self.more_trials,
             "shared": self.asked - len(self.steps),
             "hours": self.hours,
             "untimed": self.untimed,
@@ -210,6 +213,18 @@ def _failures(outcomes: Sequence[CellOutcome]) -> list[str]:
             for reason in sorted({arm.reason, *(t.reason for t in arm.trials)} - {""})
         ]
     return found
+
+
+def _more_trials(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> int:
+    """The most trials beyond those that the plan counts, of searches that are not over."""
+    searches = {arm.name: config.search_of(arm) for arm in config.arms}
+    undecided = [
+        searches[arm.name]
+        for outcome in outcomes
+        for arm in outcome.arms
+        if arm.rate is None and not (arm.reason or arm.diverged)
+    ]
+    return sum(search.most() - len(search.without_surprise()) for search in undecided)
 
 
 def make_compare_plan(config: CompareConfig) -> ComparePlan:
@@ -254,6 +269,7 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         config.run.drift,
         failures,
         slots,
+        _more_trials(config, outcomes),
         outcomes,
         report,
     )

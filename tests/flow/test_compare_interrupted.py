@@ -33,7 +33,7 @@ def settings(pair: Path, tmp_path: Path) -> dict[str, Any]:
         "tasks": [{"name": "words", "data": one["data"]}],
         "methods": ["plain", "transfer"],
         "settings": {step: one[step] for step in ("lora", "decompose", "finetune", "evaluate")},
-        "tuning": {"learning_rates": [1e-2]},
+        "tuning": {"learning_rates": [1e-2], "seeds": [1000]},
         "seeds": [0, 1, 2, 3, 4],
         "slots": {"cpu": 2},
         "run": one["run"],

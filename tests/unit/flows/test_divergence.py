@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.pair import pair_settings
 
 from flows.config.compare import ArmConfig, CompareConfig, TuningConfig
-from flows.graph.arm import ArmOutcome, RateTrial, SeedRun, attempt, best_rate
+from flows.graph.arm import ArmOutcome, RateTrial, SeedRun, attempt, losses_of
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
 from flows.results.conclude import conclude
@@ -20,6 +20,7 @@ from paraknow_core.divergence import EVEN, FACTOR, KNOWING, check_loss
 from paraknow_core.errors import DivergedError, NumericsError
 from paraknow_core.evaluation.items import Item
 from paraknow_core.report.transfer_summary import as_markdown, compare_arms
+from paraknow_core.statistics.rate_search import RateSearch
 from tasks.checks.divergence import check_adapter, check_trial
 
 LOSSES = st.one_of(
@@ -66,13 +67,9 @@ def test_the_error_keeps_its_log_on_its_way_from_a_worker() -> None:
     assert error.rows == ({"step": 1, "loss": 2.0},)
 
 
-TRIALS = st.lists(
-    st.tuples(
-        st.sampled_from([1e-3, 1e-2, 1.0, 1e3]),
-        st.one_of(st.floats(0.1, 50), st.just("failed"), st.just("diverged")),
-    ),
-    min_size=1,
-    max_size=8,
+OUTCOMES = st.one_of(st.floats(0.1, 50), st.just("failed"), st.just("diverged"))
+TRIALS = st.dictionaries(
+    st.sampled_from([1e-3, 1e-2, 1.0, 1e3]), st.tuples(OUTCOMES, OUTCOMES), min_size=1
 )
 
 
@@ -85,10 +82,12 @@ def test_a_rate_that_diverged_or_failed_in_any_trial_is_never_chosen(drawn) -> N
         else RateTrial(rate, seed, nll=0.0, diverged="diverged: its loss")
         if outcome == "diverged"
         else RateTrial(rate, seed, reason="OSError: no")
-        for seed, (rate, outcome) in enumerate(drawn)
+        for rate, outcomes in drawn.items()
+        for seed, outcome in enumerate(outcomes)
     ]
     sound = {t.rate for t in trials} - {t.rate for t in trials if t.reason or t.diverged}
-    chosen = best_rate(trials)
+    search = RateSearch(tuple(drawn), (0, 1), halving=False, extensions=0)
+    chosen = search.best(losses_of(trials))
     assert (chosen is None) == (not sound)
     if chosen is not None:
         means = {
