@@ -28,6 +28,20 @@ from paraknow_core.method_tables.seeking import (
     SHUFFLED_TEACHER,
     SHUFFLED_VOCABULARY,
 )
+from paraknow_core.method_tables.signals import (
+    EMBEDDING_ROWS,
+    HEAD_REGRESSION,
+    RESIDUAL_REGRESSION,
+    SHUFFLED_DISTILLATION,
+    SHUFFLED_HEAD_REGRESSION,
+    SHUFFLED_RESIDUALS,
+    SHUFFLED_ROWS,
+    UNTRAINED_DISTILLATION,
+    UNTRAINED_HEAD_REGRESSION,
+    UNTRAINED_RESIDUALS,
+    UNTRAINED_ROWS,
+    WHITENED_DISTILLATION,
+)
 from paraknow_core.method_tables.student_starts import (
     CORDA,
     EVA,
@@ -48,6 +62,10 @@ METHODS: Registry[Method] = Registry(
         "plain": PLAIN_LORA,
         "transfer": SEEKING,
         "novel-tokens": NOVEL_START,
+        "whitened-distillation": WHITENED_DISTILLATION,
+        "residual-regression": RESIDUAL_REGRESSION,
+        "head-regression": HEAD_REGRESSION,
+        "embedding-rows": EMBEDDING_ROWS,
         "pissa": PISSA,
         "milora": MILORA,
         "olora": OLORA,
@@ -65,6 +83,14 @@ METHODS: Registry[Method] = Registry(
         "novel-top": NOVEL_TOP,
         "novel-shuffled": NOVEL_SHUFFLED,
         "novel-untrained": NOVEL_UNTRAINED,
+        "distillation-shuffled": SHUFFLED_DISTILLATION,
+        "distillation-untrained": UNTRAINED_DISTILLATION,
+        "residuals-shuffled": SHUFFLED_RESIDUALS,
+        "residuals-untrained": UNTRAINED_RESIDUALS,
+        "head-shuffled": SHUFFLED_HEAD_REGRESSION,
+        "head-untrained": UNTRAINED_HEAD_REGRESSION,
+        "rows-shuffled": SHUFFLED_ROWS,
+        "rows-untrained": UNTRAINED_ROWS,
     },
 )
 """Every method by name, in the order of reports."""

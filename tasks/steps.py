@@ -22,6 +22,7 @@ from tasks.starts.compose import compose
 from tasks.starts.control import control
 from tasks.starts.lora import lora, plain_lora
 from tasks.starts.novel_tokens import novel_tokens
+from tasks.starts.signal_start import signal_start
 from tasks.starts.student_start import student_start
 from tasks.teaching.teacher_logits import teacher_logits
 from tasks.word_problems import word_problems
@@ -49,6 +50,7 @@ STEPS: Mapping[str, Step[Any]] = {
         random_model,
         report,
         sensitivity,
+        signal_start,
         student_start,
         teacher_logits,
         word_problems,

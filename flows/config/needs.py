@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES
+from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
 from tasks.extract import ExtractConfig
 
@@ -43,7 +44,22 @@ def _vocabulary_roles(config: AskedSettings, method: str) -> str:
     )
 
 
+def _covered_roles(config: AskedSettings, method: str) -> str:
+    covers = METHODS[method].covers
+    if set(covers) & set(config.extract.roles):
+        return ""
+    return (
+        f"{method} changes {', '.join(covers)}, but extract.roles are "
+        f"{', '.join(config.extract.roles)}; add one of these, or leave {method} out"
+    )
+
+
 NEEDS: Registry[Need] = Registry(
-    "need of a method", {"other data": _other_data, "vocabulary roles": _vocabulary_roles}
+    "need of a method",
+    {
+        "other data": _other_data,
+        "vocabulary roles": _vocabulary_roles,
+        "covered roles": _covered_roles,
+    },
 )
 """Every need, by its name in ``Method.needs``."""

@@ -20,6 +20,7 @@ from tasks.random_model import RandomModelConfig
 from tasks.sensitivity import SensitivityConfig
 from tasks.starts.lora import LoraConfig
 from tasks.starts.novel_tokens import NovelOptionsConfig
+from tasks.starts.signal_start import SignalOptionsConfig
 from tasks.starts.student_start import StartOptionsConfig
 from tasks.word_problems import WordProblemsConfig
 
@@ -73,6 +74,7 @@ class TransferConfig(Settings):
     )
     starts: StartOptionsConfig = Field(StartOptionsConfig(), title="Start points without a teacher")
     novel: NovelOptionsConfig = Field(NovelOptionsConfig(), title="Novel tokens")
+    signals: SignalOptionsConfig = Field(SignalOptionsConfig(), title="Updates from signals")
     by_role: dict[RoleName, MethodName] = Field(
         {},
         title="Start points by role",

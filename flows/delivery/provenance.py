@@ -20,6 +20,8 @@ _NAMES = {
     "2310.11451); the start product is taken off again, so step 0 is the untouched student; "
     f"of the teacher it uses: {METHODS[TRANSFER].used}",
     "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation; no teacher",
+    "signal-start": "LoRA that starts from the student with an update of the teacher's signals, "
+    "which is part of what is delivered",
     "student-start": "LoRA that starts from the student's own parameters; no teacher",
 }
 _CONTROLS = ("control", "random-model")
@@ -50,7 +52,9 @@ class AdapterOrigin:
         step = self.start.step if self.start is not None else ""
         how = _NAMES.get(step, f"LoRA from a start point of the step {step or 'that is unknown'}")
         if self.start is not None and "method" in self.start.payload.config:
-            how += f", method {self.start.payload.config['method']}"
+            method = str(self.start.payload.config["method"])
+            uses = METHODS[method].used if method in METHODS else ""
+            how += f", method {method}" + (f"; of the teacher it uses: {uses}" if uses else "")
         facts = self.adapter.facts
         return " ".join(
             [
@@ -64,7 +68,7 @@ class AdapterOrigin:
     def _controls(self) -> Iterable[str]:
         """A control must never pass for a transfer."""
         for note in self.steps:
-            if note.step in _CONTROLS:
+            if note.step in _CONTROLS or note.settings.get("shuffle"):
                 what = note.settings.get("name", note.step)
                 yield f"THIS IS A CONTROL ({what}), made so that it holds less of the teacher."
         if self.teacher is not None and self.teacher == self.student:

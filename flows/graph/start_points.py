@@ -8,6 +8,7 @@ from flows.graph.cuts import cuts, start_from_cuts
 from flows.graph.novel import novel_factors, start_from_novel_tokens
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
+from flows.graph.signals import start_from_signals
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
 from tasks.starts.compose import ComposeConfig, compose
@@ -111,6 +112,7 @@ BUILDERS: Registry[Builder] = Registry(
             start_from_novel_tokens,
             lambda method, pair, seed: {"factors": novel_factors(method, pair, seed=seed)},
         ),
+        "signals": Builder(start_from_signals),
         "student-start": Builder(_of_student),
     },
 )

@@ -3,6 +3,7 @@
 Needs no torch: a plan is drawn up before anything heavy is imported.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -119,3 +120,26 @@ def _check(scores: Sequence[float], num_teacher: int, num_student: int) -> None:
                 f"The sensitivity score of teacher layer {layer} is {score}; it must be finite. "
                 "Compute the sensitivity in float32, and check the teacher's weights for NaN."
             )
+
+
+def layer_runs(*, num_teacher: int, num_student: int) -> list[tuple[int, int]]:
+    """Cut the teacher's layers into one run of consecutive layers for each student layer, by depth.
+
+    Args:
+        num_teacher: T, decoder layers of the teacher.
+        num_student: S, decoder layers of the student, in 1..T.
+
+    Returns:
+        First and last layer of each run: ⌊i·T/S⌋ to ⌊(i+1)·T/S⌋ − 1 for i = 0..S−1. The runs cover
+        every layer once.
+
+    Raises:
+        ShapeError: if the student has more layers than the teacher.
+    """
+    if not 1 <= num_student <= num_teacher:
+        raise ShapeError(
+            f"The student has {num_student} layers and the teacher {num_teacher}: a run of at "
+            "least one teacher layer is needed for each. Choose a deeper teacher."
+        )
+    edges = [place * num_teacher // num_student for place in range(num_student + 1)]
+    return [(low, high - 1) for low, high in itertools.pairwise(edges)]

@@ -7,9 +7,9 @@ Shapes: M = out_features, N = in_features, R = rank. In memory a module's change
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +20,12 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 """Begins every tensor's name in the files."""
+ADDED = "added"
+"""In the head of the weights' file: the modules of a start point whose product is added, as JSON.
+
+It stands there and not in the config because PEFT warns of a config's unknown fields. A folder
+without it, as all were before there were updates, adds nothing.
+"""
 
 
 class LoraFactors(NamedTuple):
@@ -48,6 +54,9 @@ class Adapter:
         base_model: Hub id of the student, for people and tools that read the folder.
         fan_in_fan_out: whether any of the modules is GPT-2's Conv1D. The factors do not depend on
             it: PEFT finds it out by itself, but warns if the config does not say so.
+        added: of a start point, the modules whose product is an *update*: training starts at
+            ``W + s·B₀A₀`` there, and the product is part of what is delivered. That of any other
+            module is only a *start*: it is subtracted, so that training begins at ``W``.
     """
 
     factors: Mapping[str, LoraFactors]
@@ -58,6 +67,7 @@ class Adapter:
     tied_head: str | None = None
     base_model: str | None = None
     fan_in_fan_out: bool = False
+    added: frozenset[str] = frozenset()
 
     @property
     def scale(self) -> float:
@@ -68,6 +78,16 @@ class Adapter:
     def is_zero(self) -> bool:
         """Whether every product is zero because one of its factors is, as PEFT starts them."""
         return not any(bool(a.any()) and bool(b.any()) for a, b in self.factors.values())
+
+    def subtracted(self) -> Self:
+        """The start point as training subtracts it: with B = 0 where its product is added."""
+        if not self.added:
+            return self
+        zeroed = {
+            module: LoraFactors(a, torch.zeros_like(b) if module in self.added else b)
+            for module, (a, b) in self.factors.items()
+        }
+        return replace(self, factors=zeroed, added=frozenset())
 
     def delta(self, module: str) -> Tensor:
         """The change of a module's weight, M×N in the dtype of the factors."""
@@ -103,7 +123,8 @@ def write_adapter(folder: Path, adapter: Adapter) -> Path:
         tensors |= _tensors(module, factors, is_embedding=is_embedding)
         if is_embedding and adapter.tied_head is not None:
             tensors |= _tensors(adapter.tied_head, factors, is_embedding=False)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    head = {ADDED: json.dumps(sorted(adapter.added))} if adapter.added else {}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"} | head)
     text = json.dumps(_config(adapter), indent=2, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
     return folder

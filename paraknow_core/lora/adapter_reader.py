@@ -1,5 +1,7 @@
 """Reading a LoRA adapter from a PEFT folder of any origin: everything in it is checked."""
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import torch
 
 from paraknow_core.checkpoint.safetensors_header import read_header
 from paraknow_core.errors import CheckpointError, ModelFolderError
-from paraknow_core.lora.adapter import CONFIG, PREFIX, WEIGHTS, Adapter, LoraFactors
+from paraknow_core.lora.adapter import ADDED, CONFIG, PREFIX, WEIGHTS, Adapter, LoraFactors
 from paraknow_core.strict_data import read_json_object
 
 MAX_CONFIG_BYTES = 16 * 1024**2
@@ -58,7 +60,26 @@ def read_adapter(folder: Path) -> Adapter:
         tied_head=tied_head,
         base_model=config["base_model"],
         fan_in_fan_out=config["fan_in_fan_out"],
+        added=_added(folder / WEIGHTS, factors),
     )
+
+
+def _added(path: Path, modules: Collection[str]) -> frozenset[str]:
+    """The modules whose product is added; none in a folder that does not say so."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        told = (file.metadata() or {}).get(ADDED, "[]")
+    try:
+        found = json.loads(told)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or any(name not in list(modules) for name in found):
+        raise CheckpointError(
+            f"{path}: its head says that {_short(told)} is added to the student; it must be a list "
+            "of modules that the file has factors for. Make the start point anew."
+        )
+    return frozenset(found)
 
 
 def _checked_config(path: Path) -> dict[str, Any]:

@@ -5,6 +5,9 @@ adds to the output as it adds the trained one. Changing W instead would round it
 to 0.4 % of each entry); with an anchor, step 0 is the untouched student up to the rounding of a
 float32 sum.
 
+Where the start product is an update (``Adapter.added``), nothing is subtracted: there training
+starts at ``W + s·B₀A₀``.
+
 A tied head is not given to PEFT: PEFT's own tying (0.21) makes two parameters that share one
 storage. An optimiser updates them twice, and a change of device or dtype separates them. Instead a
 hook adds the product of the embedding's parameters to the head's output, so that both uses share
@@ -29,12 +32,15 @@ _PREFIX = "base_model.model."
 
 
 def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
-    """Wrap a student for fine-tuning from a start point; its step 0 is the untouched student.
+    """Wrap a student for fine-tuning from a start point.
+
+    Its step 0 is the untouched student, with the start point's updates where it has any.
 
     Args:
         student: a Transformers causal language model on any device, in any float dtype. It is
             wrapped in place; its weights are frozen, and keep their values.
-        start: the start point. If its products are zero (plain LoRA), there is no anchor.
+        start: the start point. If nothing of it is to be subtracted, as its products are zero
+            (plain LoRA) or updates (``start.added``), there is no anchor.
         dropout: on the inputs of the trained adapter, 0..1; the anchor has none, as it stands for
             a part of W. PEFT applies none to an embedding.
 
@@ -50,9 +56,10 @@ def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
     with quiet_peft():
         model = get_peft_model(student, _lora_config(start, dropout), adapter_name=TRAINED)
         _set_factors(model, TRAINED, start.factors, start.embeddings)
-        if not start.is_zero:
+        subtracted = start.subtracted()
+        if not subtracted.is_zero:
             model.add_adapter(ANCHOR, _lora_config(start, 0.0))
-            negated = {m: LoraFactors(a, -b) for m, (a, b) in start.factors.items()}
+            negated = {m: LoraFactors(a, -b) for m, (a, b) in subtracted.factors.items()}
             _set_factors(model, ANCHOR, negated, start.embeddings)
             model.base_model.set_adapter([TRAINED, ANCHOR])
     for name, parameter in model.named_parameters():

@@ -13,7 +13,8 @@ def combine(start: Adapter, trained: Adapter) -> Adapter:
     """Fold the start point into the trained adapter: one adapter on the *unmodified* student.
 
     ``W − s·B₀A₀ + s·BA`` is ``W + s·[B, −B₀]·[A; A₀]``: rank 2R at twice the alpha, hence the same
-    scale s. If every start product is zero (plain LoRA), the trained adapter already is the answer.
+    scale s. Where nothing was subtracted, as every start product is zero (plain LoRA) or an update
+    (``start.added``), the trained adapter already is the answer.
 
     Args:
         start: what training started from.
@@ -35,9 +36,10 @@ def combine(start: Adapter, trained: Adapter) -> Adapter:
             f"{trained.alpha} and {len(trained.factors)} modules; they must be the same. Give the "
             "start point that this adapter was trained from."
         )
-    folds = 1 if start.is_zero else 2
+    subtracted = start.subtracted()
+    folds = 1 if subtracted.is_zero else 2
     return Adapter(
-        factors=dict(trained.factors) if start.is_zero else _stacked(start, trained),
+        factors=dict(trained.factors) if folds == 1 else _stacked(subtracted, trained),
         embeddings=trained.embeddings,
         rank=folds * trained.rank,
         alpha=folds * trained.alpha,

@@ -39,4 +39,5 @@ def compose(parts: Mapping[str, Adapter], modules: Mapping[str, str]) -> Adapter
         tied_head=next((p.tied_head for p in used.values() if p.tied_head is not None), None),
         base_model=next((p.base_model for p in used.values() if p.base_model is not None), None),
         fan_in_fan_out=any(part.fan_in_fan_out for part in used.values()),
+        added=frozenset(m for m, name in modules.items() if m in parts[name].added),
     )

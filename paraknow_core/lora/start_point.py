@@ -76,11 +76,13 @@ def write_start(
     tied_head: str | None = None,
     base_model: str | None = None,
     fan_in_fan_out: bool = False,
+    added: Collection[str] = (),
 ) -> Adapter:
     """Write a start point of LoRA as a PEFT folder.
 
     Loaded on its own, the folder gives the student *plus* the start product; ``finetune`` subtracts
-    the product again, so that its step 0 is the untouched student.
+    the product again, so that its step 0 is the untouched student, but for the modules of which the
+    product is an update.
 
     Args:
         folder: is made if need be.
@@ -94,6 +96,8 @@ def write_start(
             embedding's factors and must not be in ``factors`` itself.
         base_model: Hub id of the student, if it has one; never a path.
         fan_in_fan_out: whether any of the modules is GPT-2's Conv1D; keeps PEFT from warning.
+        added: the modules in ``factors`` whose product says what the student should become: an
+            update, which training starts with and keeps.
 
     Returns:
         What was written.
@@ -117,6 +121,7 @@ def write_start(
         tied_head=tied_head,
         base_model=base_model,
         fan_in_fan_out=fan_in_fan_out,
+        added=frozenset(added),
     )
     write_adapter(folder, adapter)
     return adapter

@@ -1,0 +1,32 @@
+"""From a teacher's signals to an update of the student, and its controls."""
+
+from flows.graph.cuts import untrained_teacher
+from flows.graph.pair import ModelPair
+from flows.graph.runner import Handle
+from paraknow_core.methods import METHODS
+from tasks.starts.signal_start import SignalStartConfig, signal_start
+
+
+def start_from_signals(method: str, pair: ModelPair, *, seed: int) -> Handle:
+    """Make an update of what the teacher says and the student does not.
+
+    The update itself draws nothing, so seeds share it; a control's draw, and plain LoRA's start of
+    an embedding that is not tied to a head, are drawn anew.
+    """
+    known, config = METHODS[method], pair.config
+    teacher = untrained_teacher(pair, seed=seed) if known.changes == "teacher" else pair.teacher
+    draws = known.is_control or {"embed", "head"} <= set(config.extract.roles)
+    wanted = SignalStartConfig.model_validate(
+        {
+            "method": known.of or method,
+            "rank": config.lora.rank,
+            "alpha": config.lora.alpha,
+            "roles": [role for role in config.extract.roles if role in known.covers],
+            "options": config.signals,
+            "shuffle": known.changes == "tokens",
+            "seed": seed if draws else 0,
+            "min_vocabulary_share": config.extract.min_vocabulary_share,
+        }
+    )
+    given = {"teacher": teacher, "student": pair.student, "data": pair.data}
+    return pair.do(signal_start, wanted, label=method, **given)
