@@ -15,7 +15,10 @@ from tasks.engine.step import Facts, Job, Step
 
 if TYPE_CHECKING:
     from paraknow_core.report.page.data import Comparison, Pair
+    from paraknow_core.statistics.judge import Judgement
 
+ALL_CELLS = "all cells together"
+"""Under this name the facts have the sentence about several cells."""
 PAGE, SUMMARY, DATA, FOREST = "comparison.html", "summary.md", "comparison.json", "forest.png"
 
 
@@ -28,17 +31,22 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
     from paraknow_core.report.comparison_markdown import as_markdown
     from paraknow_core.report.page.data import Comparison
     from paraknow_core.report.page.render import render_page
+    from paraknow_core.statistics.whole import whole_sentence
     from tasks.comparison_parts.cell import design_of, methods_of
     from tasks.comparison_parts.proof import orders_of
 
-    config, pairs = job.config, []
+    config, pairs, judged = job.config, [], {}
     for number, cell in enumerate(config.cells):
-        job.progress(number, len(config.cells), f"{cell.pair} on {cell.task}")
-        pairs.append(_judged(job, number))
+        name = f"{cell.pair} on {cell.task}"
+        job.progress(number, len(config.cells), name)
+        pair, judged[name] = _judged(job, number)
+        pairs.append(pair)
+    summary = whole_sentence(judged)
     has_diverged = any(arm.diverged for cell in config.cells for arm in cell.arms)
     comparison = Comparison(
         title=config.name,
         created=config.created,
+        summary=summary,
         methods=methods_of(config),
         pairs=tuple(pairs),
         orders=orders_of(job),
@@ -51,10 +59,12 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
     page = render_page(comparison, tell=logger.warning)
     (job.out / PAGE).write_text(page, encoding="utf-8")
     (job.out / SUMMARY).write_text(as_markdown(comparison), encoding="utf-8")
-    return {f"{pair.name} on {pair.task}": pair.verdict for pair in pairs}
+    whole = {ALL_CELLS: summary} if summary else {}
+    return {f"{pair.name} on {pair.task}": pair.verdict for pair in pairs} | whole
 
 
-def _judged(job: Job[ComparisonConfig], number: int) -> "Pair":
+def _judged(job: Job[ComparisonConfig], number: int) -> "tuple[Pair, Judgement]":
+    from paraknow_core.statistics.judge import Judgement
     from tasks.comparison_parts.cell import failed_pair, pair_of
 
     cell = job.config.cells[number]
@@ -63,7 +73,7 @@ def _judged(job: Job[ComparisonConfig], number: int) -> "Pair":
     except (ParaknowError, ArithmeticError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.warning("%s on %s cannot be judged: %s", cell.pair, cell.task, reason)
-        return failed_pair(cell, reason, "Its results cannot be judged")
+        return failed_pair(cell, reason, "Its results cannot be judged"), Judgement()
 
 
 def _draw_forest(comparison: "Comparison", path: Path) -> str:

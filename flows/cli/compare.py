@@ -57,6 +57,7 @@ def compare_command(
         planned.check_drift()
         return
     planned.check(settings.budget)
+    _tell_blind_spots(console, planned)
     result = _execute(console, settings, planned)
     if json_:
         say(result.model_dump_json(indent=1))
@@ -119,6 +120,13 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     for failure in plan.failures:
         console.print(f"cannot run: {failure}", style="yellow", soft_wrap=True)
+    _tell_blind_spots(console, plan)
+
+
+def _tell_blind_spots(console: Terminal, plan: "ComparePlan") -> None:
+    """Say before anything runs what it could never show."""
+    for told in plan.blind_spots:
+        console.print(told, style="yellow", soft_wrap=True)
 
 
 def _time(row: "Mapping[str, Any]") -> str:

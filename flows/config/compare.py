@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from flows.config.limits import BudgetConfig, SlotsConfig
+from flows.config.limits import BudgetConfig, Margins, SlotsConfig
 from flows.config.proof import check_orders
 from flows.config.transfer import TransferConfig
 from flows.config.tuning import Rates, Seeds, TuningConfig
@@ -126,6 +126,12 @@ class CompareConfig(Settings):
         description="Go on although splits share texts (13-grams); the report says so.",
     )
     proof: ProofConfig = Field(ProofConfig(), title="Proof")
+    margins: Margins = Field(
+        {},
+        title="Margins",
+        description="Metric → the least gain that matters, in its unit; set it beforehand. A "
+        "verdict says that there is no gain only where its interval excludes one as large.",
+    )
     budget: BudgetConfig = Field(BudgetConfig(), title="Budget")
     slots: SlotsConfig = Field(SlotsConfig(), title="Slots")
     run: RunConfig = Field(RunConfig(), title="Run")

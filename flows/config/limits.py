@@ -1,16 +1,27 @@
-"""What a comparison may cost, and how much of it runs at the same time."""
+"""What a comparison may cost, how much of it runs at once, and which gain is worth it."""
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from paraknow_core.setting_types import CountOrNone
+from paraknow_core.evaluation.metrics import METRICS
+from paraknow_core.setting_types import CountOrNone, Limit, choose_setting
 from paraknow_core.settings import Settings
 
 _GPU = r"^[A-Za-z0-9][\w/.-]{0,127}$"
 
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 """Of a budget."""
+
+
+def _of_metrics(margins: dict[str, float]) -> dict[str, float]:
+    for name in margins:
+        choose_setting("metric", name, METRICS)
+    return margins
+
+
+Margins = Annotated[dict[str, Limit], AfterValidator(_of_metrics)]
+"""Name of a metric → the least difference in it that matters."""
 
 
 class BudgetConfig(Settings):

@@ -18,6 +18,7 @@ from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
+from flows.planning.design import blind_spots
 from flows.planning.durations import History
 from flows.planning.planner import PlannedStep, Planner, StepsPlan
 from flows.results.report_inputs import start_report
@@ -97,6 +98,7 @@ class ComparePlan(StepsPlan):
         more_trials: trainings that may be added, where a best rate lies at the end of its grid.
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
+        blind_spots: what cannot be shown, however the numbers come out, a sentence each.
     """
 
     failures: list[str] = field(default_factory=list)
@@ -104,6 +106,7 @@ class ComparePlan(StepsPlan):
     more_trials: int = 0
     outcomes: list[CellOutcome] = field(default_factory=list)
     report: Handle | None = None
+    blind_spots: list[str] = field(default_factory=list)
 
     @property
     def asked(self) -> int:
@@ -190,6 +193,7 @@ class ComparePlan(StepsPlan):
             "free_bytes": self.free_bytes,
             "drifted": {label: drift.text() for label, drift in self.drifted.items()},
             "failures": self.failures,
+            "blind_spots": self.blind_spots,
             "store": str(self.store),
         }
         return json.dumps(whole, indent=1)
@@ -272,4 +276,5 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         _more_trials(config, outcomes),
         outcomes,
         report,
+        blind_spots(config),
     )

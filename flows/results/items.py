@@ -15,7 +15,8 @@ from artifacts.store import Store
 from paraknow_core.durable_files import settle
 from paraknow_core.errors import ConfigError, DataError
 from paraknow_core.evaluation.items import Item, read_items
-from paraknow_core.statistics.judge import ArmResult, Judgement, judge
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.judge import Judgement, judge
 from tasks.comparison import comparison
 from tasks.comparison_parts.cell import arm_result
 from tasks.comparison_parts.config import CellReport, ComparisonConfig, arm_role
@@ -112,7 +113,7 @@ def _judged(
         arm_result(arm, {seed: found[number, place, seed] for seed in arm.seeds}, config)
         for place, arm in enumerate(cell.arms)
     )
-    return CellResults(cell, arms, judge(arms, cell.primary, cell.metrics))
+    return CellResults(cell, arms, judge(arms, cell.primary, cell.metrics, margin=cell.margin))
 
 
 def _places(config: ComparisonConfig) -> Iterator[tuple[int, int, int]]:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from flows.config.compare import CompareConfig
+from flows.config.compare import ArmConfig, CompareConfig
 from flows.graph.arm import ArmOutcome, RateTrial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, Runner
-from paraknow_core.methods import METHODS
+from paraknow_core.statistics.arm_result import Loss
 from tasks.comparison import comparison
 from tasks.comparison_parts.config import (
     ALL,
@@ -18,7 +18,6 @@ from tasks.comparison_parts.config import (
     cell_role,
     seed_name,
 )
-from tasks.evaluate import EvaluateConfig
 
 
 def start_report(config: CompareConfig, outcomes: Sequence[CellOutcome], do: Runner) -> Handle:
@@ -28,22 +27,15 @@ def start_report(config: CompareConfig, outcomes: Sequence[CellOutcome], do: Run
 
 def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> ComparisonConfig:
     """Say what every cell did; the numbers are in the report's inputs."""
-    cells = tuple(_cell(outcome, config.evaluation(outcome.task)) for outcome in outcomes)
+    cells = tuple(_cell(outcome, config) for outcome in outcomes)
     return ComparisonConfig(
         name=config.name,
         cells=cells,
         wanted_seeds=config.seeds,
-        words=2 if any(_lacks(cell) for cell in cells) else 1,
+        words=3,
         proof=config.proof,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _lacks(cell: CellReport) -> bool:
-    """Whether there is something that a report could not be built on."""
-    has_losses = any(arm.failures or arm.diverged for arm in cell.arms)
-    has_plain = any(METHODS[arm.start].is_plain and arm.name == arm.start for arm in cell.arms)
-    return bool(cell.failure) or has_losses or not has_plain
 
 
 def inputs_of(outcomes: Sequence[CellOutcome]) -> dict[str, Handle]:
@@ -72,21 +64,30 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
             yield arm_role(number, place, "untrained", run.seed), run.untrained
 
 
-def _cell(cell: CellOutcome, evaluation: EvaluateConfig) -> CellReport:
+def _cell(cell: CellOutcome, config: CompareConfig) -> CellReport:
+    evaluation = config.evaluation(cell.task)
+    losses = {arm.name: loss_of(config, arm) for arm in config.arms}
     refs = [*cell.refs, *(ref for arm in cell.arms for ref in arm.refs)]
     first = {ref.key: ref for ref in reversed(refs)}
     return CellReport(
         pair=cell.pair.name,
         task=cell.task.name,
-        arms=tuple(_arm(arm) for arm in cell.arms),
+        arms=tuple(_arm(arm, losses[arm.name]) for arm in cell.arms),
         failure=cell.reason,
         primary=evaluation.primary,
         metrics=evaluation.metrics,
+        margin=config.margins.get(evaluation.primary),
         results=tuple((ref.label, ref.key, ref.cached) for ref in reversed(first.values())),
     )
 
 
-def _arm(arm: ArmOutcome) -> ArmReport:
+def loss_of(config: CompareConfig, arm: ArmConfig) -> Loss:
+    """Whether a method learns from a teacher's outputs, by its own settings or the shared ones."""
+    training = config.settings.get("finetune", {}) | arm.set.get("finetune", {})
+    return "distillation" if training.get("distillation") is not None else "answers"
+
+
+def _arm(arm: ArmOutcome, loss: Loss) -> ArmReport:
     losses: dict[float, list[float | None]] = {}
     for trial in arm.trials:
         known = None if trial.diverged else trial.nll
@@ -107,6 +108,7 @@ def _arm(arm: ArmOutcome) -> ArmReport:
             run.seed for run in arm.runs if run.measured and not (run.reason or run.diverged)
         ),
         failures=failures | ({ALL: arm.reason} if arm.reason else {}),
+        loss=loss,
         diverged=diverged | ({ALL: arm.diverged} if arm.diverged else {}),
     )
 

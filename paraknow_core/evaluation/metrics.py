@@ -41,6 +41,8 @@ class Metric:
         is_binary: whether an item's value is 0 or 1 (wrong or right), so that McNemar's test fits.
         diverges: whether a value that is not finite says that a training diverged.
         digits: number of decimals in tables.
+        margin: the least difference that matters, unless an experiment sets another. None: a
+            verdict never says that there is no gain.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Metric:
     is_binary: bool = False
     diverges: bool = False
     digits: int = 4
+    margin: float | None = None
 
     @property
     def title(self) -> str:
@@ -125,6 +128,7 @@ METRICS: Registry[Metric] = Registry(
             value=_nll,
             weight=per_token,
             diverges=True,
+            margin=0.02,  # 2 % of perplexity, as exp(.02) = 1.02
         ),
         "perplexity": Metric(
             name="perplexity",
@@ -144,6 +148,7 @@ METRICS: Registry[Metric] = Registry(
             is_share=True,
             is_binary=True,
             digits=3,
+            margin=0.02,  # two more right answers of a hundred
         ),
     },
 )

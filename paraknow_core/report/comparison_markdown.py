@@ -19,6 +19,8 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"# {escaped(comparison.title)}", ""]
     for pair in comparison.pairs:
         lines += [f"**{escaped(_name(pair))}**: {escaped(pair.verdict or _failed(pair))}", ""]
+    if comparison.summary:
+        lines += [escaped(comparison.summary), ""]
     lines += [line for order in comparison.orders for line in _order(order)]
     for pair in comparison.pairs:
         lines += _pair(pair)
@@ -36,6 +38,8 @@ def table_of(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
             "mean": _number(contrast["mean"]),
             "low": _number(contrast["low"]),
             "high": _number(contrast["high"]),
+            "low, items too": _number(contrast["items_low"]),
+            "high, items too": _number(contrast["items_high"]),
             "p": _number(contrast["p"], 3),
             "p (Holm)": _number(contrast["p_holm"], 3),
             "seeds": contrast["n"],
@@ -100,10 +104,12 @@ def _contrasts(pair: Pair) -> list[str]:
     if not pair.scores:
         return []
     return [
-        "| paired difference | mean | 95 % interval | p | p (Holm) | seeds better |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| paired difference | mean | 95 % interval | over items too | p | p (Holm) | seeds "
+        "better |",
+        "|---|--:|--:|--:|--:|--:|--:|",
         *(
             f"| {escaped(c.label)} | {_number(c.mean)} | {_number(c.low)} to {_number(c.high)} | "
+            f"{_number(c.items_low)} to {_number(c.items_high)} | "
             f"{_number(c.p, 3)} | {_number(c.p_holm, 3)} | "
             f"{c.wins} of {_seeds(c.n, pair, c.method, c.against)} |"
             for c in pair.contrasts

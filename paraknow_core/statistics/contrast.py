@@ -18,6 +18,8 @@ class Contrast(Part):
         mean: of the paired differences.
         low: lower end of the 95 % interval.
         high: its upper end.
+        items_low: lower end of the 95 % interval over seeds and items together.
+        items_high: its upper end.
         p: of the paired test.
         p_holm: corrected for the family of comparisons.
         n: pairs (seeds).
@@ -34,6 +36,8 @@ class Contrast(Part):
     mean: float | None
     low: float | None
     high: float | None
+    items_low: float | None = None
+    items_high: float | None = None
     p: float | None = None
     p_holm: float | None = None
     n: int = 0

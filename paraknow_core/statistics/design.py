@@ -66,6 +66,31 @@ def describe_design(n: int, *, family: int = 1, alpha: float = 0.05) -> str:
     return f"{text}: p < {alpha:g} cannot be reached, whatever the methods do."
 
 
+def seeds_needed(family: int, alpha: float = 0.05) -> int:
+    """The fewest seeds, at least `MIN_SEEDS`, with which a family of comparisons can show a thing.
+
+    With m comparisons n seeds have to satisfy m · 2 / 2**n < alpha.
+    """
+    n = MIN_SEEDS
+    while largest_family(n, alpha) < family:
+        n += 1
+    return n
+
+
+def out_of_reach(n: int, *, family: int, alpha: float = 0.05) -> str:
+    """Say that n seeds can show nothing in a family of comparisons, and how many could.
+
+    Returns "" where something can be shown.
+    """
+    if family <= largest_family(n, alpha):
+        return ""
+    compared = f"{family} comparison{'s' * (family > 1)}"
+    return (
+        f"with {n} seeds and {compared} nothing can be shown, as p < {alpha:g} cannot be reached; "
+        f"{seeds_needed(family, alpha)} seeds can"
+    )
+
+
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
     """Adjust p-values so that the chance of any false one among them stays below alpha.
 

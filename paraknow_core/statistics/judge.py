@@ -1,83 +1,28 @@
 """From every method's items over paired seeds to contrasts, a verdict and its caveats."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from paraknow_core.evaluation.items import Item
 from paraknow_core.evaluation.metrics import LOSS, REPORTED, Metric, metrics_of
-from paraknow_core.methods import METHODS, Method
+from paraknow_core.methods import METHODS
+from paraknow_core.statistics.arm_result import (
+    ArmResult,
+    compare,
+    gaps_of,
+    lack_of,
+    obstacle,
+    spoilt_of,
+)
+from paraknow_core.statistics.beside import ahead, compared_as_well, over_other_items
 from paraknow_core.statistics.contrast import BETTER, UNCLEAR, WORSE, Contrast
-from paraknow_core.statistics.design import (
-    LEAST_SEEDS,
-    count_seeds,
-    describe_design,
-    holm,
-    shortfall,
-)
+from paraknow_core.statistics.design import LEAST_SEEDS, describe_design, holm
 from paraknow_core.statistics.notes import detectable, over_items
-from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
-from paraknow_core.statistics.verdict import (
-    Spoilt,
-    Verdict,
-    knowledge_controls,
-    pair_verdict,
-    questions,
-)
+from paraknow_core.statistics.paired_seeds import SeedComparison
+from paraknow_core.statistics.pooled_items import crossed_interval
+from paraknow_core.statistics.sentences import without_the_word
+from paraknow_core.statistics.verdict import Verdict, knowledge_controls, pair_verdict, questions
 
 _OUTCOMES = {"better": BETTER, "worse": WORSE}
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One method's results on test.
-
-    Attributes:
-        name: as it is shown.
-        start: a key of ``METHODS``.
-        items: seed → items, the same rows for every seed and method.
-        at_edge: whether its learning rate is the least or greatest that was tried.
-        is_tuned: whether its learning rate was chosen by trials; otherwise it was given.
-        diverged: seeds whose training diverged; they have no items here.
-        failed: seeds that gave an error instead of a result.
-        lost: in a few words why no seed was run, such as that every learning rate diverged.
-    """
-
-    name: str
-    start: str
-    items: Mapping[int, Sequence[Item]]
-    at_edge: bool = False
-    is_tuned: bool = True
-    diverged: Collection[int] = ()
-    failed: Collection[int] = ()
-    lost: str = ""
-
-    @property
-    def method(self) -> Method:
-        """What it starts from."""
-        return METHODS[self.start]
-
-    @property
-    def is_variant(self) -> bool:
-        """Whether it has settings of its own: a variant of a method is not that method."""
-        return self.name != self.start
-
-    @property
-    def label(self) -> str:
-        """Its name in sentences."""
-        return self.name if self.is_variant else self.method.label
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it can be compared with anything."""
-        return len(self.items) >= LEAST_SEEDS
-
-    def values(self, metric: Metric) -> dict[int, float]:
-        """Seed → value of a metric."""
-        return {seed: metric.pooled(items) for seed, items in self.items.items()}
-
-    def shortfall(self) -> str:
-        """Say which seeds have no result, and why; nothing if all have one."""
-        return shortfall(len(self.items), self.diverged, self.failed, self.lost)
 
 
 @dataclass(frozen=True)
@@ -91,7 +36,11 @@ class Judgement:
 
 
 def judge(
-    arms: Sequence[ArmResult], primary: str = LOSS, metrics: Collection[str] = REPORTED
+    arms: Sequence[ArmResult],
+    primary: str = LOSS,
+    metrics: Collection[str] = REPORTED,
+    *,
+    margin: float | None = None,
 ) -> Judgement:
     """Compare the transfer with every other method, and the others with plain LoRA.
 
@@ -104,62 +53,31 @@ def judge(
         arms: in the order of the report, also those without a result.
         primary: name of the metric that the verdict is about.
         metrics: names of the metrics that were measured; notes report what the others show.
+        margin: the least gain that matters, set beforehand; by default the primary metric's own.
     """
     reported = metrics_of(metrics, primary)
     transfer = next((arm for arm in arms if arm.method.is_transfer), None)
-    plain = next((arm for arm in arms if arm.method.is_plain and not arm.is_variant), None)
+    usual = "answers" if transfer is None else transfer.loss
+    plain = next(
+        (a for a in arms if a.method.is_plain and not a.is_variant and a.loss == usual), None
+    )
     exploratory = [
-        _contrast(arm, plain, _compare(arm, plain, reported[0]), reported[0])
+        _contrast(arm, plain, compare(arm, plain, reported[0]), reported[0])
         for arm in arms
-        if plain is not None and arm not in (plain, transfer) and not _obstacle(arm, plain)
+        if plain is not None and arm not in (plain, transfer) and not obstacle(arm, plain)
     ]
-    gaps, others = _gaps(arms), [arm for arm in arms if arm is not transfer]
+    gaps, others = gaps_of(arms), [arm for arm in arms if arm is not transfer]
     if transfer is None:
         sentence = "No method here starts from the teacher: there is nothing to say of it."
         return Judgement(tuple(exploratory), None, sentence, gaps)
     if not transfer.is_usable:
         sentence = (
-            f"Of {transfer.name} there is nothing to say: {_lack(transfer)}, and a comparison "
+            f"Of {transfer.name} there is nothing to say: {lack_of(transfer)}, and a comparison "
             f"takes at least {LEAST_SEEDS} seeds."
         )
-        return Judgement(tuple(exploratory), None, sentence, _gaps(others))
-    found = _judge(transfer, others, exploratory, reported)
+        return Judgement(tuple(exploratory), None, sentence, gaps_of(others))
+    found = _judge(transfer, others, exploratory, reported, margin)
     return replace(found, notes=(*gaps, *found.notes))
-
-
-def _gaps(arms: Sequence[ArmResult]) -> tuple[str, ...]:
-    """One sentence for each method without all of its seeds."""
-    return tuple(f"{arm.name}: {told}." for arm in arms if (told := arm.shortfall()))
-
-
-def _lack(arm: ArmResult) -> str:
-    """Say why a method with too few seeds has no more of them."""
-    return arm.shortfall() or f"it has {count_seeds(len(arm.items))}"
-
-
-def _obstacle(arm: ArmResult, other: ArmResult) -> str:
-    """Say why two methods cannot be compared; nothing if they can."""
-    shared = len(arm.items.keys() & other.items.keys())
-    if shared >= LEAST_SEEDS:
-        return ""
-    lacking = next((a for a in (other, arm) if not a.is_usable), None)
-    if lacking is not None:
-        return f"{lacking.name}: {_lack(lacking)}"
-    return f"they share {count_seeds(shared)} with a result, and at least {LEAST_SEEDS} are needed"
-
-
-def _spoilt(arm: ArmResult, other: ArmResult) -> Spoilt:
-    """Seeds in which one side alone diverged, so that leaving them out favours it."""
-    return Spoilt(
-        first=tuple(sorted(set(arm.diverged) & other.items.keys())),
-        other=tuple(sorted(set(other.diverged) & arm.items.keys())),
-    )
-
-
-def _compare(arm: ArmResult, other: ArmResult, metric: Metric) -> SeedComparison:
-    return compare_seeds(
-        arm.values(metric), other.values(metric), higher_is_better=metric.higher_is_better
-    )
 
 
 def _judge(
@@ -167,24 +85,27 @@ def _judge(
     others: Sequence[ArmResult],
     exploratory: Sequence[Contrast],
     reported: Sequence[Metric],
+    margin: float | None,
 ) -> Judgement:
     metric = reported[0]
-    obstacles = {arm.name: _obstacle(transfer, arm) for arm in others}
+    obstacles = {arm.name: obstacle(transfer, arm) for arm in others}
     compared = [arm for arm in others if not obstacles[arm.name]]
     asked_of = family(transfer, others)
-    found = {arm.name: _compare(transfer, arm, metric) for arm in compared}
+    found = {arm.name: compare(transfer, arm, metric) for arm in compared}
     asked = {arm.name: found[arm.name] for arm in compared if arm.name in asked_of}
     adjusted = holm({name: comparison.p_value for name, comparison in asked.items()})
+    labels = {transfer.name: transfer.name, **{arm.name: arm.label for arm in others}}
     verdict = pair_verdict(
         asked,
         adjusted=adjusted,
         metric=metric,
+        margin=margin,
         method=transfer.start,
         lr_at_edge=[arm.name for arm in (transfer, *others) if arm.at_edge],
-        labels={transfer.name: transfer.name, **{arm.name: arm.label for arm in others}},
+        labels=labels,
         is_tuned=all(arm.is_tuned for arm in (transfer, *others)),
         untested={name: why for name, why in obstacles.items() if why and name in asked_of},
-        spoilt={arm.name: _spoilt(transfer, arm) for arm in compared},
+        spoilt={arm.name: spoilt_of(transfer, arm) for arm in compared},
     )
     outcomes = {answer.other: _OUTCOMES.get(answer.outcome, UNCLEAR) for answer in verdict.answers}
     contrasts = [
@@ -206,52 +127,23 @@ def _judge(
         theirs = {arm.name: arm.items for arm in compared if arm.name in asked}
         notes.append(detectable(asked, metric))
         notes += over_items(transfer.name, transfer.items, theirs, reported)
+    notes += compared_as_well(transfer, compared, found, metric)
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
-    fair = [arm for arm in compared if not _spoilt(transfer, arm).other]
-    ahead = _ahead(transfer, fair, found, metric)
-    return Judgement((*contrasts, *exploratory), verdict, verdict.sentence + ahead, said)
+    fair = [arm for arm in compared if not spoilt_of(transfer, arm).other]
+    held = over_other_items(verdict.answers, {c.against: c for c in contrasts}, labels)
+    beside = held + ahead(transfer, fair, found, metric, asked_of)
+    sentence = verdict.sentence + (beside if verdict.teacher else without_the_word(beside))
+    return Judgement((*contrasts, *exploratory), verdict, sentence, said)
 
 
 def family(transfer: ArmResult, others: Sequence[ArmResult]) -> frozenset[str]:
     """Name the arms that ran and that the verdict compares with: Holm's correction is for these.
 
-    A variant, with settings of its own, is not among them.
+    A variant, with settings of its own or another loss, is not among them.
     """
-    names = {arm.name for arm in others if not arm.is_variant}
+    names = {arm.name for arm in others if not arm.is_variant and arm.loss == transfer.loss}
     asked = (*questions(transfer.start), *knowledge_controls(transfer.start, names))
     return frozenset(names & set(asked))
-
-
-def _ahead(
-    transfer: ArmResult,
-    others: Sequence[ArmResult],
-    found: Mapping[str, SeedComparison],
-    metric: Metric,
-) -> str:
-    """Name start points of the student alone that do better, besides those in the verdict.
-
-    They are left out of the correction, so that a longer list of methods does not weaken the
-    verdict. But a reader of the verdict must also see that something simpler helps more.
-    """
-    asked = family(transfer, others)
-    better = [
-        f"{arm.label} ({c.mean:+.3g}, {100 * c.confidence:g} % interval "
-        f"{c.low:+.3g} to {c.high:+.3g}, p = {c.p_value:.2g}, not corrected, {c.n} seeds)"
-        for arm in others
-        if arm.method.is_student_start and arm.name not in asked
-        if _is_behind(c := found[arm.name], metric) and c.p_value < 0.05
-    ]
-    if not better:
-        return ""
-    return (
-        f" Made of the student alone and better than {transfer.method.label}: {'; '.join(better)}."
-    )
-
-
-def _is_behind(comparison: SeedComparison, metric: Metric) -> bool:
-    """Whether the whole interval says that the first of the two is worse."""
-    ends = comparison.low, comparison.high
-    return 0 not in ends and not any(map(metric.is_better, ends))
 
 
 def _contrast(
@@ -266,9 +158,10 @@ def _contrast(
 ) -> Contrast:
     effect = "" if comparison.effect is None else f", d_z {comparison.effect:+.2f}"
     left = f"; {len(comparison.left_out)} left out" if comparison.left_out else ""
-    spoilt = _spoilt(arm, against)
+    spoilt = spoilt_of(arm, against)
     if not outcome and (spoilt.first if metric.is_better(comparison.mean) else spoilt.other):
         outcome = UNCLEAR  # the seeds that are left favour the side that diverged
+    items_low, items_high = crossed_interval(arm.items, against.items, metric=metric)
     return Contrast(
         label=f"{arm.name} − {against.name}",
         method=arm.name,
@@ -276,6 +169,8 @@ def _contrast(
         mean=comparison.mean,
         low=comparison.low,
         high=comparison.high,
+        items_low=items_low,
+        items_high=items_high,
         p=comparison.p_value,
         p_holm=p_holm,
         n=comparison.n,

@@ -47,6 +47,7 @@ class SeedComparison:
         sd: of the differences (n − 1 in the denominator).
         detectable: `detectable_difference` of this design; None where none is.
         wins: seeds in which A's value is the better one.
+        losses: seeds in which B's value is.
         n: seeds both have.
         left_out: seeds only one of the two has, which were not compared.
         confidence: of all the intervals.
@@ -65,6 +66,7 @@ class SeedComparison:
     sd: float
     detectable: float | None
     wins: int
+    losses: int
     n: int
     left_out: tuple[int, ...]
     confidence: float
@@ -139,6 +141,7 @@ def compare_seeds(
         sd=sd,
         detectable=detectable_difference(sd, len(d), alpha=1 - confidence),
         wins=int(((d > 0) if higher_is_better else (d < 0)).sum()),
+        losses=int(((d < 0) if higher_is_better else (d > 0)).sum()),
         n=len(d),
         left_out=tuple(sorted(a_values.keys() ^ b_values.keys())),
         confidence=confidence,

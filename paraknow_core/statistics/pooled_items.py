@@ -83,10 +83,26 @@ def pooled_difference(
         )
     differences_SI, weights_I = _table(a_items, b_items, metric)
     seeds, items = differences_SI.shape
-    mean = float(differences_SI.sum() / (seeds * weights_I.sum()))
-    half = _half_width((differences_SI - mean * weights_I) / weights_I.mean(), confidence)
+    mean, half = _mean_and_half_width(differences_SI, weights_I, confidence)
     low, high = _pigeonhole(differences_SI, weights_I, confidence, resamples, rng_seed)
     return PooledDifference(mean, mean - half, mean + half, low, high, seeds, items, confidence)
+
+
+def crossed_interval(
+    a_items: "Mapping[int, Sequence[Item]]",
+    b_items: "Mapping[int, Sequence[Item]]",
+    *,
+    metric: "Metric",
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """The printed interval of `pooled_difference` alone, which draws nothing at random.
+
+    Raises:
+        DataError: as `pooled_difference`.
+        NumericsError: as `pooled_difference`.
+    """
+    mean, half = _mean_and_half_width(*_table(a_items, b_items, metric), confidence)
+    return mean - half, mean + half
 
 
 def majority_mcnemar(
@@ -146,6 +162,13 @@ def _table(
     refuse_nan(differences_SI.ravel())
     weights = [metric.weight(item) for item in a_items[seeds[0]]]
     return differences_SI, np.array(weights, dtype=np.float64)
+
+
+def _mean_and_half_width(
+    differences_SI: "NDArray[np.float64]", weights_I: "NDArray[np.float64]", confidence: float
+) -> tuple[float, float]:
+    mean = float(differences_SI.sum() / (len(differences_SI) * weights_I.sum()))
+    return mean, _half_width((differences_SI - mean * weights_I) / weights_I.mean(), confidence)
 
 
 def _half_width(residual_SI: "NDArray[np.float64]", confidence: float) -> float:

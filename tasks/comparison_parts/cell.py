@@ -15,7 +15,8 @@ from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Failure, Pair, ShownMethod
 from paraknow_core.report.page.diagnosis import ModuleFact
 from paraknow_core.report.page.outcome import Measure
-from paraknow_core.statistics.judge import ArmResult, Judgement, about, judge
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.judge import Judgement, about, judge
 from tasks.acquire_model import load_architecture
 from tasks.comparison_parts.config import (
     ALL,
@@ -69,21 +70,21 @@ def _primaries(config: ComparisonConfig) -> str:
     return ", ".join(f"{title} ({task})" for task, title in of_task.items())
 
 
-def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
-    """Put together what the page shows of one cell."""
+def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
+    """Put together what the page shows of one cell, and what its numbers allow to be said."""
     cell = job.config.cells[number]
     shared = _Shared(job, number)
     if cell.failure:
-        return failed_pair(cell, cell.failure, "Nothing was compared")
+        return failed_pair(cell, cell.failure, "Nothing was compared"), Judgement()
     items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
     results = [arm_result(arm, items[arm.name], job.config) for arm in cell.arms]
-    judgement = judge(results, cell.primary, cell.metrics)
+    judgement = judge(results, cell.primary, cell.metrics, margin=cell.margin)
     reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
     primary, *beside = map(Measure.of, reported)
     arms = [
         (arm, _logs(job, number, place), items[arm.name]) for place, arm in enumerate(cell.arms)
     ]
-    return Pair(
+    pair = Pair(
         name=cell.pair,
         task=cell.task,
         teacher=_model(shared.architecture("teacher")),
@@ -108,6 +109,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> Pair:
         **shared.pictures(_transfer(cell)),
         **shared.records(),
     )
+    return pair, judgement
 
 
 def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:
@@ -148,6 +150,7 @@ def arm_result(
         diverged=[seed for seed in missing if seed_name(seed) in arm.diverged],
         failed=[seed for seed in missing if seed_name(seed) not in arm.diverged],
         lost=lost,
+        loss=arm.loss,
     )
 
 
@@ -268,9 +271,11 @@ def _transfer(cell: CellReport) -> int:
 
 
 def _teacher_matters(judgement: Judgement) -> bool | None:
-    """None where a control that it takes did not run."""
+    """None where a control that it takes did not run, or nothing could have been shown."""
     verdict = judgement.verdict
-    if verdict is None or any(answer.outcome == "not tested" for answer in verdict.answers):
+    if verdict is None or any(
+        answer.outcome in ("not tested", "out of reach") for answer in verdict.answers
+    ):
         return None
     return verdict.teacher
 

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from paraknow_core.evaluation.metrics import LOSS, REPORTED
 from paraknow_core.settings import Settings, execution, later
+from paraknow_core.statistics.arm_result import Loss
 from tasks.comparison_parts.proof_config import ProofConfig
 
 ALL = "all"
@@ -21,7 +22,8 @@ CAVEATS = (
     "Intervals over seeds cover other training seeds of these very models and data, not other "
     "models or data.",
     TUNED,
-    "Only the comparisons of the verdict are corrected for their number (Holm); the others are "
+    "Only the comparisons of a verdict are corrected for their number (Holm), each pair's and "
+    "task's for itself and those of the sentence about all cells for all; the others are "
     "exploratory.",
 )
 
@@ -41,6 +43,8 @@ class ArmReport(Settings):
     """Which trial or seed → why it has none."""
     diverged: dict[str, str] = later({})
     """Which trial or seed → by which rule its training diverged."""
+    loss: Loss = later("answers")
+    """What it was trained on."""
 
     @property
     def has_fixed_rate(self) -> bool:
@@ -60,6 +64,8 @@ class CellReport(Settings):
     """Name of the metric that the verdict is about."""
     metrics: tuple[str, ...] = later(REPORTED)
     """Names of those that were measured."""
+    margin: float | None = later(None)
+    """The least gain that matters; None: the primary metric's own."""
     results: tuple[tuple[str, str, bool], ...] = execution(())
     """Label, key, whether it was there already: of every step, in the run that drew the page."""
 
@@ -71,7 +77,9 @@ class ComparisonConfig(Settings):
     cells: tuple[CellReport, ...]
     wanted_seeds: tuple[int, ...]
     words: int = later(1)
-    """2 where something is missing: earlier reports said what was not true of it."""
+    """Of which version the sentences are. 2: something is missing, of which 1 said what was not
+    true. 3: items are drawn as well as seeds, a gain is excluded by its margin or not shown, and a
+    design that can show nothing says so. All have the same numbers."""
     proof: ProofConfig = later(ProofConfig())
     """What besides the verdicts is to show that the teacher matters."""
     created: str = execution("")

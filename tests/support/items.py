@@ -3,7 +3,7 @@
 import random
 
 from paraknow_core.evaluation.items import Item
-from paraknow_core.statistics.judge import ArmResult
+from paraknow_core.statistics.arm_result import ArmResult
 
 
 def items(nll: float, seed: int, *, right: float = 0.5, count: int = 40) -> list[Item]:

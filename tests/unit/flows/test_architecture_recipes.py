@@ -60,7 +60,8 @@ from paraknow_core.models.load import load_model
 from paraknow_core.registry import Registry
 from paraknow_core.report.transfer_summary import arm_name, as_markdown, compare_arms
 from paraknow_core.settings import identity_of
-from paraknow_core.statistics.judge import ArmResult, about, judge
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.judge import about, judge
 from paraknow_core.statistics.verdict import knowledge_controls, questions
 from tasks import finetune as finetuning
 from tasks.acquire_data import DataConfig

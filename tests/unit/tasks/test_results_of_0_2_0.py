@@ -104,6 +104,7 @@ def test_a_strict_transfer_finds_all_its_results(store: Store, name: str, until:
 
 
 def test_a_strict_comparison_finds_all_its_results(store: Store) -> None:
+    """All but its report, which is written again as its sentences are others now (``words``)."""
     plan = make_compare_plan(CompareConfig.model_validate(settings("compare", store)))
     assert plan.drifted == {}
-    assert {step.label: step.status for step in plan.steps if step.status != "cached"} == {}
+    assert [step.label for step in plan.steps if step.status != "cached"] == ["report"]

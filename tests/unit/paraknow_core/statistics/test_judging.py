@@ -1,14 +1,19 @@
 """What is said of one pair: which comparisons carry the verdict, and what stands beside them."""
 
+import random
 import re
+from dataclasses import replace
 
 import pytest
 from support.items import arm, items
 
+from paraknow_core.evaluation.items import Item
 from paraknow_core.methods import METHODS
 from paraknow_core.report.comparison_markdown import as_markdown, table_of
 from paraknow_core.report.page.data import Comparison, Pair, ShownMethod
-from paraknow_core.statistics.judge import ArmResult, about, judge
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.judge import Judgement, about, judge
+from paraknow_core.statistics.whole import whole_sentence
 
 BEATEN = [
     arm("plain", 1.5),
@@ -96,6 +101,89 @@ def test_what_does_better_without_any_other_model_stands_beside_the_verdict() ->
     lost = judge([arm("plain", 1.1), *BEATEN[1:], arm("milora", 1.0)]).sentence
     assert "MiLoRA" in lost
     assert "teacher" not in lost
+
+
+def test_the_best_start_and_distillation_are_named_whatever_they_did() -> None:
+    distilled = replace(arm("taught", 1.1, start="plain"), loss="distillation")
+    beaten = replace(arm("taught-less", 1.3, start="plain"), loss="distillation")
+    found = judge([*BEATEN, arm("milora", 1.45), distilled, beaten])
+    notes = [note for note in found.notes if note.startswith("Compared as well")]
+    assert len(notes) == 2
+    assert "made of the student alone: the best is PiSSA" in notes[0]
+    assert (
+        "trained by distillation: the best is taught, and the transfer minus it is +0." in notes[1]
+    )
+    assert "Trained by distillation and better than the transfer: taught (+0.1" in found.sentence
+    assert "taught-less" not in found.sentence
+    assert "Trained by distillation" not in judge([*BEATEN, beaten]).sentence
+
+
+def test_an_arm_with_another_loss_is_neither_plain_lora_nor_a_control() -> None:
+    """Its name may be that of a method: its numbers are of something else."""
+    taught = replace(arm("plain", 1.0), loss="distillation")
+    found = judge([*(a for a in BEATEN if a.name != "plain"), taught])
+    assert found.verdict is not None
+    assert {a.other: a.outcome for a in found.verdict.answers}["plain"] == "not tested"
+    assert not [c for c in found.contrasts if c.against == "plain" and c.method != "transfer"]
+    together = [replace(a, loss="distillation") for a in BEATEN]
+    assert judge(together).verdict == judge(BEATEN).verdict
+
+
+def test_a_difference_on_these_items_alone_is_said_to_be_one() -> None:
+    """Every seed is better by as much, but all of it comes from one item of many."""
+
+    def few(gain: float) -> dict[int, list[Item]]:
+        draw = random.Random(7)
+        return {
+            seed: [
+                Item(
+                    str(i), "q", "a", 1.5 + draw.gauss(0, 0.001) - gain * (i == 0), 1, *"xxa", True
+                )
+                for i in range(40)
+            ]
+            for seed in range(8)
+        }
+
+    found = judge([ArmResult("plain", "plain", few(0)), ArmResult("transfer", "transfer", few(2))])
+    (contrast,) = found.contrasts
+    assert contrast.result == "better"
+    assert contrast.items_low is not None
+    assert contrast.items_high is not None
+    assert contrast.items_low < 0 < contrast.items_high
+    assert "nothing is shown beyond this test split" in found.sentence
+    broad = judge(BEATEN)
+    assert "95 % intervals leave out 0, too" in broad.sentence
+    assert all(c.items_high is not None and c.items_high < 0 for c in broad.contrasts[:4])
+
+
+def test_several_cells_are_corrected_together() -> None:
+    weaker = [
+        arm(a.name, {"pissa": 1.21}.get(a.name, 1.4), seeds=10)
+        for a in BEATEN
+        if a.name != "transfer"
+    ]
+    many = [arm(a.name, {"plain": 1.5}.get(a.name, 1.4), seeds=10) for a in BEATEN]
+    many[1] = arm("transfer", 1.2, seeds=10)
+    equal = [many[1], *weaker]
+    both = whole_sentence({"a": judge(many), "b": judge(many)})
+    assert both.startswith("All 2 cells together (p < 0.05 after Holm's correction for the 8")
+    assert "better than tuned plain LoRA in every cell" in both
+    assert both.endswith("so in every cell the gain is owed to what the teacher learnt.")
+    one = judge([a if a.name != "plain" else arm("plain", 1.2, seeds=10) for a in equal])
+    mixed = whole_sentence({"a": judge(many), "b": one})
+    assert "better than tuned plain LoRA in a only" in mixed
+    assert "better than the same-spectrum control in every cell" in mixed
+    assert "teacher" not in mixed
+    assert "no cause is shown in every cell" in mixed
+    blind = whole_sentence({"a": judge(BEATEN), "b": judge(BEATEN)})
+    assert blind == (
+        "All 2 cells together: with 8 seeds and 8 comparisons nothing can be shown, as p < 0.05 "
+        "cannot be reached; 9 seeds can."
+    )
+    assert whole_sentence({"a": judge(many)}) == ""
+    failed = whole_sentence({"a": judge(many), "b": judge(many), "c": Judgement()})
+    assert "in every cell the gain" not in failed
+    assert "in a and b only" in failed
 
 
 def test_without_a_transfer_there_is_no_verdict() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from paraknow_core.evaluation.items import Item
 from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED
 from paraknow_core.report.transfer_summary import as_markdown, compare_arms
+from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.contrast import Contrast
-from paraknow_core.statistics.judge import ArmResult, Judgement, judge
+from paraknow_core.statistics.judge import Judgement, judge
 
 MIRRORED = "likelihood"
 """Answer NLL with the other sign, so higher is better: all that is said of it must be the same."""

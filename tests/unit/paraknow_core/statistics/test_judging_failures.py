@@ -12,7 +12,8 @@ from paraknow_core.evaluation.items import Item
 from paraknow_core.report.comparison_markdown import as_markdown
 from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.render import render_page
-from paraknow_core.statistics.judge import ArmResult, Judgement, judge
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.judge import Judgement, judge
 
 STARTS = ("transfer", "plain", "same-spectrum", "shuffled-vocabulary", "pissa")
 LEVELS = {"transfer": 1.2, "plain": 1.5, "pissa": 1.1, "same-spectrum": 1.45}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from paraknow_core.errors import ConfigError
 from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.methods import METHODS, TRANSFER
+from paraknow_core.statistics.answers import Spoilt
 from paraknow_core.statistics.design import holm
 from paraknow_core.statistics.paired_seeds import SeedComparison, compare_seeds
 from paraknow_core.statistics.verdict import knowledge_controls, pair_verdict, questions
@@ -68,8 +69,11 @@ def test_no_gain_over_plain_has_no_cause() -> None:
 
 def test_five_seeds_show_nothing_and_four_are_refused() -> None:
     five = verdict(dict.fromkeys(FOUR, FIVE))
-    assert {answer.outcome for answer in five.answers} == {"no difference visible"}
-    assert sum("cannot be reached" in caveat for caveat in five.caveats) == 1
+    assert {answer.outcome for answer in five.answers} == {"out of reach"}
+    assert "better on every seed than tuned plain LoRA (-0.0545" in five.sentence
+    assert "with 5 seeds and 4 comparisons nothing can be shown" in five.sentence
+    assert "8 seeds can" in five.sentence
+    assert "not visibly different" not in five.sentence
     four = verdict(dict.fromkeys(FOUR, FOUR_SEEDS))
     assert {answer.outcome for answer in four.answers} == {"not tested"}
     assert "4 seeds are too few to tell: at least 5" in four.sentence
@@ -79,8 +83,46 @@ def test_a_family_too_large_for_the_seeds_is_said() -> None:
     comparisons = dict.fromkeys(FOUR, BETTER)
     adjusted = dict.fromkeys(FOUR, 7 * BETTER.p_value)
     v = pair_verdict(comparisons, adjusted=adjusted, metric=NLL, family=7)
-    assert {answer.outcome for answer in v.answers} == {"no difference visible"}
-    assert "0.0547 after Holm's correction for 7" in v.caveats[0]
+    assert {answer.outcome for answer in v.answers} == {"out of reach"}
+    assert "with 8 seeds and 7 comparisons nothing can be shown" in v.sentence
+    assert "9 seeds can" in v.sentence
+
+
+def test_worse_on_every_seed_is_not_called_the_same() -> None:
+    d = {seed: 0.522 + 0.05 * math.sin(7 * seed) for seed in range(5)}
+    worse = compare_seeds(d, dict.fromkeys(d, 0.0), resamples=400)
+    v = pair_verdict({"plain": worse}, adjusted={"plain": 0.31}, family=5, metric=NLL)
+    assert "worse on every seed than tuned plain LoRA" in v.sentence
+    assert "with 5 seeds and 5 comparisons nothing can be shown" in v.sentence
+    mixed = verdict(dict.fromkeys(FOUR, against(-0.006, 5)))
+    assert "better on 1 and worse on 4 of 5 seeds than" in mixed.sentence
+
+
+def test_no_gain_is_said_only_where_the_interval_excludes_one_that_matters() -> None:
+    beaten = dict.fromkeys(FOUR, BETTER)
+    assert verdict({**beaten, "plain": EQUAL}).sentence.endswith(
+        "a gain of 0.02 or more over tuned plain LoRA is excluded, so there is no gain to explain."
+    )
+    wide = verdict({**beaten, "plain": EQUAL}, margin=0.002)
+    assert wide.sentence.endswith(
+        "so a gain over tuned plain LoRA is not shown, nor is one of 0.002, which would matter, "
+        "excluded."
+    )
+    unset = verdict({**beaten, "plain": EQUAL}, metric=replace(NLL, margin=None))
+    assert "no margin is set for answer NLL" in unset.sentence
+    higher = replace(NLL, higher_is_better=True)
+    assert "excluded, so" in verdict({**beaten, "plain": EQUAL}, metric=higher).sentence
+    torn = {"plain": Spoilt(other=(7,))}
+    assert "is excluded" not in verdict({**beaten, "plain": EQUAL}, spoilt=torn).sentence
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_rate_at_the_edge_of_a_control_or_rival_takes_the_claim_away(name) -> None:
+    v = verdict(dict.fromkeys(FOUR, BETTER), lr_at_edge=[name])
+    assert not v.teacher
+    assert "owed to what" not in v.sentence
+    assert f"learning rate of {LABELS[name]} lies at the edge" in v.sentence
+    assert verdict(dict.fromkeys(FOUR, BETTER), lr_at_edge=["milora"]).teacher
 
 
 def test_an_accuracy_is_better_when_higher() -> None:
@@ -138,7 +180,8 @@ def test_the_word_never_stands_where_a_control_is_not_beaten(
     ran = {"plain", "same-spectrum", "shuffled-vocabulary"} | set(
         knowledge_controls(TRANSFER, comparisons)
     )
-    assert v.teacher == (is_tuned and ran <= won)
+    fair = ran | set(questions(TRANSFER))
+    assert v.teacher == (is_tuned and ran <= won and not fair & at_edge)
     assert ("no rate was tuned" in v.sentence) == (not is_tuned)
     assert is_tuned or "tuned plain LoRA" not in " ".join([v.sentence, *v.caveats])
     if not v.teacher:

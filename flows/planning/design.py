@@ -1,0 +1,27 @@
+"""Whether a comparison's seeds can show anything, told before any of them is run."""
+
+from flows.config.compare import CompareConfig
+from flows.results.report_inputs import loss_of
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.design import out_of_reach
+from paraknow_core.statistics.judge import family
+
+
+def blind_spots(config: CompareConfig) -> list[str]:
+    """Say what a comparison cannot show, however its numbers come out; empty if nothing.
+
+    The sign-flip test's smallest p depends on the number of seeds alone, and Holm's correction on
+    the number of comparisons: of one pair and task, and of all of them together.
+    """
+    arms = [ArmResult(a.name, a.start, {}, loss=loss_of(config, a)) for a in config.arms]
+    transfer = next((arm for arm in arms if arm.method.is_transfer), None)
+    if transfer is None:
+        return []
+    asked = len(family(transfer, [arm for arm in arms if arm is not transfer]))
+    seeds, cells = len(config.seeds), sum(1 for _ in config.cells())
+    told = out_of_reach(seeds, family=asked) if asked else ""
+    if told:
+        return [f"{told[0].upper()}{told[1:]}."]
+    if cells > 1 and (told := out_of_reach(seeds, family=asked * cells)):
+        return [f"Of all {cells} cells together: {told}."]
+    return []
