@@ -125,8 +125,9 @@ def test_an_arm_with_another_loss_is_neither_plain_lora_nor_a_control() -> None:
     assert found.verdict is not None
     assert {a.other: a.outcome for a in found.verdict.answers}["plain"] == "not tested"
     assert not [c for c in found.contrasts if c.against == "plain" and c.method != "transfer"]
-    together = [replace(a, loss="distillation") for a in BEATEN]
-    assert judge(together).verdict == judge(BEATEN).verdict
+    together = judge([replace(a, loss="distillation") for a in BEATEN])
+    assert together.verdict is not None
+    assert together.verdict.teacher
 
 
 def test_a_difference_on_these_items_alone_is_said_to_be_one() -> None:
@@ -157,19 +158,13 @@ def test_a_difference_on_these_items_alone_is_said_to_be_one() -> None:
 
 
 def test_several_cells_are_corrected_together() -> None:
-    weaker = [
-        arm(a.name, {"pissa": 1.21}.get(a.name, 1.4), seeds=10)
-        for a in BEATEN
-        if a.name != "transfer"
-    ]
     many = [arm(a.name, {"plain": 1.5}.get(a.name, 1.4), seeds=10) for a in BEATEN]
     many[1] = arm("transfer", 1.2, seeds=10)
-    equal = [many[1], *weaker]
     both = whole_sentence({"a": judge(many), "b": judge(many)})
     assert both.startswith("All 2 cells together (p < 0.05 after Holm's correction for the 8")
     assert "better than tuned plain LoRA in every cell" in both
     assert both.endswith("so in every cell the gain is owed to what the teacher learnt.")
-    one = judge([a if a.name != "plain" else arm("plain", 1.2, seeds=10) for a in equal])
+    one = judge([a if a.name != "plain" else arm("plain", 1.2, seeds=10) for a in many])
     mixed = whole_sentence({"a": judge(many), "b": one})
     assert "better than tuned plain LoRA in a only" in mixed
     assert "better than the same-spectrum control in every cell" in mixed
