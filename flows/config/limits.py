@@ -20,7 +20,7 @@ def _of_metrics(margins: dict[str, float]) -> dict[str, float]:
     return margins
 
 
-Margins = Annotated[dict[str, Limit], AfterValidator(_of_metrics)]
+Margins = Annotated[dict[Annotated[str, Field(max_length=64)], Limit], AfterValidator(_of_metrics)]
 """Name of a metric → the least difference in it that matters."""
 
 
