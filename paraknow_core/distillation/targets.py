@@ -4,6 +4,7 @@ Shapes: R = rows, N = answer tokens of all rows (or of one), K = tokens kept of 
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from paraknow_core.distillation.loss import TokenTargets
 from paraknow_core.errors import DataError
 
 TARGETS = "targets.safetensors"
+_ABOUT = "targets"
 _FIELDS = ("ids", "log_probs", "log_rest")
 
 
@@ -80,8 +82,10 @@ def write_targets(targets: TeacherTargets, folder: Path) -> None:
         "log_rest": of.log_rest_N.contiguous(),
         "offsets": torch.tensor(targets.offsets),
     }
-    told = {"rows": targets.digest, "temperature": repr(targets.temperature)}
-    save_file(held, folder / TARGETS, metadata=told)
+    told = {"rows": targets.digest, "temperature": targets.temperature}
+    # One entry: safetensors writes several in a random order, and the same targets are to be the
+    # same bytes.
+    save_file(held, folder / TARGETS, metadata={_ABOUT: json.dumps(told)})
 
 
 def read_targets(folder: Path) -> TeacherTargets:
@@ -89,10 +93,10 @@ def read_targets(folder: Path) -> TeacherTargets:
     from safetensors import safe_open
 
     with safe_open(folder / TARGETS, framework="pt") as file:
-        told = file.metadata()
+        told = json.loads(file.metadata()[_ABOUT])
         tokens = TokenTargets(*(file.get_tensor(name) for name in _FIELDS))
         offsets = tuple(file.get_tensor("offsets").tolist())
-    return TeacherTargets(tokens, offsets, told["rows"], float(told["temperature"]))
+    return TeacherTargets(tokens, offsets, told["rows"], told["temperature"])
 
 
 def teach(

@@ -124,7 +124,9 @@ def write_adapter(folder: Path, adapter: Adapter) -> Path:
         if is_embedding and adapter.tied_head is not None:
             tensors |= _tensors(adapter.tied_head, factors, is_embedding=False)
     head = {ADDED: json.dumps(sorted(adapter.added))} if adapter.added else {}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"} | head)
+    # One entry: safetensors writes several in a random order, and the same adapter is to be the
+    # same bytes.
+    save_file(tensors, folder / WEIGHTS, metadata=head or {"format": "pt"})
     text = json.dumps(_config(adapter), indent=2, sort_keys=True)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
     return folder

@@ -15,7 +15,7 @@ class OrderConfig(Settings):
     kind: Annotated[str, OneOf("proof", PROOFS)] = Field(
         title="Kind", description=f"What the order is to show: {', '.join(PROOFS)}."
     )
-    pairs: Annotated[tuple[str, ...], EachOnce] = Field(
+    pairs: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], EachOnce] = Field(
         min_length=2,
         title="Pairs",
         description="Names of pairs; the one whose student is expected to be worst comes first.",

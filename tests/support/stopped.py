@@ -26,6 +26,7 @@ from tasks.finetune import FinetuneConfig
 from tasks.sensitivity import SensitivityConfig
 from tasks.starts.lora import PlainLoraConfig, plain_lora
 from tasks.steps import STEPS
+from tasks.teaching.teacher_logits import TeacherLogitsConfig
 
 TINY = PretrainingRecipe(
     hidden_size=16, layers=1, ffn=24, heads=2, kv_heads=2, general_steps=2, task_steps=10
@@ -69,6 +70,13 @@ CASES = {
         lambda _config: FinetuneConfig(batch_size=8, epochs=1, checkpoint_seconds=1e-9),
         {"student": "student", "start": "start", "data": "data"},
         function="paraknow_core/finetuning/finetune.py:finetune",
+    ),
+    "teacher-logits": Case(
+        "teacher logits",
+        lambda _config: TeacherLogitsConfig(batch_size=2, checkpoint_seconds=1e-9),
+        {"teacher": "teacher", "student": "student", "data": "data"},
+        stop=6,  # rows, two at a time
+        function="paraknow_core/distillation/teacher_pass.py:teacher_targets",
     ),
     "pretrain": Case(
         "pretrain",
