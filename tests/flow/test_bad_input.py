@@ -205,7 +205,7 @@ def test_a_store_of_a_newer_format_is_refused(pair: Path, tmp_path: Path) -> Non
         (["teacher.pretrain={}"], "either model or pretrain"),
         (["student.texts={}"], "texts are given, but no recipe"),
         (["student.model=", "student.pretrain.sequence_length=200"], "has 128 positions"),
-        (["teacher.model=", "teacher.pretrain={}", "teacher.texts={}"], "only a student"),
+        (["teacher={pretrain: {}, texts: {}}"], "only a student"),
         (["extract.structure=row-colum"], r"extract\.structure.*did you mean 'row-column'"),
         (["align.strategy=uniforn"], r"align\.strategy.*did you mean 'uniform'"),
         (["align={layers: [0, 1], strategy: last}"], "either layers or a strategy"),

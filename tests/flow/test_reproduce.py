@@ -34,8 +34,10 @@ from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
 from tasks.starts.compose import ComposeConfig, compose
 from tasks.starts.novel_tokens import NovelTokensConfig, novel_tokens
+from tasks.starts.signal_start import SignalStartConfig, signal_start
 from tasks.starts.student_start import StudentStartConfig, student_start
 from tasks.steps import STEPS
+from tasks.teaching.teacher_logits import TeacherLogitsConfig, teacher_logits
 from tasks.word_problems import WordProblemsConfig, word_problems
 
 pytestmark = pytest.mark.flow
@@ -61,6 +63,8 @@ def refs(home: Path) -> dict[str, Ref]:
         (diagnose, DiagnoseConfig(), {"student": found["student"], **start}),
         (likeness, LikenessConfig(texts=4), {**pair, **data}),
         (novel_tokens, NovelTokensConfig(max_rank=4), pair),
+        (signal_start, SignalStartConfig(method="head-regression", rank=4), {**pair, **data}),
+        (teacher_logits, TeacherLogitsConfig(), {**pair, **data}),
         (
             compose,
             ComposeConfig.model_validate(
