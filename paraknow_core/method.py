@@ -37,6 +37,8 @@ class Method:
         rivals: of a transfer: what else every verdict compares it with.
         controls: of a transfer: what has to be beaten before a gain is called the teacher's.
         missed: what the report of a run without this control says.
+        keeps_knowledge: of a control: whether it still starts from what some teacher learnt, so
+            that a claim that the teacher's knowledge moved need not beat it.
         covers: the roles that it has a start point for; empty for all. Others start as plain LoRA.
         cuts: whether it cuts the student's shapes out of the teacher, which must then be as large.
     """
@@ -61,6 +63,7 @@ class Method:
     rivals: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     missed: str = ""
+    keeps_knowledge: bool = False
     covers: tuple[str, ...] = ()
     cuts: bool = False
 
@@ -96,4 +99,5 @@ class Method:
 
     def is_needed_by(self, method: str) -> bool:
         """Whether a claim that a method moved the teacher's knowledge has to beat it."""
-        return self.of == method and self.changes in ("factors", "tokens", "teacher")
+        takes_it = self.changes in ("factors", "tokens", "teacher") and not self.keeps_knowledge
+        return self.of == method and takes_it

@@ -12,6 +12,8 @@ from paraknow_core.method_tables.names import NOVEL_TOKENS as NOVEL_TOKENS  # no
 from paraknow_core.method_tables.names import PLAIN as PLAIN  # noqa: PLC0414
 from paraknow_core.method_tables.names import TRANSFER as TRANSFER  # noqa: PLC0414
 from paraknow_core.method_tables.novel_tokens import (
+    NOVEL_OTHER,
+    NOVEL_OWN,
     NOVEL_RANDOM,
     NOVEL_SHUFFLED,
     NOVEL_START,
@@ -20,6 +22,7 @@ from paraknow_core.method_tables.novel_tokens import (
 )
 from paraknow_core.method_tables.seeking import (
     OTHER_SEEDS,
+    OTHER_TEACHER,
     OWN_TEACHER,
     RANDOM_LAYERS,
     RANDOM_TEACHER,
@@ -78,11 +81,14 @@ METHODS: Registry[Method] = Registry(
         "random-layers": RANDOM_LAYERS,
         "random-teacher": RANDOM_TEACHER,
         "own-teacher": OWN_TEACHER,
+        "other-teacher": OTHER_TEACHER,
         "other-seeds": OTHER_SEEDS,
         "novel-random": NOVEL_RANDOM,
         "novel-top": NOVEL_TOP,
         "novel-shuffled": NOVEL_SHUFFLED,
         "novel-untrained": NOVEL_UNTRAINED,
+        "novel-other": NOVEL_OTHER,
+        "novel-own": NOVEL_OWN,
         "distillation-shuffled": SHUFFLED_DISTILLATION,
         "distillation-untrained": UNTRAINED_DISTILLATION,
         "residuals-shuffled": SHUFFLED_RESIDUALS,

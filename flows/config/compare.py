@@ -44,6 +44,12 @@ class PairConfig(Settings):
     name: str = Field(pattern=_NAME, title="Name")
     teacher: ModelConfig = Field(title="Teacher")
     student: ModelConfig = Field(title="Student")
+    other_teacher: ModelConfig | None = Field(
+        None,
+        title="Another teacher",
+        description="Of the same shape and tokenizer, which learnt something else; for the "
+        "controls other-teacher and novel-other.",
+    )
 
 
 class TaskConfig(Settings):
@@ -170,6 +176,7 @@ class CompareConfig(Settings):
                 name=f"{pair.name}.{task.name}.{arm.name}"[:128],
                 teacher=pair.teacher,
                 student=pair.student,
+                other_teacher=pair.other_teacher,
                 data=task.data,
                 problems=task.problems,
                 other_data=task.other_data,

@@ -4,13 +4,27 @@ from collections.abc import Callable
 from typing import Protocol
 
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES
+from paraknow_core.method_tables.names import OWN
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
+from tasks.acquire_model import ModelConfig
 from tasks.extract import ExtractConfig
 
 
 class AskedSettings(Protocol):
     """The settings of a run that a need asks for, which are those of ``TransferConfig``."""
+
+    @property
+    def teacher(self) -> ModelConfig:
+        """Where the teacher comes from."""
+
+    @property
+    def student(self) -> ModelConfig:
+        """Where the student comes from."""
+
+    @property
+    def other_teacher(self) -> ModelConfig | None:
+        """Another teacher of the same shape, or None."""
 
     @property
     def other_data(self) -> object:
@@ -33,6 +47,34 @@ def _other_data(config: AskedSettings, method: str) -> str:
     if config.other_data or config.other_problems:
         return ""
     return f"{method} needs data of another task: set other_data or other_problems"
+
+
+def _other_teacher(config: AskedSettings, method: str) -> str:
+    if config.other_teacher is None:
+        return (
+            f"{method} needs another teacher of the same shape, which learnt something else: set "
+            "other_teacher beside teacher"
+        )
+    if config.other_teacher == config.teacher:
+        return (
+            f"{method} needs another teacher, but other_teacher is the teacher itself; take a "
+            "model of the same shape that learnt something else"
+        )
+    return ""
+
+
+def _something_novel(config: AskedSettings, method: str) -> str:
+    """The student in its teacher's place can express all that its own tokens differ by: N = 0."""
+    if METHODS[method].replacement == OWN:
+        told = f"{method} puts the student in its teacher's place"
+    elif config.teacher == config.student:
+        told = f"{method} takes what the teacher has and the student lacks, but both are one model"
+    else:
+        return ""
+    return (
+        f"{told}: nothing that its tokens differ by is novel to it, and there is no start point "
+        f"(N = 0). Leave {method} out"
+    )
 
 
 def _vocabulary_roles(config: AskedSettings, method: str) -> str:
@@ -58,6 +100,8 @@ NEEDS: Registry[Need] = Registry(
     "need of a method",
     {
         "other data": _other_data,
+        "other teacher": _other_teacher,
+        "something novel": _something_novel,
         "vocabulary roles": _vocabulary_roles,
         "covered roles": _covered_roles,
     },

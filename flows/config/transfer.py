@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from flows.config.needs import NEEDS
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER, transfer_among
 from paraknow_core.setting_types import EachOnce, LearningRate, OneOf
-from paraknow_core.settings import Settings
+from paraknow_core.settings import Settings, later
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.align import AlignConfig
@@ -35,6 +35,18 @@ class BaselineConfig(Settings):
         3e-4,
         title="Learning rate",
         description="Its own: inits that start from singular vectors want about half of it.",
+    )
+
+
+class RandomTeacherConfig(RandomModelConfig):
+    """How a teacher that was never trained is drawn for the control random-teacher."""
+
+    each_seed: bool = later(
+        False,
+        title="Each seed its own",
+        description="Draw another model for each fine-tuning seed, as the other methods' untrained "
+        "controls do. Otherwise one draw stands for all: cheaper, since its sensitivity is "
+        "measured once, but then a difference may be owed to this one draw.",
     )
 
 
@@ -81,10 +93,14 @@ class TransferConfig(Settings):
         description="Roles, or groups of them, that start otherwise than the arm's own method "
         "says, such as {attention: milora}.",
     )
-    random_teacher: RandomModelConfig = Field(
-        RandomModelConfig(),
-        title="Random teacher",
-        description="Its draw, for that control; not drawn anew for each fine-tuning seed.",
+    random_teacher: RandomTeacherConfig = Field(
+        RandomTeacherConfig(), title="Random teacher", description="Its draw, for that control."
+    )
+    other_teacher: ModelConfig | None = Field(
+        None,
+        title="Another teacher",
+        description="Of the same shape and tokenizer, which learnt something else; for the "
+        "controls other-teacher and novel-other.",
     )
     other_data: DataConfig | None = Field(
         None,
@@ -131,9 +147,12 @@ class TransferConfig(Settings):
 
     @model_validator(mode="after")
     def _teacher_has_a_tokenizer(self) -> Self:
-        if self.teacher.texts is not None:
+        for place in ("teacher", "other_teacher"):
+            model = getattr(self, place)
+            if model is None or model.texts is None:
+                continue
             msg = (
-                "teacher.texts: only a student is trained on texts, with its teacher's tokenizer; "
+                f"{place}.texts: only a student is trained on texts, with its teacher's tokenizer; "
                 "give the teacher as a model, or a recipe without texts"
             )
             raise ValueError(msg)

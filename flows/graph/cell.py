@@ -6,7 +6,7 @@ from functools import partial
 
 from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
-from flows.graph.pair import ModelPair, acquire_pair
+from flows.graph.pair import ModelPair, acquire_pair, check_other_teacher
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.teaching import check_teaching
 from flows.graph.transfer_steps import measure, measure_teacher
@@ -90,9 +90,11 @@ class Cell:
         settings = self.config.transfer(
             self.pair, self.task, ArmConfig(name="shared", method=TRANSFER)
         )
-        cuts = any(METHODS[name].cuts for arm in self.config.arms for name in self._used_by(arm))
+        used = {name: None for arm in self.config.arms for name in self._used_by(arm)}
+        cuts = any(METHODS[name].cuts for name in used)
         outcome.shared = acquire_pair(settings, do, methods=(), cuts=cuts)
         pair = outcome.shared
+        check_other_teacher(pair, used)
         for arm in self.config.arms:
             check_teaching(pair, self.arm(arm).settings.finetune)
         data = {"data": pair.data}

@@ -6,16 +6,17 @@ A control replaces one thing; its entry in ``METHODS`` says which, and by what.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flows.graph.pair import ModelPair, acquire_rows
+from flows.graph.pair import ModelPair, acquire_rows, other_teacher
 from flows.graph.runner import Handle
 from paraknow_core.errors import ConfigError
+from paraknow_core.method_tables.names import OWN
 from paraknow_core.methods import METHODS, Method
 from paraknow_core.registry import Registry
 from tasks.acquire_model import acquire_model
 from tasks.align import AlignConfig, align
 from tasks.decompose import decompose
 from tasks.extract import extract
-from tasks.random_model import random_model
+from tasks.random_model import RandomModelConfig, random_model
 from tasks.sensitivity import sensitivity
 from tasks.starts.control import ControlConfig, control
 from tasks.starts.lora import lora
@@ -43,7 +44,7 @@ def cuts(method: str, pair: ModelPair, *, seed: int) -> Cuts:
     known, config, do = METHODS[method], pair.config, pair.do
     upstream = "" if known.is_factor_control else _suffix(method)
     teacher, data, how = (
-        _teacher(known, pair),
+        _teacher(known, pair, seed),
         _data(known, pair, upstream),
         _align(known, pair, seed),
     )
@@ -68,21 +69,28 @@ def _suffix(method: str) -> str:
     return f" {method}" if METHODS[method].is_control else ""
 
 
-def _teacher(known: Method, pair: ModelPair) -> Handle:
-    """The pair's teacher, or what a control puts in its place."""
-    return TEACHERS[known.replacement].take(pair) if known.changes == "teacher" else pair.teacher
+def _teacher(known: Method, pair: ModelPair, seed: int) -> Handle:
+    """The pair's teacher, or what a control puts in its place; one draw for all seeds or each."""
+    drawn = pair.config.random_teacher
+    return teacher_of(known, pair, seed=seed if drawn.each_seed else drawn.seed)
 
 
-def untrained_teacher(pair: ModelPair, *, seed: int | None = None) -> Handle:
-    """Draw a model of the teacher's sizes that was never trained.
+def teacher_of(known: Method, pair: ModelPair, *, seed: int) -> Handle:
+    """Take the pair's teacher, or what a control puts in its place.
 
     Args:
-        pair: whose teacher it is like.
-        seed: of the draw, if not that of the settings.
+        known: the method or control.
+        pair: whose teacher it is.
+        seed: of a model that is drawn.
     """
-    how = pair.config.random_teacher
-    if seed is not None:
-        how = how.model_copy(update={"seed": seed})
+    if known.changes != "teacher":
+        return pair.teacher
+    return TEACHERS.choose(known.replacement).take(pair, seed)
+
+
+def untrained_teacher(pair: ModelPair, seed: int) -> Handle:
+    """Draw a model of the teacher's sizes that was never trained."""
+    how = RandomModelConfig(seed=seed)
     drawn = pair.do(random_model, how, label="random model", like=pair.teacher)
     return pair.do(acquire_model, pair.config.teacher, label="random teacher", built=drawn)
 
@@ -92,19 +100,20 @@ class OtherTeacher:
     """What stands in the teacher's place.
 
     Attributes:
-        take: gives it, running what it is made of.
+        take: gives it, running what it is made of; takes the seed of a draw.
         has_its_layers: whether it has the teacher's layers, so that listed ones are there.
     """
 
-    take: Callable[[ModelPair], Handle]
+    take: Callable[[ModelPair, int], Handle]
     has_its_layers: bool
 
 
 TEACHERS: Registry[OtherTeacher] = Registry(
     "teacher of a control",
     {
-        "student": OtherTeacher(lambda pair: pair.student, has_its_layers=False),
+        OWN: OtherTeacher(lambda pair, _seed: pair.student, has_its_layers=False),
         "untrained": OtherTeacher(untrained_teacher, has_its_layers=True),
+        "other": OtherTeacher(lambda pair, _seed: other_teacher(pair), has_its_layers=True),
     },
 )
 """What a control puts in the teacher's place, by ``Method.replacement``."""

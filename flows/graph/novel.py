@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flows.graph.cuts import untrained_teacher
+from flows.graph.cuts import teacher_of
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
@@ -11,22 +11,17 @@ from tasks.starts.lora import lora
 from tasks.starts.novel_tokens import NovelTokensConfig, novel_tokens
 
 _TAKEN_AWAY: Mapping[str, Mapping[str, Any]] = {
-    "": {},
     "random": {"directions": "random"},
     "top": {"directions": "top"},
     "shuffled": {"shuffle": True},
-    "untrained": {},
 }
-"""What a control changes in the step's settings, by ``Method.replacement``."""
+"""What a control changes in the step's settings, by ``Method.replacement``; others nothing."""
 
 
 def novel_factors(method: str, pair: ModelPair, *, seed: int) -> Handle:
     """Run the steps from a teacher to the directions of token space that are taken of it."""
     known, config = METHODS[method], pair.config
-    teacher = pair.teacher
-    if known.changes == "teacher":
-        teacher = untrained_teacher(pair, seed=seed)
-    change = _TAKEN_AWAY[known.replacement]
+    change = _TAKEN_AWAY.get(known.replacement, {})
     wanted = NovelTokensConfig.model_validate(
         {
             **config.novel.model_dump(),
@@ -37,7 +32,7 @@ def novel_factors(method: str, pair: ModelPair, *, seed: int) -> Handle:
             "seed": seed if change else 0,
         }
     )
-    given = {"teacher": teacher, "student": pair.student}
+    given = {"teacher": teacher_of(known, pair, seed=seed), "student": pair.student}
     return pair.do(novel_tokens, wanted, label=method, **given)
 
 

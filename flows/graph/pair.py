@@ -1,6 +1,6 @@
 """One teacher/student pair under way: what is acquired, checked, and shared by every arm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,9 +8,11 @@ from flows.config.transfer import TransferConfig
 from flows.graph.runner import Handle, Runner
 from flows.graph.shared_steps import Once
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
+from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
 from tasks.acquire_data import DataConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
+from tasks.checks.other_teacher import check_same_shape
 from tasks.checks.preflight import check_answers, check_pair
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
@@ -77,6 +79,37 @@ def _models(do: Runner, config: TransferConfig) -> tuple[Handle, Handle]:
     if recipe is not None and texts is not None:
         built["student"] = _build_of_texts(do, recipe, texts, teacher)
     return teacher, do(acquire_model, config.student, label="student", **built["student"])
+
+
+def other_teacher(pair: ModelPair) -> Handle:
+    """Acquire the other teacher of a pair, and check that it can take the teacher's place.
+
+    Raises:
+        ConfigError: if the settings name none, or it is the teacher itself.
+        ShapeError: if it has another shape.
+        TokenizerError: if it has another tokenizer.
+    """
+    model = pair.config.other_teacher
+    if model is None:
+        raise ConfigError("Another teacher of the same shape is needed: set other_teacher.")
+    built = _build(pair.do, "other teacher", model)
+    found = pair.do(acquire_model, model, label="other teacher", **built)
+    pair.do.check(check_same_shape, {"teacher": pair.teacher, "other": found})
+    return found
+
+
+def check_other_teacher(pair: ModelPair, methods: Iterable[str]) -> None:
+    """Refuse another teacher that cannot take the teacher's place, before anything expensive.
+
+    Args:
+        pair: whose other teacher it is.
+        methods: all that start points come from; nothing is done where none needs another teacher.
+
+    Raises:
+        As ``other_teacher``.
+    """
+    if any("other teacher" in METHODS[name].needs for name in methods):
+        other_teacher(pair)
 
 
 def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:

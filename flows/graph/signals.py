@@ -1,6 +1,6 @@
 """From a teacher's signals to an update of the student, and its controls."""
 
-from flows.graph.cuts import untrained_teacher
+from flows.graph.cuts import teacher_of
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from paraknow_core.methods import METHODS
@@ -14,7 +14,6 @@ def start_from_signals(method: str, pair: ModelPair, *, seed: int) -> Handle:
     an embedding that is not tied to a head, are drawn anew.
     """
     known, config = METHODS[method], pair.config
-    teacher = untrained_teacher(pair, seed=seed) if known.changes == "teacher" else pair.teacher
     draws = known.is_control or {"embed", "head"} <= set(config.extract.roles)
     wanted = SignalStartConfig.model_validate(
         {
@@ -28,5 +27,6 @@ def start_from_signals(method: str, pair: ModelPair, *, seed: int) -> Handle:
             "min_vocabulary_share": config.extract.min_vocabulary_share,
         }
     )
+    teacher = teacher_of(known, pair, seed=seed)
     given = {"teacher": teacher, "student": pair.student, "data": pair.data}
     return pair.do(signal_start, wanted, label=method, **given)

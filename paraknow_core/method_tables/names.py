@@ -3,3 +3,6 @@
 PLAIN, TRANSFER, NOVEL_TOKENS = "plain", "transfer", "novel-tokens"
 
 CRITICISM = "after LaTen's criticism of SeeKing (arXiv 2505.14436)"
+
+OWN = "student"
+"""``Method.replacement`` of a control whose teacher is the student itself."""

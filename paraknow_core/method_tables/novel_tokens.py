@@ -1,33 +1,15 @@
 """The start from novel tokens, and the controls of that."""
 
-from paraknow_core.method import Change, Method
-from paraknow_core.method_tables.names import CRITICISM, NOVEL_TOKENS, PLAIN
+from functools import partial
+
+from paraknow_core.method import Method
+from paraknow_core.method_tables.controls import control
+from paraknow_core.method_tables.names import NOVEL_TOKENS, OWN, PLAIN
 
 _TOKEN_ROLES = ("embed", "head")
 """Roles whose rows are tokens."""
 
 _NOVEL = "after SeeKing's question (arXiv 2310.11451): which of the teacher is worth taking"
-
-
-def novel_control(
-    changes: Change, *, label: str, start: str, beaten: str, replacement: str
-) -> Method:
-    """Take one thing away from the start from novel token directions."""
-    return Method(
-        kind="transfer",
-        label=label,
-        start=start,
-        tells=f"If novel-tokens beats it, {beaten}; if not, its gain is not owed to that.",
-        source=CRITICISM,
-        builder="novel-tokens",
-        uses=frozenset({"parameters"}),
-        of=NOVEL_TOKENS,
-        changes=changes,
-        replacement=replacement,
-        draws=True,
-        needs=("vocabulary roles",),
-        covers=_TOKEN_ROLES,
-    )
 
 
 NOVEL_START = Method(
@@ -41,12 +23,15 @@ NOVEL_START = Method(
     builder="novel-tokens",
     uses=frozenset({"parameters"}),
     draws=True,
-    needs=("vocabulary roles",),
+    needs=("vocabulary roles", "something novel"),
     baseline=PLAIN,
     rivals=("pissa", "milora"),
     controls=("novel-random", "novel-shuffled"),
     covers=_TOKEN_ROLES,
 )
+
+novel_control = partial(control, NOVEL_START, NOVEL_TOKENS)
+"""Takes one thing away from the start from novel token directions."""
 
 
 NOVEL_RANDOM = novel_control(
@@ -80,4 +65,22 @@ NOVEL_UNTRAINED = novel_control(
     "another for each seed",
     beaten="what the teacher learnt matters",
     replacement="untrained",
+)
+
+NOVEL_OTHER = novel_control(
+    "teacher",
+    label="the novel tokens of another model of the same shape",
+    start="novel-tokens from another trained teacher of the same shape",
+    beaten="what this teacher learnt matters, beyond what any teacher of its shape has",
+    replacement="other",
+    needs=("other teacher",),
+    keeps_knowledge=True,
+)
+
+NOVEL_OWN = novel_control(
+    "teacher",
+    label="the novel tokens of the student itself",
+    start="novel-tokens from the student to itself: nothing, so it is refused",
+    beaten="a teacher gives more than the student's own weights do",
+    replacement=OWN,
 )

@@ -1,42 +1,15 @@
 """SeeKing: what is cut out of the teacher, and the controls of that."""
 
-from paraknow_core.method import Change, Method, Use
-from paraknow_core.method_tables.names import CRITICISM, PLAIN, TRANSFER
+from functools import partial
+
+from paraknow_core.method import Method, Use
+from paraknow_core.method_tables.controls import control
+from paraknow_core.method_tables.names import OWN, PLAIN, TRANSFER
 
 _PAPER = "SeeKing (arXiv 2310.11451)"
 
 _TAKEN: frozenset[Use] = frozenset({"parameters", "labels"})
 """Of the teacher, as the cuts of SeeKing take it: sensitivity needs the seed samples' answers."""
-
-
-def cuts_control(
-    changes: Change,
-    *,
-    label: str,
-    start: str,
-    beaten: str,
-    replacement: str = "",
-    draws: bool = True,
-    needs: tuple[str, ...] = (),
-    missed: str = "",
-) -> Method:
-    """Take one thing away from the transfer."""
-    return Method(
-        kind="transfer",
-        label=label,
-        start=start,
-        tells=f"If the transfer beats it, {beaten}; if not, its gain is not owed to that.",
-        source=CRITICISM,
-        builder="cuts",
-        uses=_TAKEN,
-        of=TRANSFER,
-        changes=changes,
-        replacement=replacement,
-        draws=draws,
-        needs=needs,
-        missed=missed,
-        cuts=True,
-    )
 
 
 SEEKING = Method(
@@ -52,6 +25,9 @@ SEEKING = Method(
     controls=("same-spectrum", "shuffled-vocabulary"),
     cuts=True,
 )
+
+cuts_control = partial(control, SEEKING, TRANSFER, called="the transfer")
+"""Takes one thing away from the transfer."""
 
 
 SAME_SPECTRUM = cuts_control(
@@ -100,8 +76,19 @@ OWN_TEACHER = cuts_control(
     label="the transfer from the student to itself",
     start="the transfer from the student to itself",
     beaten="a larger teacher gives more than the student's own weights do",
-    replacement="student",
+    replacement=OWN,
     draws=False,
+)
+
+OTHER_TEACHER = cuts_control(
+    "teacher",
+    label="the transfer from another model of the same shape",
+    start="the transfer from another trained teacher of the same shape",
+    beaten="what this teacher learnt matters, beyond what any teacher of its shape has",
+    replacement="other",
+    draws=False,
+    needs=("other teacher",),
+    keeps_knowledge=True,
 )
 
 OTHER_SEEDS = cuts_control(

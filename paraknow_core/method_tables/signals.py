@@ -5,10 +5,9 @@ that was never trained, another for each seed; maps are fitted anew. The student
 place is none of them: it lacks nothing that it has itself, the update is zero, and is refused.
 """
 
-from dataclasses import replace
-
-from paraknow_core.method import Change, Method, Use
-from paraknow_core.method_tables.names import CRITICISM, PLAIN
+from paraknow_core.method import Method, Use
+from paraknow_core.method_tables.controls import control
+from paraknow_core.method_tables.names import PLAIN
 
 _LINEAR = ("q", "k", "v", "o", "gate", "up", "down", "head")
 
@@ -43,32 +42,28 @@ def update(
 
 def shuffled(method: Method, of: str, *, label: str, start: str) -> Method:
     """Take away which position or token the teacher's signal belongs to."""
-    beaten = "which position or token a signal belongs to matters"
-    return _control(method, of, "tokens", label=label, start=start, beaten=beaten)
+    return control(
+        method,
+        of,
+        "tokens",
+        label=label,
+        start=start,
+        beaten="which position or token a signal belongs to matters",
+        replacement="shuffled",
+    )
 
 
 def untrained(method: Method, of: str, *, label: str) -> Method:
     """Take away what the teacher learnt."""
     start = f"{of} from a model of the teacher's sizes that was never trained, drawn for each seed"
-    beaten = "what the teacher learnt matters"
-    return _control(method, of, "teacher", label=label, start=start, beaten=beaten)
-
-
-def _control(
-    method: Method, of: str, changes: Change, *, label: str, start: str, beaten: str
-) -> Method:
-    return replace(
+    return control(
         method,
+        of,
+        "teacher",
         label=label,
         start=start,
-        tells=f"If {of} beats it, {beaten}; if not, its gain is not owed to that.",
-        source=CRITICISM,
-        of=of,
-        changes=changes,
-        replacement="untrained" if changes == "teacher" else "shuffled",
-        baseline="",
-        rivals=(),
-        controls=(),
+        beaten="what the teacher learnt matters",
+        replacement="untrained",
     )
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from support.tiny import tiny_examples, tiny_model
 
+TEACHER: dict[str, Any] = {"hidden": 48, "layers": 4, "heads": 4, "kv_heads": 2, "ffn": 96}
+"""Sizes of the teacher."""
+
 
 def write_rows(path: Path, count: int = 120, *, seed: int = 0) -> Path:
     rows = [{"prompt": p, "answer": a} for p, a in tiny_examples(count, seed=seed)]
@@ -15,7 +18,7 @@ def write_rows(path: Path, count: int = 120, *, seed: int = 0) -> Path:
 
 def write_pair(folder: Path) -> Path:
     """Write ``teacher``, two students and ``rows.jsonl`` into ``folder``."""
-    tiny_model(folder / "teacher", hidden=48, layers=4, heads=4, kv_heads=2, ffn=96, seed=1)
+    tiny_model(folder / "teacher", **TEACHER, seed=1)
     tiny_model(folder / "student", hidden=32, layers=2, heads=4, kv_heads=2, ffn=64, seed=2)
     tiny_model(folder / "other", hidden=24, layers=2, heads=4, kv_heads=2, ffn=48, seed=3)
     write_rows(folder / "rows.jsonl")

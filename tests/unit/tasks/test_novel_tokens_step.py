@@ -19,7 +19,11 @@ from paraknow_core.methods import METHODS
 from tasks.engine.run_step import folder_of
 from tasks.engine.stage import Stage
 
-CONTROLS = tuple(name for name, method in METHODS.items() if method.of == "novel-tokens")
+CONTROLS = tuple(
+    name
+    for name, method in METHODS.items()
+    if method.of == "novel-tokens" and name not in ("novel-other", "novel-own")
+)
 EMBED, HEAD = "model.embed_tokens", "lm_head"
 
 
