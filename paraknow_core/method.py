@@ -1,5 +1,6 @@
 """What a method is: an entry of the table in ``methods``."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -90,7 +91,7 @@ class Method:
     @property
     def used(self) -> str:
         """What of the teacher it looks at, in words; "" if nothing."""
-        return ", ".join(use for use in get_args(Use) if use in self.uses)
+        return in_words(self.uses)
 
     @property
     def is_factor_control(self) -> bool:
@@ -101,3 +102,8 @@ class Method:
         """Whether a claim that a method moved the teacher's knowledge has to beat it."""
         takes_it = self.changes in ("factors", "tokens", "teacher") and not self.keeps_knowledge
         return self.of == method and takes_it
+
+
+def in_words(uses: Collection[str]) -> str:
+    """Name what of a teacher is used, always in the same order; "" if nothing."""
+    return ", ".join(use for use in get_args(Use) if use in uses)

@@ -8,6 +8,7 @@ done with a method follows from the fields of its entry.
 from collections.abc import Iterable
 
 from paraknow_core.method import Method as Method  # noqa: PLC0414 - re-exported
+from paraknow_core.method import in_words
 from paraknow_core.method_tables.names import NOVEL_TOKENS as NOVEL_TOKENS  # noqa: PLC0414
 from paraknow_core.method_tables.names import PLAIN as PLAIN  # noqa: PLC0414
 from paraknow_core.method_tables.names import TRANSFER as TRANSFER  # noqa: PLC0414
@@ -116,3 +117,14 @@ def arms_among(names: Iterable[str]) -> tuple[str, ...]:
 def transfer_among(names: Iterable[str]) -> str:
     """The first of ``names`` that is a transfer and no control, as reports order them; or ""."""
     return next((name for name in METHODS.among(names) if METHODS[name].is_transfer), "")
+
+
+def used_by(*methods: str, outputs: bool = False) -> str:
+    """Say what of a teacher an arm uses, in words; "" if nothing.
+
+    Args:
+        methods: that its start point comes from, keys of ``METHODS``.
+        outputs: whether its training learns from the teacher's outputs as well.
+    """
+    uses = frozenset[str]().union(*(METHODS[name].uses for name in methods))
+    return in_words(uses | ({"outputs"} if outputs else frozenset()))

@@ -32,7 +32,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
     from paraknow_core.report.page.data import Comparison
     from paraknow_core.report.page.render import render_page
     from paraknow_core.statistics.whole import whole_sentence
-    from tasks.comparison_parts.cell import design_of, methods_of
+    from tasks.comparison_parts.design import design_of, methods_of
     from tasks.comparison_parts.proof import orders_of
 
     config, pairs, judged = job.config, [], {}

@@ -8,8 +8,9 @@ from artifacts.errors import UnknownKeyError
 from artifacts.queries.lineage import Lineage
 from artifacts.records import Record
 from artifacts.store import Store
+from paraknow_core.distillation.recipe import DistillationRecipe, loss_name
 from paraknow_core.errors import DivergedError
-from paraknow_core.methods import METHODS, TRANSFER
+from paraknow_core.methods import METHODS, PLAIN, TRANSFER, used_by
 from paraknow_core.report.model_card import StepNote
 from tasks.engine.step_names import MODEL_STEP
 
@@ -17,13 +18,15 @@ TRAINED = "finetune"
 WEIGHTS = "adapter_model.safetensors"
 _NAMES = {
     "lora": "LoRA that starts from the teacher's most sensitive parameters (SeeKing, arXiv "
-    "2310.11451); the start product is taken off again, so step 0 is the untouched student; "
-    f"of the teacher it uses: {METHODS[TRANSFER].used}",
-    "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation; no teacher",
+    "2310.11451); the start product is taken off again, so step 0 is the untouched student",
+    "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation",
     "signal-start": "LoRA that starts from the student with an update of the teacher's signals, "
     "which is part of what is delivered",
-    "student-start": "LoRA that starts from the student's own parameters; no teacher",
+    "student-start": "LoRA that starts from the student's own parameters",
+    "compose": "LoRA whose start point is put together of several methods",
 }
+_METHODS_OF = {"lora": TRANSFER, "plain-lora": PLAIN}
+"""The method of a step that has but one."""
 _CONTROLS = ("control", "random-model")
 
 
@@ -51,22 +54,50 @@ class AdapterOrigin:
         """How it was made, in one sentence."""
         step = self.start.step if self.start is not None else ""
         how = _NAMES.get(step, f"LoRA from a start point of the step {step or 'that is unknown'}")
-        if self.start is not None and "method" in self.start.payload.config:
-            method = str(self.start.payload.config["method"])
-            uses = METHODS[method].used if method in METHODS else ""
-            how += f", method {method}" + (f"; of the teacher it uses: {uses}" if uses else "")
+        if step not in _METHODS_OF and self._methods:
+            how += f", method {', '.join(self._methods)}"
         facts = self.adapter.facts
         return " ".join(
             [
-                f"{how[0].upper()}{how[1:]}. Fine-tuned for {facts.get('steps', 'unknown')} "
-                f"optimizer steps; delivered at rank {facts.get('rank', 'unknown')} on the "
-                "unmodified student.",
+                f"{how[0].upper()}{how[1:]}; {self._uses}. Fine-tuned for "
+                f"{facts.get('steps', 'unknown')} optimizer steps on {loss_name(self._taught)}; "
+                f"delivered at rank {facts.get('rank', 'unknown')} on the unmodified student.",
                 *self._controls(),
             ]
         )
 
+    @property
+    def _methods(self) -> tuple[str, ...]:
+        """The methods that the start point comes from, as far as its record says."""
+        if self.start is None:
+            return ()
+        parts, one = self.start.facts.get("parts"), self.start.payload.config.get("method")
+        named = parts if isinstance(parts, Mapping) else (one or _METHODS_OF.get(self.start.step),)
+        return tuple(str(name) for name in named if name)
+
+    @property
+    def _taught(self) -> DistillationRecipe | None:
+        """How the training learned from a teacher's outputs, if it did."""
+        said = self.adapter.payload.config.get("distillation")
+        if not isinstance(said, Mapping):
+            return None
+        fields = DistillationRecipe.model_fields
+        return DistillationRecipe.model_validate({n: v for n, v in said.items() if n in fields})
+
+    @property
+    def _uses(self) -> str:
+        """What of the teacher start point and training use together."""
+        known = [name for name in self._methods if name in METHODS]
+        uses = used_by(*known, outputs=self._taught is not None)
+        if not known:
+            return f"of the teacher it may use more than: {uses or 'nothing'}"
+        return f"of the teacher it uses: {uses}" if uses else "no teacher"
+
     def _controls(self) -> Iterable[str]:
         """A control must never pass for a transfer."""
+        for name in self._methods:
+            if name in METHODS and METHODS[name].is_control:
+                yield f"THIS IS A CONTROL ({name}): {METHODS[name].start}."
         for note in self.steps:
             if note.step in _CONTROLS or note.settings.get("shuffle"):
                 what = note.settings.get("name", note.step)

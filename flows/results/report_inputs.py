@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from flows.config.compare import ArmConfig, CompareConfig
+from flows.config.transfer import TransferConfig
 from flows.graph.arm import ArmOutcome, RateTrial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, Runner
@@ -32,7 +33,7 @@ def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> Compari
         name=config.name,
         cells=cells,
         wanted_seeds=config.seeds,
-        words=3,
+        words=4,
         proof=config.proof,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -66,13 +67,13 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
 
 def _cell(cell: CellOutcome, config: CompareConfig) -> CellReport:
     evaluation = config.evaluation(cell.task)
-    losses = {arm.name: loss_of(config, arm) for arm in config.arms}
+    how = {a.name: config.transfer(cell.pair, cell.task, a) for a in config.arms if cell.arms}
     refs = [*cell.refs, *(ref for arm in cell.arms for ref in arm.refs)]
     first = {ref.key: ref for ref in reversed(refs)}
     return CellReport(
         pair=cell.pair.name,
         task=cell.task.name,
-        arms=tuple(_arm(arm, losses[arm.name]) for arm in cell.arms),
+        arms=tuple(_arm(arm, how[arm.name]) for arm in cell.arms),
         failure=cell.reason,
         primary=evaluation.primary,
         metrics=evaluation.metrics,
@@ -87,7 +88,7 @@ def loss_of(config: CompareConfig, arm: ArmConfig) -> Loss:
     return "distillation" if training.get("distillation") is not None else "answers"
 
 
-def _arm(arm: ArmOutcome, loss: Loss) -> ArmReport:
+def _arm(arm: ArmOutcome, settings: TransferConfig) -> ArmReport:
     losses: dict[float, list[float | None]] = {}
     for trial in arm.trials:
         known = None if trial.diverged else trial.nll
@@ -108,8 +109,11 @@ def _arm(arm: ArmOutcome, loss: Loss) -> ArmReport:
             run.seed for run in arm.runs if run.measured and not (run.reason or run.diverged)
         ),
         failures=failures | ({ALL: arm.reason} if arm.reason else {}),
-        loss=loss,
         diverged=diverged | ({ALL: arm.diverged} if arm.diverged else {}),
+        distillation=settings.finetune.distillation,
+        epochs=settings.finetune.epochs,
+        by_role=settings.methods_used(arm.start) if settings.by_role else (),
+        adapters=tuple(r.adapter.known.key for r in arm.runs if r.adapter and r.adapter.known),
     )
 
 

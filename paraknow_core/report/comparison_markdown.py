@@ -24,6 +24,7 @@ def as_markdown(comparison: Comparison) -> str:
     lines += [line for order in comparison.orders for line in _order(order)]
     for pair in comparison.pairs:
         lines += _pair(pair)
+    lines += _uses(comparison)
     lines += [f"- {escaped(caveat)}" for caveat in comparison.caveats]
     return "\n".join([*lines, ""])
 
@@ -81,13 +82,54 @@ def _scores(pair: Pair) -> list[str]:
         return []
     measures = (pair.metric, *pair.beside)
     labels = " | ".join(escaped(measure.label) for measure in measures)
+    more = " FLOP a seed | teacher's FLOP, once | seconds a seed |" if pair.has_compute else ""
     return [
-        f"| method | {labels} | learning rate | seeds |",
-        f"|---|{'--:|' * len(measures)}--:|--:|",
+        f"| method | {labels} | learning rate | seeds |{more}",
+        f"|---|{'--:|' * len(measures)}--:|--:|{'--:|' * more.count('|')}",
         *(
             f"| {escaped(score.method)} | {_values(score, pair)} | {_rate(score.learning_rate)} | "
             f"{_seeds(len(score.values), pair, score.method)} |"
+            f"{_compute(score) if pair.has_compute else ''}"
             for score in pair.scores
+        ),
+        "",
+        *_starts_by_loss(pair),
+    ]
+
+
+def _compute(score: Score) -> str:
+    """What a method's training took, as three cells."""
+    found = (score.flops, score.teacher_flops, score.seconds)
+    return "".join(f" {'–' if value is None else format(value, '.3g')} |" for value in found)
+
+
+def _starts_by_loss(pair: Pair) -> list[str]:
+    losses, starts = pair.starts_by_loss
+    if not losses:
+        return []
+    return [
+        f"Start point × loss, {escaped(pair.metric.title)}:",
+        "",
+        f"| start point | {' | '.join(map(escaped, losses))} |",
+        f"|---|{'---|' * len(losses)}",
+        *(
+            f"| {escaped(start)} | {' | '.join(escaped(cell or '–') for cell in cells)} |"
+            for start, cells in starts
+        ),
+        "",
+    ]
+
+
+def _uses(comparison: Comparison) -> list[str]:
+    """What of the teacher each method uses; nothing where none is known to use any of it."""
+    if not any(method.uses for method in comparison.methods):
+        return []
+    return [
+        "| method | kind | of the teacher, or what stands in for it |",
+        "|---|---|---|",
+        *(
+            f"| {escaped(m.name)} | {escaped(m.kind)} | {escaped(m.uses or 'nothing')} |"
+            for m in comparison.methods
         ),
         "",
     ]

@@ -28,6 +28,7 @@ class ArmResult:
         failed: seeds that gave an error instead of a result.
         lost: in a few words why no seed was run, such as that every learning rate diverged.
         loss: what was trained on: the answers of the data alone, or a teacher's outputs as well.
+        epochs: passes over the training rows; 0: not known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ArmResult:
     failed: Collection[int] = ()
     lost: str = ""
     loss: Loss = "answers"
+    epochs: int = 0
 
     @property
     def method(self) -> Method:

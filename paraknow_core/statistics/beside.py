@@ -4,10 +4,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from paraknow_core.evaluation.metrics import Metric
 from paraknow_core.statistics.answers import Answer
-from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.arm_result import ArmResult, compare, obstacle
 from paraknow_core.statistics.contrast import Contrast
 from paraknow_core.statistics.paired_seeds import SeedComparison
 from paraknow_core.statistics.sentences import numbers_of
+
+_Belongs = Callable[[ArmResult, ArmResult], bool]
+"""Whether an arm is of a kind, seen from the transfer."""
 
 
 def over_other_items(
@@ -64,7 +67,7 @@ def ahead(
     told = []
     for title, belongs in _KINDS.items():
         better = [
-            f"{arm.label} ({_uncorrected(c)})"
+            f"{_named(arm, transfer)} ({_uncorrected(c)})"
             for arm in others
             if belongs(arm, transfer) and arm.name not in asked
             if _is_behind(c := found[arm.name], metric) and c.p_value < 0.05
@@ -80,18 +83,29 @@ def compared_as_well(
     found: Mapping[str, SeedComparison],
     metric: Metric,
 ) -> list[str]:
-    """Name the best start point without a teacher, and the best distillation, whatever they did."""
-    told = []
+    """Name the best start point without a teacher, and the best distillation, whatever they did.
+
+    Those that were trained for as many epochs as the transfer have its data and steps; those with
+    another number of epochs, such as one that makes compute equal, are named for themselves.
+    """
+    bests = {}
     for title, belongs in _KINDS.items():
         arms = [arm for arm in others if belongs(arm, transfer) and arm.name in found]
-        if not arms:
-            continue
-        best = min(arms, key=lambda arm: (_distance(found[arm.name], metric), arm.name))
-        told.append(
-            f"Compared as well, {title[0].lower()}{title[1:]}: the best is {best.label}, and "
-            f"{transfer.method.label} minus it is {_uncorrected(found[best.name])}."
-        )
-    return told
+        if arms:
+            bests[title] = min(arms, key=lambda a: (_distance(found[a.name], metric), a.name))
+    told = [
+        f"Compared as well, {title[0].lower()}{title[1:]}: the best is {_named(best, transfer)}, "
+        f"and {transfer.method.label} minus it is {_uncorrected(found[best.name])}."
+        for title, best in bests.items()
+    ]
+    distilled = bests.pop(_DISTILLED, None)
+    alone = [arm for arm in bests.values() if arm.loss == transfer.loss]
+    return told + [
+        f"Without the teacher, or by its outputs: {_named(arm, transfer)} minus {distilled.label} "
+        f"is {_uncorrected(compare(arm, distilled, metric))}."
+        for arm in alone
+        if distilled is not None and not obstacle(arm, distilled)
+    ]
 
 
 def _is_student_start(arm: ArmResult, transfer: ArmResult) -> bool:
@@ -102,10 +116,32 @@ def _is_distilled(arm: ArmResult, transfer: ArmResult) -> bool:
     return arm.loss == "distillation" and transfer.loss != "distillation"
 
 
-_KINDS: Mapping[str, Callable[[ArmResult, ArmResult], bool]] = {
-    "Made of the student alone": _is_student_start,
-    "Trained by distillation": _is_distilled,
+def _is_alone(arm: ArmResult, transfer: ArmResult) -> bool:
+    return not arm.method.uses and arm.loss == transfer.loss
+
+
+def _as_long(belongs: _Belongs) -> _Belongs:
+    return lambda arm, transfer: arm.epochs == transfer.epochs and belongs(arm, transfer)
+
+
+def _not_as_long(belongs: _Belongs) -> _Belongs:
+    return lambda arm, transfer: arm.epochs != transfer.epochs and belongs(arm, transfer)
+
+
+_DISTILLED = "Trained by distillation"
+_KINDS: Mapping[str, _Belongs] = {
+    "Made of the student alone": _as_long(_is_student_start),
+    _DISTILLED: _as_long(_is_distilled),
+    "Without a teacher, for other epochs": _not_as_long(_is_alone),
+    "Trained by distillation, for other epochs": _not_as_long(_is_distilled),
 }
+
+
+def _named(arm: ArmResult, transfer: ArmResult) -> str:
+    """How sentences call an arm; with its epochs, if the transfer had others."""
+    if arm.epochs == transfer.epochs:
+        return arm.label
+    return f"{arm.label} (epochs: {arm.epochs}, not {transfer.epochs})"
 
 
 def _distance(comparison: SeedComparison, metric: Metric) -> float:

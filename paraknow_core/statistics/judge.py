@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from paraknow_core.distillation.recipe import ANSWERS
 from paraknow_core.evaluation.metrics import LOSS, REPORTED, Metric, metrics_of
-from paraknow_core.methods import METHODS
+from paraknow_core.methods import METHODS, Method, used_by
 from paraknow_core.statistics.arm_result import (
     ArmResult,
     compare,
@@ -182,11 +183,25 @@ def _contrast(
     )
 
 
-def about(start: str) -> tuple[str, str]:
-    """Return a method's kind and what it is, for the page's list of methods."""
-    method = METHODS[start]
+def about(start: str, others: Collection[str] = (), *, loss: str = ANSWERS) -> tuple[str, str]:
+    """Return a method's kind and what it is, for the page's list of methods.
+
+    Args:
+        start: a key of ``METHODS``.
+        others: further methods that parts of its start point come from, by role.
+        loss: what it is trained on, by ``loss_name``.
+    """
+    method, used = METHODS[start], used_by(start, *others)
+    end = f" Of {_whose(method)} it uses: {used}." if used else ""
+    if loss != ANSWERS:
+        end += f" Trained on {loss}, which uses the teacher's outputs."
     if method.is_control:
-        return "control", f"{method.start}. {method.tells}"
+        return "control", f"{method.start}. {method.tells}{end}"
     kind = "method" if method.is_transfer else "baseline"
-    uses = f". Of the teacher it uses: {method.used}." if method.uses else ""
-    return kind, f"{method.start} ({method.source}){uses}"
+    told = f"{method.start} ({method.source})"
+    return kind, f"{told}.{end}" if end else told
+
+
+def _whose(method: Method) -> str:
+    """A control without the teacher uses what stands in for it."""
+    return "what stands in for the teacher" if method.changes == "teacher" else "the teacher"

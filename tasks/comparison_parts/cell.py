@@ -1,6 +1,7 @@
 """One cell's part of a comparison's page, read from what its steps stored."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, 
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
-from paraknow_core.report.page.data import Failure, Pair, ShownMethod
+from paraknow_core.report.page.data import Failure, Pair
 from paraknow_core.report.page.diagnosis import ModuleFact
-from paraknow_core.report.page.outcome import Measure
+from paraknow_core.report.page.outcome import Measure, Score
 from paraknow_core.statistics.arm_result import ArmResult
-from paraknow_core.statistics.judge import Judgement, about, judge
+from paraknow_core.statistics.judge import Judgement, judge
 from tasks.acquire_model import load_architecture
+from tasks.comparison_parts.compute import Compute, compute_of, compute_told
 from tasks.comparison_parts.config import (
     ALL,
     ArmReport,
@@ -32,44 +34,6 @@ from tasks.engine.json_files import read_json
 from tasks.engine.step import Job
 
 
-def methods_of(config: ComparisonConfig) -> tuple[ShownMethod, ...]:
-    """List the methods that any cell has, in their order."""
-    found = {arm.name: about(arm.start) for cell in config.cells for arm in cell.arms}
-    return tuple(
-        ShownMethod(name=name, kind=kind, about=text) for name, (kind, text) in found.items()
-    )
-
-
-def design_of(config: ComparisonConfig) -> dict[str, str]:
-    """Say in words how the comparison was made."""
-    return {
-        "seeds": f"{len(config.wanted_seeds)}, paired: the same data order for every method",
-        "learning rates": _fixed_rates(config) if config.has_fixed_rates else _tried_rates(config),
-        "metric": f"{_primaries(config)} on the test split, mean over seeds",
-    }
-
-
-def _tried_rates(config: ComparisonConfig) -> str:
-    rates = sorted({rate for cell in config.cells for arm in cell.arms for rate, _ in arm.trials})
-    tried = ", ".join(f"{rate:g}" for rate in rates)
-    return f"{tried}; each method's own, by least validation loss"
-
-
-def _fixed_rates(config: ComparisonConfig) -> str:
-    given = {a.name: a.rate for c in config.cells for a in c.arms if a.rate is not None}
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in given.items())
-    return f"{rates}; fixed in the settings, not tuned"
-
-
-def _primaries(config: ComparisonConfig) -> str:
-    """What the verdicts are about; with the task where tasks differ in it."""
-    of_task = {cell.task: METRICS.choose(cell.primary).title for cell in config.cells}
-    titles = set(of_task.values())
-    if len(titles) == 1:
-        return titles.pop()
-    return ", ".join(f"{title} ({task})" for task, title in of_task.items())
-
-
 def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
     """Put together what the page shows of one cell, and what its numbers allow to be said."""
     cell = job.config.cells[number]
@@ -81,9 +45,8 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
     judgement = judge(results, cell.primary, cell.metrics, margin=cell.margin)
     reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
     primary, *beside = map(Measure.of, reported)
-    arms = [
-        (arm, _logs(job, number, place), items[arm.name]) for place, arm in enumerate(cell.arms)
-    ]
+    arms = [(a, _logs(job, number, place), items[a.name]) for place, a in enumerate(cell.arms)]
+    took = shared.compute()
     pair = Pair(
         name=cell.pair,
         task=cell.task,
@@ -93,9 +56,12 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
         beside=tuple(beside),
         verdict=judgement.sentence,
         teacher_matters=_teacher_matters(judgement),
-        notes=(*judgement.notes, *shared.contamination()),
+        notes=(*judgement.notes, *compute_told(cell, took), *shared.contamination()),
         contrasts=judgement.contrasts,
-        scores=tuple(_score(arm, of_arm, reported) for arm, _, of_arm in arms),
+        scores=tuple(
+            _with_compute(_score(arm, found, reported), arm, took[arm.name])
+            for arm, _, found in arms
+        ),
         curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs, _ in arms)),
         trials=tuple(
             chain.from_iterable(
@@ -151,6 +117,7 @@ def arm_result(
         failed=[seed for seed in missing if seed_name(seed) not in arm.diverged],
         lost=lost,
         loss=arm.loss,
+        epochs=arm.epochs,
     )
 
 
@@ -194,6 +161,15 @@ class _Shared:
             found["cka"] = collect.cka_of(read_json(likeness / "likeness.json"))
         return found
 
+    def compute(self) -> dict[str, Compute]:
+        """What each method's trainings took."""
+        return compute_of(
+            self._job.run.open_store(),
+            {arm.name: arm.adapters for arm in self._job.config.cells[self._number].arms},
+            teacher=self.architecture("teacher"),
+            student=self.architecture("student"),
+        )
+
     def records(self) -> dict[str, Any]:
         """What the cell's steps cost, and the stored results behind its numbers."""
         store = self._job.run.open_store()
@@ -232,7 +208,9 @@ def _logs(job: Job[ComparisonConfig], number: int, place: int) -> list[list[dict
     return [collect.read_log(folder / "training_log.jsonl") for folder in folders]
 
 
-def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]) -> Any:
+def _score(
+    arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]
+) -> Score:
     names = tuple(metric.name for metric in reported)
     return collect.score_of(
         arm.name,
@@ -240,6 +218,18 @@ def _score(arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequen
         metrics=reported,
         learning_rate=arm.rate,
         chosen_from=len(arm.trials),
+    )
+
+
+def _with_compute(score: Score, arm: ArmReport, took: Compute) -> Score:
+    """Say beside a score what the method started from, learned from, and took."""
+    return replace(
+        score,
+        start=arm.start,
+        loss=arm.trained_on,
+        flops=took.flops,
+        teacher_flops=took.teacher_flops,
+        seconds=took.seconds,
     )
 
 

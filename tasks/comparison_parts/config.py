@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from paraknow_core.distillation.recipe import DistillationRecipe, loss_name
 from paraknow_core.evaluation.metrics import LOSS, REPORTED
 from paraknow_core.settings import Settings, execution, later
 from paraknow_core.statistics.arm_result import Loss
@@ -43,8 +44,24 @@ class ArmReport(Settings):
     """Which trial or seed → why it has none."""
     diverged: dict[str, str] = later({})
     """Which trial or seed → by which rule its training diverged."""
-    loss: Loss = later("answers")
-    """What it was trained on."""
+    distillation: DistillationRecipe | None = later(None)
+    """How it learned from the teacher's outputs, if it did."""
+    epochs: int = later(0)
+    """Passes over the training rows; 0: not told."""
+    by_role: tuple[str, ...] = later(())
+    """Further methods that parts of its start point come from."""
+    adapters: tuple[str, ...] = execution(())
+    """Keys of its seeds' trainings: their records say what they took."""
+
+    @property
+    def loss(self) -> Loss:
+        """What it was trained on."""
+        return "answers" if self.distillation is None else "distillation"
+
+    @property
+    def trained_on(self) -> str:
+        """What its loss was made of, in words."""
+        return loss_name(self.distillation)
 
     @property
     def has_fixed_rate(self) -> bool:
@@ -79,7 +96,8 @@ class ComparisonConfig(Settings):
     words: int = later(1)
     """Of which version the sentences are. 2: something is missing, of which 1 said what was not
     true. 3: items are drawn as well as seeds, a gain is excluded by its margin or not shown, and a
-    design that can show nothing says so. All have the same numbers."""
+    design that can show nothing says so. 4: what of the teacher each method uses, what it was
+    trained on, and what that took. All have the same numbers."""
     proof: ProofConfig = later(ProofConfig())
     """What besides the verdicts is to show that the teacher matters."""
     created: str = execution("")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _SPLITS = {"train": "loss", "validation": "eval_loss"}
+_ANSWERS = "answer_loss"
+"""Of a training on another loss: the answers' own, which can be compared with other methods'."""
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -47,8 +49,15 @@ def curves_of(method: str, logs: Sequence[Sequence[Row]]) -> tuple[Curve, ...]:
     return tuple(curve for curve in found if curve.steps)
 
 
+def _with_answers(row: Row) -> Row:
+    return {**row, "loss": row[_ANSWERS]} if _ANSWERS in row else row
+
+
 def _curve(method: str, split: str, field: str, logs: Sequence[Sequence[Row]]) -> Curve:
-    seeds = [{int(row["step"]): float(row[field]) for row in log if field in row} for log in logs]
+    seeds = [
+        {int(row["step"]): float(row[field]) for row in map(_with_answers, log) if field in row}
+        for log in logs
+    ]
     steps = sorted(set.intersection(*map(set, seeds))) if seeds else []
     values = [[seed[step] for seed in seeds] for step in steps]
     return Curve(

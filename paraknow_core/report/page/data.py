@@ -31,11 +31,13 @@ class ShownMethod(Part):
         name: as everywhere else in the data.
         kind: ``baseline`` (what has to be beaten), ``method``, or ``control``.
         about: what it is, in one sentence.
+        uses: what of the teacher it uses, in words; empty: nothing, or unknown.
     """
 
     name: str
     kind: str = "method"
     about: str = ""
+    uses: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,35 @@ class Pair(Part):
     origins: tuple[Origin, ...] = ()
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def has_compute(self) -> bool:
+        """Whether it is known of any method what its training took."""
+        return any(score.flops or score.seconds for score in self.scores)
+
+    @property
+    def starts_by_loss(self) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
+        """Start points × losses, of the start points that were trained on more than one.
+
+        Returns:
+            The losses; and for each start point one text a loss: means with their methods' names.
+            Both are empty where all were trained on the same.
+        """
+        met: dict[str, set[str]] = {}
+        for score in self.scores:
+            met.setdefault(score.start, set()).add(score.loss)
+        starts = [start for start, losses in met.items() if len(losses) > 1]
+        losses = dict.fromkeys(score.loss for score in self.scores if score.start in starts)
+        return tuple(losses), tuple(
+            (start, tuple(self._means_of(start, loss) for loss in losses)) for start in starts
+        )
+
+    def _means_of(self, start: str, loss: str) -> str:
+        found = [score for score in self.scores if (score.start, score.loss) == (start, loss)]
+        return "; ".join(
+            f"{'–' if s.mean is None else format(s.mean, f'.{self.metric.digits}f')} ({s.method})"
+            for s in found
+        )
 
     def missing_seeds(self, *methods: str) -> str:
         """Say how many seeds of these methods have no result, and why; nothing if all have one."""

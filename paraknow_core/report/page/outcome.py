@@ -66,6 +66,11 @@ class Score(Part):
         beside: name of another metric → its mean over seeds.
         learning_rate: the one chosen on validation.
         chosen_from: how many learning rates were tried.
+        start: the registered name of its start point; empty: unknown.
+        loss: what it was trained on, in words; empty: unknown.
+        flops: operations of one seed's training; None: unknown.
+        teacher_flops: operations of passes of the teacher that it builds on, done once for all.
+        seconds: of one seed's training, when it was computed, mean over seeds.
     """
 
     method: str
@@ -74,6 +79,11 @@ class Score(Part):
     beside: dict[str, float | None] = field(default_factory=dict)
     learning_rate: float | None = None
     chosen_from: int | None = None
+    start: str = ""
+    loss: str = ""
+    flops: float | None = None
+    teacher_flops: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

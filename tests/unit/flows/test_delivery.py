@@ -17,8 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from artifacts.errors import StoreFullError, UnknownKeyError
+from artifacts.keys import KeyPayload
 from artifacts.queries.find import find_record
 from artifacts.queries.lineage import Lineage
+from artifacts.records import Record
 from artifacts.store import Store
 from flows.cli.main import app
 from flows.delivery import deliver as delivery
@@ -171,6 +173,39 @@ def test_the_card_tells_where_it_comes_from_and_what_it_lost(untied: Path, tmp_p
     text = (tmp_path / "b" / "README.md").read_text()
     assert "from rank 8 to rank 2" in text
     assert "not with what lies here" in text
+
+
+def made_of(record: Record, config: dict[str, Any] | None = None, **facts: Any) -> Record:
+    payload = replace(record.payload, config={**record.payload.config, **(config or {})})
+    return replace(record, payload=payload, facts={**record.facts, **facts})
+
+
+def test_the_card_says_what_of_the_teacher_start_point_and_training_use(untied: Path) -> None:
+    lineage = Lineage.of(store := Store.open(untied / "store"))
+    origin = origin_of(lineage, find_record(store, key(untied)))
+    assert "of the teacher it uses: parameters, labels." in origin.method
+    assert "optimizer steps on answers;" in origin.method
+    assert origin.start is not None
+    plain = replace(
+        origin, start=replace(origin.start, payload=step_of(origin.start, "plain-lora"))
+    )
+    assert "initialisation; no teacher." in plain.method
+    how = {"share": 0.9, "temperature": 2.0, "top_k": 64, "teacher_dtype": "float32"}
+    taught = replace(plain, adapter=made_of(origin.adapter, {"distillation": how}))
+    assert "of the teacher it uses: outputs." in taught.method
+    assert "steps on 0.9 KL at temperature 2, 0.1 answers;" in taught.method
+    assert "no teacher" not in taught.method
+    composed = made_of(origin.start, parts={"novel-tokens": 2, "milora": 5})
+    parts = replace(taught, start=replace(composed, payload=step_of(composed, "compose")))
+    assert "several methods, method novel-tokens, milora; " in parts.method
+    assert "of the teacher it uses: parameters, outputs." in parts.method
+    control = made_of(parts.start, parts={"novel-shuffled": 2, "plain": 5})
+    assert "THIS IS A CONTROL (novel-shuffled)" in replace(parts, start=control).method
+    assert "may use more than: nothing" in replace(origin, start=None).method
+
+
+def step_of(record: Record, step: str) -> KeyPayload:
+    return replace(record.payload, step=step)
 
 
 def test_a_control_never_passes_for_a_transfer(untied: Path) -> None:

@@ -97,7 +97,8 @@ def test_pairs_that_failed_leave_the_others_their_report(tmp_path: Path) -> None
     assert "No verdict was handed over" not in page
     assert any("Diverged is a training" in caveat for caveat in data["caveats"])
     assert data["pairs"][0]["scores"][2] == {
-        **dict.fromkeys(("mean", "learning_rate")),
+        **dict.fromkeys(("mean", "learning_rate", "flops", "teacher_flops", "seconds")),
+        **{"start": "pissa", "loss": "answers"},
         **{"method": "pissa", "values": [], "chosen_from": 2, "beside": {"exact_match": None}},
     }
     assert (given.out / FOREST).is_file()

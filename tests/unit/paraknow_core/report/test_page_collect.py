@@ -24,6 +24,11 @@ def test_curves_average_the_steps_that_every_seed_has() -> None:
     assert collect.curves_of("m", []) == ()
 
 
+def test_the_curve_of_another_loss_is_that_of_the_answers() -> None:
+    (train,) = collect.curves_of("m", [[{"step": 1, "loss": 0.3, "answer_loss": 3.0}]])
+    assert train.mean == (3.0,)
+
+
 def test_costs_count_each_result_once() -> None:
     found = collect.costs_of(
         [

@@ -118,6 +118,40 @@ def test_the_best_start_and_distillation_are_named_whatever_they_did() -> None:
     assert "Trained by distillation" not in judge([*BEATEN, beaten]).sentence
 
 
+def test_arms_with_more_epochs_are_named_for_themselves_and_compared_with_distillation() -> None:
+    """Equal data and equal compute are two questions: the best of one is not that of the other."""
+    distilled = replace(arm("taught", 1.1, start="plain"), loss="distillation", epochs=3)
+    longer = replace(arm("longer", 1.0, start="milora"), epochs=6)
+    as_long = [replace(a, epochs=3) for a in (*BEATEN, arm("milora", 1.45))]
+    found = judge([*as_long, distilled, longer])
+    alone, taught, other = (n for n in found.notes if n.startswith("Compared as well"))
+    assert "made of the student alone: the best is PiSSA, " in alone
+    assert "trained by distillation: the best is taught, " in taught
+    assert "for other epochs: the best is longer (epochs: 6, not 3), and the transfer" in other
+    direct = [n for n in found.notes if n.startswith("Without the teacher, or by its outputs")]
+    assert [re.search(r": (.*?) is ([+-]0\.\d)", note)[0] for note in direct] == [  # type: ignore[index]
+        ": PiSSA minus taught is +0.3",
+        ": longer (epochs: 6, not 3) minus taught is -0.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "others", "loss", "end"),
+    [
+        ("same-spectrum", (), "answers", "Of the teacher it uses: parameters, labels."),
+        ("novel-untrained", (), "answers", "what stands in for the teacher it uses: parameters."),
+        ("transfer", ("whitened-distillation",), "answers", "parameters, outputs, labels."),
+        ("plain", (), "KL at temperature 2", "4.1)). Trained on KL at temperature 2, which"),
+        ("milora", (), "KL at temperature 2", "which uses the teacher's outputs."),
+        ("plain", (), "answers", "(LoRA (arXiv 2106.09685, §4.1))"),
+    ],
+)
+def test_every_arm_says_what_of_the_teacher_it_uses(
+    start: str, others: tuple[str, ...], loss: str, end: str
+) -> None:
+    assert end in about(start, others, loss=loss)[1]
+
+
 def test_an_arm_with_another_loss_is_neither_plain_lora_nor_a_control() -> None:
     """Its name may be that of a method: its numbers are of something else."""
     taught = replace(arm("plain", 1.0), loss="distillation")
