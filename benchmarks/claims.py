@@ -43,7 +43,7 @@ OWN_NOISE = math.sqrt(0.5)
 """Of one method in one seed, so that differences have a standard deviation of 1."""
 REACH = 1.5
 """How far an optimum may lie from the middle of the grid, in steps; the grid itself reaches 1."""
-ONE_SEED = RateSearch(USUAL_RATES, (1000,), halving=False, extensions=0)
+ONE_SEED = RateSearch(USUAL_RATES, (1000,), halving=False, extensions=0, refine=False)
 USUAL = RateSearch(USUAL_RATES, (1000, 1001, 1002))
 CURVATURES = (0.0, 0.5, 1.0, 2.0, 4.0)
 FAR = 4.0

@@ -41,7 +41,7 @@ def open_backend(url: str) -> Backend:
         )
     if parts.scheme not in BACKENDS:
         raise RemoteError(
-            f"the shared tier {url!r} is not understood: give a URL such as s3://bucket/folder, "
-            f"with one of the schemes {', '.join(sorted(BACKENDS))}"
+            f"the shared tier {url!r} (run.remote) is not understood: give a URL such as "
+            f"s3://bucket/folder, with one of the schemes {', '.join(sorted(BACKENDS))}"
         )
     return BACKENDS[parts.scheme](url)

@@ -155,7 +155,9 @@ class CompareConfig(Settings):
     def search_of(self, arm: ArmConfig) -> RateSearch:
         """How a method gets its learning rate: by the same rule as every other."""
         tuning = self.tuning
-        return RateSearch(self.rates_of(arm), tuning.seeds, tuning.halving, tuning.extensions)
+        return RateSearch(
+            self.rates_of(arm), tuning.seeds, tuning.halving, tuning.extensions, tuning.refine
+        )
 
     def evaluation(self, task: TaskConfig) -> EvaluateConfig:
         """Return what is measured on a task, and what its verdicts are about."""

@@ -31,6 +31,11 @@ class TuningConfig(Settings):
         title="Halving",
         description="Only the better half of the rates goes on to each further seed.",
     )
+    refine: bool = Field(
+        True,
+        title="Refine",
+        description="Rates halfway between the best one and its neighbours are tried too.",
+    )
     extensions: int = Field(
         4,
         ge=0,

@@ -20,22 +20,26 @@ class RateSearch:
     """A search over learning rates, on validation alone.
 
     All rates are tried with the first seed. While the best one is the least or greatest that was
-    tried, the grid goes on beyond it, by its own ratio, as often as ``extensions`` allows. Then
-    come the other seeds, one after another; with ``halving`` the better half of the rates goes on
-    to each (successive halving, arXiv 1502.07943), and is extended in the same way. The best rate
-    has the least mean loss over all seeds.
+    tried, the grid goes on beyond it, by its own ratio, as often as ``extensions`` allows. With
+    ``refine`` the geometric means of the best one and its neighbours are tried too: the step that a
+    method's true best rate may be beside the grid is then half as long. Then come the other seeds,
+    one after another; with ``halving`` the better half of the rates goes on to each (successive
+    halving, arXiv 1502.07943), and is extended in the same way. The best rate has the least mean
+    loss over all seeds.
 
     Attributes:
         rates: the grid to begin with.
         seeds: of the trials; without any there is nothing to try.
         halving: whether only the better half goes on to the next seed.
-        extensions: how many rates may be added to the grid.
+        extensions: how many rates may be added to the ends of the grid.
+        refine: whether rates between the best one and its neighbours are added.
     """
 
     rates: Sequence[float]
     seeds: Sequence[int]
     halving: bool = True
     extensions: int = 4
+    refine: bool = True
 
     def wanted(self, losses: Losses) -> list[TriedRate]:
         """The trials to be made next, side by side; none once the search is over.
@@ -64,10 +68,12 @@ class RateSearch:
     def without_surprise(self) -> list[TriedRate]:
         """The trials of a search that never leaves its grid: what a plan can foresee.
 
-        Which rates go on is not known then; the first ones stand for them.
+        Which rates go on, or lie beside the best, is not known then; the first ones stand for them.
         """
         found: list[TriedRate] = []
         active = sorted(self.rates)
+        if len(active) > LEAST_SURVIVORS:
+            active = sorted([*active, *self._between(active[1], active)])
         for seed in self.seeds:
             found += [(rate, seed) for rate in active]
             active = active[: self._survivors(len(active))]
@@ -80,29 +86,42 @@ class RateSearch:
 
     def _follow(self, losses: Losses) -> tuple[list[TriedRate], list[float]]:
         """Go through the search as far as losses are known: trials to make, rates in the race."""
-        active, tried = sorted(self.rates), sorted(self.rates)
+        active, tried, ends = sorted(self.rates), sorted(self.rates), 0
+        is_refined = False
         for place, _ in enumerate(self.seeds, start=1):
             seeds = self.seeds[:place]
             while True:
                 missing = [t for t in ((r, s) for s in seeds for r in active) if t not in losses]
                 if missing:
                     return missing, active
-                beyond = self._beyond(self._best(active, seeds, losses), tried)
-                if beyond is None:
+                best = self._best(active, seeds, losses)
+                more = self._beyond(best, tried) if ends < self.extensions else []
+                ends += len(more)
+                if not more and not is_refined:
+                    more, is_refined = self._between(best, tried), True
+                if not more:
                     break
-                active, tried = sorted([*active, beyond]), sorted([*tried, beyond])
+                active, tried = sorted([*active, *more]), sorted([*tried, *more])
             if place < len(self.seeds):
                 active = self._better_half(active, seeds, losses)
         return [], active
 
-    def _beyond(self, best: float | None, tried: Sequence[float]) -> float | None:
+    def _beyond(self, best: float | None, tried: Sequence[float]) -> list[float]:
         """The next rate beyond the best one, if that lies at an end of what was tried."""
-        exhausted = len(tried) >= len(self.rates) + self.extensions
-        if exhausted or len(tried) < LEAST_SURVIVORS or best not in (tried[0], tried[-1]):
-            return None
-        ratio = tried[0] / tried[1] if best == tried[0] else tried[-1] / tried[-2]
-        beyond = float(f"{best * ratio:.3g}")
-        return beyond if is_rate(beyond) and beyond not in tried else None
+        grid = sorted(self.rates)
+        if best is None or len(grid) < LEAST_SURVIVORS or best not in (tried[0], tried[-1]):
+            return []
+        ratio = grid[0] / grid[1] if best == tried[0] else grid[-1] / grid[-2]
+        beyond = _rounded(best * ratio)
+        return [beyond] if is_rate(beyond) and beyond not in tried else []
+
+    def _between(self, best: float | None, tried: Sequence[float]) -> list[float]:
+        """The rates halfway, in ratio, from the best one to its neighbours."""
+        if not self.refine or best is None:
+            return []
+        place = tried.index(best)
+        beside = (*tried[max(0, place - 1) : place], *tried[place + 1 : place + 2])
+        return [rate for one in beside if (rate := _rounded(math.sqrt(best * one))) not in tried]
 
     def _better_half(
         self, active: Collection[float], seeds: Sequence[int], losses: Losses
@@ -124,3 +143,7 @@ class RateSearch:
 
 def _mean(rate: float, seeds: Sequence[int], losses: Losses) -> float:
     return math.fsum(losses[rate, seed] for seed in seeds) / len(seeds)
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.3g}")

@@ -41,7 +41,12 @@ def comparison(pair: Path, store: Path) -> dict[str, Any]:
         ],
         "tasks": [{"name": "words", "data": one["data"]}],
         "settings": {step: one[step] for step in shared},
-        "tuning": {"learning_rates": [1e-3, 1e-2], "seeds": [1000], "extensions": 0},
+        "tuning": {
+            "learning_rates": [1e-3, 1e-2],
+            "seeds": [1000],
+            "extensions": 0,
+            "refine": False,
+        },
         "seeds": [0, 1, 2, 3, 4],
         "slots": {"cpu": 2},
         "run": one["run"],

@@ -86,7 +86,7 @@ def test_a_rate_that_diverged_or_failed_in_any_trial_is_never_chosen(drawn) -> N
         for seed, outcome in enumerate(outcomes)
     ]
     sound = {t.rate for t in trials} - {t.rate for t in trials if t.reason or t.diverged}
-    search = RateSearch(tuple(drawn), (0, 1), halving=False, extensions=0)
+    search = RateSearch(tuple(drawn), (0, 1), halving=False, extensions=0, refine=False)
     chosen = search.best(losses_of(trials))
     assert (chosen is None) == (not sound)
     if chosen is not None:

@@ -32,7 +32,7 @@ def test_seeds_and_trials_of_one_method_share_the_slots(monkeypatch: pytest.Monk
     monkeypatch.setattr("flows.graph.arm._try", tried)
     monkeypatch.setattr("flows.graph.arm._run", run)
     monkeypatch.setattr("flows.graph.arm._look", lambda *_: None)
-    search = RateSearch((0.1, 0.2, 0.3, 0.4), (1000,), extensions=0)
+    search = RateSearch((0.1, 0.2, 0.3, 0.4), (1000,), extensions=0, refine=False)
     arm = Arm(ArmConfig(name="plain"), None, search, (0, 1, 2, 3))  # type: ignore[arg-type]
     do: Any = SimpleNamespace(plans=False)
     with turns(2):
