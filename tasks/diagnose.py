@@ -3,7 +3,7 @@ teacher and student are. Two steps, because every method of a pair shares the se
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,6 +11,7 @@ from pydantic import Field
 from paraknow_core.data import read_split
 from paraknow_core.data.examples import Example
 from paraknow_core.errors import DataError
+from paraknow_core.models.describe import Role
 from paraknow_core.setting_types import BatchSize, Count, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
@@ -49,6 +50,9 @@ def _compute(job: Job[DiagnoseConfig]) -> Facts:
     adapter = read_adapter(job.inputs["start"])
     architecture = load_architecture(job.inputs["student"])
     places = {t.parameter.removesuffix(".weight"): t for t in architecture.tensors}
+    if architecture.tied:  # a tied head may have an adapter of its own
+        embedding = places[architecture.module_of(Role.EMBED)]
+        places[architecture.module_of(Role.HEAD)] = replace(embedding, role=Role.HEAD)
     modules = []
     with Checkpoint(job.locations["student"]) as student:
         for done, (module, (a_RN, b_MR)) in enumerate(adapter.factors.items()):

@@ -26,8 +26,8 @@ from paraknow_core.errors import ConfigError, ModelFolderError
 from paraknow_core.lora.adapter import Adapter, write_adapter
 from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.compress import compress, without_modules
-from paraknow_core.lora.merge import check_shard_size, write_merged
-from paraknow_core.models.describe import Architecture, describe
+from paraknow_core.lora.merge import check_shard_size, merged_bytes, write_merged
+from paraknow_core.models.describe import describe
 from paraknow_core.report.model_card import Card, render
 from tasks.engine.source_files import unchanged
 
@@ -180,7 +180,7 @@ def _deliver_merged(
             "they lie: give --student FOLDER or --student HUB_ID."
         )
     check_same(store, origin.student, student.folder, whole=True)
-    _check_room(wish.out, describe(student.folder))
+    _check_room(wish.out, merged_bytes(describe(student.folder), adapter))
     used = {"student": as_used(store, origin.student, student.folder)}
     with new_folder(wish.out) as draft:
         with unchanged(used, stamps=store.stamps):
@@ -226,11 +226,11 @@ def _finish(
     return replace(delivery, files=files)
 
 
-def _check_room(out: Path, architecture: Architecture) -> None:
+def _check_room(out: Path, needed: int) -> None:
     parent = next(path for path in out.absolute().parents if path.exists())
     free = free_bytes(parent)
-    if architecture.weight_bytes > free:
-        takes, has = unequal(architecture.weight_bytes, free)
+    if needed > free:
+        takes, has = unequal(needed, free)
         raise StoreFullError(
             f"the merged checkpoint takes {takes}, and {parent} has {has} free. Make "
             "room, or name a folder elsewhere"

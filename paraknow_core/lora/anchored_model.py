@@ -11,7 +11,8 @@ starts at ``W + s·B₀A₀``.
 A tied head is not given to PEFT: PEFT's own tying (0.21) makes two parameters that share one
 storage. An optimiser updates them twice, and a change of device or dtype separates them. Instead a
 hook adds the product of the embedding's parameters to the head's output, so that both uses share
-one gradient.
+one gradient. A tied head that has an adapter of its own (``tied_head`` is None) is an ordinary
+linear layer to PEFT: weight and embedding stay tied, only the adapter tells them apart.
 """
 
 import warnings
@@ -105,7 +106,9 @@ def merge_into(student: Any, adapter: Adapter) -> None:
     """Add an adapter to a student's weights in place, a tied weight's change once.
 
     ``PeftModel.merge_and_unload`` (PEFT 0.21) adds a tied adapter twice to the one weight that
-    embedding and head share; this does not.
+    embedding and head share; this does not. Where the adapter changes only one of the two, or each
+    in another way, one weight cannot hold both: the head gets a weight of its own, and the
+    student's config says so (``tie_word_embeddings``).
 
     Args:
         student: a Transformers causal language model.
@@ -115,11 +118,22 @@ def merge_into(student: Any, adapter: Adapter) -> None:
         ShapeError: if the adapter does not fit the student.
     """
     _check_fit(student, adapter)
+    if adapter.tied_head is None:
+        _untie(student, adapter)
     with torch.no_grad():
         for module in adapter.factors:
             layer = student.get_submodule(module)
             weight_MN = logical(layer.weight, layer)
             weight_MN.copy_(weight_MN.float() + adapter.delta(module).to(weight_MN.device))
+
+
+def _untie(student: Any, adapter: Adapter) -> None:
+    """Give a tied head a weight of its own, if the adapter changes the head or the embedding."""
+    embedding, head = student.get_input_embeddings(), student.get_output_embeddings()
+    changed = [student.get_submodule(module) for module in adapter.factors]
+    if head.weight is embedding.weight and any(layer in (embedding, head) for layer in changed):
+        head.weight = nn.Parameter(head.weight.detach().clone(), head.weight.requires_grad)
+        student.config.tie_word_embeddings = False
 
 
 def bare_adapter(

@@ -9,6 +9,9 @@ from paraknow_core.lora.adapter import Adapter
 def compose(parts: Mapping[str, Adapter], modules: Mapping[str, str]) -> Adapter:
     """Take each module's start from the part that is named for it.
 
+    A tied head shares the embedding's start, unless ``modules`` names it: then it has its own, and
+    the embedding's counts for the embedding alone.
+
     Args:
         parts: name → a start point of the same student, all of one rank and alpha.
         modules: module → the name of its part.
@@ -31,12 +34,13 @@ def compose(parts: Mapping[str, Adapter], modules: Mapping[str, str]) -> Adapter
         )
     used = {name: parts[name] for name in dict.fromkeys(modules.values())}
     rank, alpha = next(iter(sizes.values()))
+    shared = (part.tied_head for part in used.values() if part.tied_head not in modules)
     return Adapter(
         factors={module: parts[name].factors[module] for module, name in modules.items()},
         embeddings=frozenset(m for m, name in modules.items() if m in parts[name].embeddings),
         rank=rank,
         alpha=alpha,
-        tied_head=next((p.tied_head for p in used.values() if p.tied_head is not None), None),
+        tied_head=next((head for head in shared if head is not None), None),
         base_model=next((p.base_model for p in used.values() if p.base_model is not None), None),
         fan_in_fan_out=any(part.fan_in_fan_out for part in used.values()),
         added=frozenset(m for m, name in modules.items() if m in parts[name].added),

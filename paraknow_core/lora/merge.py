@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from paraknow_core.checkpoint.reader import TORCH_DTYPES
+from paraknow_core.checkpoint.safetensors_header import BYTES_PER_ELEMENT
 from paraknow_core.errors import ConfigError
 from paraknow_core.lora.adapter import Adapter
 from paraknow_core.lora.anchored_model import merge_into
-from paraknow_core.models.describe import Architecture, describe
+from paraknow_core.models.describe import Architecture, Role, describe
 from paraknow_core.models.load import load_model, no_bar
 
 COPIED_FILES = (
@@ -35,7 +36,8 @@ def write_merged(
     """Write the student with an adapter added to its weights, in the Transformers layout.
 
     Every tensor keeps the dtype that it has in the student; the sum itself is computed in float32
-    and rounded once. A tied weight is changed and stored once.
+    and rounded once. A tied weight is changed and stored once; if the adapter changes the head apart
+    from the embedding, both are stored, and the checkpoint is no longer tied.
 
     Args:
         student_folder: the unmodified student.
@@ -54,6 +56,9 @@ def write_merged(
     """
     student = describe(student_folder)
     stored = {tensor.parameter: TORCH_DTYPES[tensor.dtype] for tensor in student.tensors}
+    if student.tied:
+        shared = f"{student.module_of(Role.EMBED)}.weight"
+        stored[f"{student.module_of(Role.HEAD)}.weight"] = stored[shared]
     model: Any = load_model(student_folder, dtype=_widest(set(stored.values())))
     merge_into(model, adapter)
     for name, parameter in model.named_parameters():
@@ -68,6 +73,21 @@ def write_merged(
         if (student_folder / name).is_file():
             shutil.copyfile(student_folder / name, folder / name)
     return dtypes_of(student)
+
+
+def merged_bytes(student: Architecture, adapter: Adapter) -> int:
+    """Bytes of the weights that ``write_merged`` writes: more than the student's if it unties it.
+
+    Args:
+        student: the unmodified student.
+        adapter: for this student.
+    """
+    shared = student.tied and adapter.tied_head is None
+    own = {student.module_of(role) for role in (Role.EMBED, Role.HEAD)} if shared else set()
+    if own.isdisjoint(adapter.factors):
+        return student.weight_bytes
+    (table,) = (tensor for tensor in student.tensors if tensor.role is Role.EMBED)
+    return student.weight_bytes + table.num_elements * BYTES_PER_ELEMENT[table.dtype]
 
 
 def check_shard_size(size: str) -> None:

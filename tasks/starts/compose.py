@@ -1,11 +1,12 @@
 """One start point out of several: each role's matrices start as another method says."""
 
+from collections.abc import Collection, Mapping
 from typing import Annotated
 
 from pydantic import Field
 
 from paraknow_core.errors import ConfigError
-from paraknow_core.models.describe import Architecture
+from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.setting_types import Text
 from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
@@ -37,8 +38,9 @@ def _compute(job: Job[ComposeConfig]) -> Facts:
     from paraknow_core.lora.compose import compose
 
     student = load_architecture(job.inputs["student"])
-    chosen = modules_of(student, job.config)
     parts = {part.start: read_adapter(job.inputs[part.start]) for part in job.config.parts}
+    changed = {name: part.factors for name, part in parts.items()}
+    chosen = with_own_head(modules_of(student, job.config), student, changed)
     made = compose(parts, chosen)
     write_adapter(job.out, made)
     return {
@@ -63,6 +65,30 @@ def modules_of(student: Architecture, config: ComposeConfig) -> dict[str, str]:
                     f"{module} would start from {found[module]!r} and from {part.start!r}. Give "
                     "each role to one method; roles of a fused matrix go together."
                 )
+    return found
+
+
+def with_own_head(
+    chosen: Mapping[str, str], student: Architecture, changed: Mapping[str, Collection[str]]
+) -> dict[str, str]:
+    """Give a tied head a start of its own, where a part has one for it.
+
+    Args:
+        chosen: module → the start point that it is taken from.
+        student: whose modules these are.
+        changed: start point → the modules that it has a start for.
+
+    Returns:
+        As ``chosen``; the embedding is left as it is where its part changes the head alone.
+    """
+    found = dict(chosen)
+    if student.tied:
+        embedding, head = student.module_of(Role.EMBED), student.module_of(Role.HEAD)
+        own = [name for name in changed if head in changed[name]]
+        if own:
+            found[head] = own[0]
+            if embedding not in changed[found.get(embedding, own[0])]:
+                found.pop(embedding, None)
     return found
 
 

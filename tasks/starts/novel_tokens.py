@@ -11,7 +11,7 @@ from paraknow_core.alignment.tokens import TokenMatch, check_share
 from paraknow_core.errors import ConfigError
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.setting_types import Rank, Scale, Seed, Share
-from paraknow_core.settings import Settings, execution
+from paraknow_core.settings import Settings, execution, later
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.json_files import write_json
@@ -26,9 +26,16 @@ _SHOWN_TOKENS = 20
 
 
 class NovelOptionsConfig(Settings):
-    """How large the start point is made."""
+    """How large the start point is made, and what of a tied student it is written to."""
 
     scale: Scale = Field(1.0, title="Scale", description="Of the start product.")
+    tied: Literal["both", "head"] = later(
+        "both",
+        title="Tied students",
+        description="both: embedding and head share one adapter, as they share their weights; "
+        "head: the head has an adapter of its own, and the embedding stays as it is. A student "
+        "whose head is not tied has two adapters either way.",
+    )
 
 
 class NovelTokensConfig(NovelOptionsConfig):
@@ -39,7 +46,7 @@ class NovelTokensConfig(NovelOptionsConfig):
         min_length=1,
         title="Roles",
         description="The matrices whose rows are tokens: embed, head. A tied head comes with the "
-        "embedding, and takes what the teacher's head has.",
+        "embedding, and takes what the teacher's head has; see tied.",
     )
     directions: Literal["novel", "top", "random"] = Field(
         "novel",
@@ -80,7 +87,7 @@ def _compute(job: Job[NovelTokensConfig]) -> Facts:
     from paraknow_core.checkpoint.reader import Checkpoint
 
     teacher, student = (load_architecture(job.inputs[who]) for who in ("teacher", "student"))
-    wanted = matrices_of(student, job.config.roles)
+    wanted = matrices_of(student, job.config.roles, tied=job.config.tied)
     match, names = match_tokenizers(job.locations, teacher, student)
     check_share(match, least=job.config.min_vocabulary_share)
     factors: dict[str, Any] = {}
@@ -118,15 +125,25 @@ def _compute(job: Job[NovelTokensConfig]) -> Facts:
     }
 
 
-def matrices_of(student: Architecture, roles: tuple[str, ...]) -> dict[str, Role]:
-    """Name the student's matrices whose rows are tokens, among the wanted roles.
+def matrices_of(
+    student: Architecture, roles: tuple[str, ...], *, tied: str = "both"
+) -> dict[str, Role]:
+    """Name the student's modules whose rows are tokens, among the wanted roles.
+
+    Args:
+        student: what they are wanted of.
+        roles: embed, head, or both.
+        tied: of a tied student ``both`` names the embedding, whose adapter the head shares, and
+            ``head`` the head alone.
 
     Returns:
-        Module → role; a tied head has no matrix of its own and comes with the embedding.
+        Module → role of the matrix that it computes with; a tied head's is the embedding's.
 
     Raises:
         ConfigError: if the student has none of them.
     """
+    if student.tied and tied == "head":
+        return {student.module_of(Role.HEAD): Role.EMBED}
     found = {
         student.module_of(role): role
         for role in VOCABULARY_ROLES
@@ -135,7 +152,7 @@ def matrices_of(student: Architecture, roles: tuple[str, ...]) -> dict[str, Role
     if not found:
         raise ConfigError(
             f"roles are {', '.join(roles)}, but the student's head is tied to its embedding: name "
-            "embed, which carries both."
+            "embed, which carries both, or set tied: head."
         )
     return found
 

@@ -10,12 +10,16 @@ from support.tiny import tiny_model
 
 from flows.config.transfer import TransferConfig
 from flows.graph.pair import acquire_pair
+from flows.graph.runner import Handle
 from flows.graph.start_points import start_point
+from flows.graph.transfer_steps import wire
 from paraknow_core.checkpoint.reader import Checkpoint
 from paraknow_core.errors import NumericsError, ShapeError
 from paraknow_core.lora.adapter import Adapter
 from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.methods import METHODS
+from tasks.diagnose import DIAGNOSTICS, DiagnoseConfig, diagnose
+from tasks.engine.json_files import read_json
 from tasks.engine.run_step import folder_of
 from tasks.engine.stage import Stage
 
@@ -108,6 +112,51 @@ def test_a_tied_student_takes_what_the_teachers_head_has(folder, tmp_path):
     torch.testing.assert_close(
         torch.linalg.svdvals(made.delta(EMBED))[:4].double(), sizes, rtol=1e-4, atol=0
     )
+
+
+def tied_settings(folder: Path, place: Path, **more: object) -> dict:
+    tiny_model(place / "tied", hidden=32, layers=2, ffn=64, tied=True, seed=2)
+    settings = pair_settings(folder, place / "store")
+    return settings | {"student": {"model": str(place / "tied")}, **more}
+
+
+def test_a_tied_student_may_have_it_in_the_head_alone(folder, tmp_path):
+    both = starts(tied_settings(folder, tmp_path), "novel-tokens")["novel-tokens"]
+    settings = tied_settings(folder, tmp_path, novel={"tied": "head"})
+    made = starts(settings, "novel-tokens", "novel-random")
+    head = made["novel-tokens"]
+    assert torch.equal(head.delta(HEAD), both.delta(EMBED))
+    for method in made:
+        assert EMBED not in made[method].factors
+        assert (made[method].tied_head, made[method].embeddings) == (None, frozenset())
+    others = {module for module in both.factors if module != EMBED}
+    assert set(head.factors) == {HEAD, *others}
+    for module in others:
+        assert torch.equal(head.factors[module].a, both.factors[module].a)
+    settings["by_role"] = {"embed": "plain"}
+    apart = starts(settings, "novel-tokens")["novel-tokens"]
+    assert torch.equal(apart.delta(HEAD), head.delta(HEAD))
+    assert (apart.embeddings, apart.tied_head) == ({EMBED}, None)
+    assert not apart.delta(EMBED).any()
+
+
+def test_a_head_of_its_own_is_trained_measured_and_diagnosed(folder, tmp_path):
+    settings = tied_settings(folder, tmp_path, novel={"tied": "head"})
+    settings |= {"arms": ["novel-tokens"], "extract": {"roles": ["embed", "head"]}}
+    config = TransferConfig.model_validate(settings)
+    runner, store = DirectRunner(config.run, Stage.EVALUATE), config.run.open_store()
+    wire(config, runner)
+    assert set(read_adapter(folder_of(store, runner.refs["finetune novel-tokens"])).factors) == {HEAD}
+    metrics = read_json(folder_of(store, runner.refs["evaluate novel-tokens"]) / "metrics.json")
+    assert metrics["answer_nll"] > 0
+    given = {
+        role: Handle(role, known=runner.refs[label])
+        for role, label in (("student", "student"), ("start", "lora novel-tokens"))
+    }
+    runner.until = Stage.REPORT
+    ref = runner(diagnose, DiagnoseConfig(), label="diagnose", **given).ref
+    (fact,) = read_json(folder_of(store, ref) / DIAGNOSTICS)["modules"]
+    assert (fact["module"], fact["role"], fact["layer"]) == (HEAD, "head", None)
 
 
 def test_what_has_nothing_novel_is_refused(folder, tmp_path):
