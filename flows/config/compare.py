@@ -28,7 +28,7 @@ from tasks.word_problems import WordProblemsConfig
 _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
 _SHARED = (
     *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
-    *("starts", "novel", "by_role", "random_teacher"),
+    *("starts", "novel", "signals", "by_role", "random_teacher"),
 )
 
 _OTHER_METRICS = (

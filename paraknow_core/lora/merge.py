@@ -36,8 +36,8 @@ def write_merged(
     """Write the student with an adapter added to its weights, in the Transformers layout.
 
     Every tensor keeps the dtype that it has in the student; the sum itself is computed in float32
-    and rounded once. A tied weight is changed and stored once; if the adapter changes the head apart
-    from the embedding, both are stored, and the checkpoint is no longer tied.
+    and rounded once. A tied weight is changed and stored once; if the adapter changes the head
+    apart from the embedding, both are stored, and the checkpoint is no longer tied.
 
     Args:
         student_folder: the unmodified student.

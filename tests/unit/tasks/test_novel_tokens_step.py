@@ -146,7 +146,9 @@ def test_a_head_of_its_own_is_trained_measured_and_diagnosed(folder, tmp_path):
     config = TransferConfig.model_validate(settings)
     runner, store = DirectRunner(config.run, Stage.EVALUATE), config.run.open_store()
     wire(config, runner)
-    assert set(read_adapter(folder_of(store, runner.refs["finetune novel-tokens"])).factors) == {HEAD}
+    assert set(read_adapter(folder_of(store, runner.refs["finetune novel-tokens"])).factors) == {
+        HEAD
+    }
     metrics = read_json(folder_of(store, runner.refs["evaluate novel-tokens"]) / "metrics.json")
     assert metrics["answer_nll"] > 0
     given = {
