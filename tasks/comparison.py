@@ -65,7 +65,8 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
 
 def _judged(job: Job[ComparisonConfig], number: int) -> "tuple[Pair, Judgement]":
     from paraknow_core.statistics.judge import Judgement
-    from tasks.comparison_parts.cell import failed_pair, pair_of
+    from tasks.comparison_parts.cell import pair_of
+    from tasks.comparison_parts.told import failed_pair
 
     cell = job.config.cells[number]
     try:

@@ -42,6 +42,10 @@ def results_command(
             "verdicts and tables follow."
         ),
     ] = None,
+    from_items: Annotated[
+        Path | None,
+        typer.Option(help="Print the report that follows from a file of --items; no store needed."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
 ) -> None:
@@ -54,6 +58,12 @@ def results_command(
     from flows.results.dataset import latest, read, results_folder, summarise
     from tasks.engine.run import RunConfig
 
+    if from_items is not None:
+        from flows.results.items import read_comparison
+        from paraknow_core.report.comparison_markdown import as_markdown
+
+        say(as_markdown(read_comparison(from_items)))
+        return
     opened = RunConfig(store=str(store or "")).open_store()
     if items is not None:
         say(f"{_write_items(opened, comparison, items):,} items in {items}")

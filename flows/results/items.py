@@ -5,7 +5,6 @@ training: all numbers of the report's verdicts and tables follow from it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,15 @@ from artifacts.store import Store
 from paraknow_core.durable_files import settle
 from paraknow_core.errors import ConfigError, DataError
 from paraknow_core.evaluation.items import Item, read_items
-from paraknow_core.statistics.arm_result import ArmResult
-from paraknow_core.statistics.judge import Judgement, judge
+from paraknow_core.report.page.data import Comparison, Pair
+from paraknow_core.statistics.judge import Judgement
+from paraknow_core.statistics.whole import whole_sentence
 from tasks.comparison import comparison
-from tasks.comparison_parts.cell import arm_result
-from tasks.comparison_parts.config import CellReport, ComparisonConfig, arm_role
+from tasks.comparison_parts.config import ComparisonConfig, arm_role
+from tasks.comparison_parts.design import design_of, methods_of
+from tasks.comparison_parts.told import failed_pair, told_of
 
 _ABOUT = b"paraknow.comparison"
-
-
-@dataclass(frozen=True)
-class CellResults:
-    """One pair on one task: what its methods answered, and what that shows.
-
-    Attributes:
-        report: its methods, with their learning rates and what failed.
-        arms: their answers, in the report's order.
-        judgement: contrasts, verdict and notes, as the comparison's own report has them.
-    """
-
-    report: CellReport
-    arms: tuple[ArmResult, ...]
-    judgement: Judgement
 
 
 def write_comparison(store: Store, name: str, path: Path) -> int:
@@ -81,8 +67,12 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
     return int(table.num_rows)
 
 
-def read_comparison(path: Path) -> tuple[ComparisonConfig, tuple[CellResults, ...]]:
+def read_comparison(path: Path) -> Comparison:
     """Read what `write_comparison` wrote, and judge every cell again.
+
+    Returns:
+        Verdicts, contrasts and scores, as the comparison's own report has them; without what only
+        its store knows: models, curves, pictures and what it took.
 
     Raises:
         DataError: if the file is none of these.
@@ -100,20 +90,34 @@ def read_comparison(path: Path) -> tuple[ComparisonConfig, tuple[CellResults, ..
     for cell, arm, seed, number, nll, tokens, correct in zip(*rows.values(), strict=True):
         item = Item(str(number), "", "", nll, tokens, "", "", "", correct)
         found.setdefault((cell, arm, seed), []).append(item)
-    return config, tuple(_judged(config, number, found) for number in range(len(config.cells)))
+    judged = {
+        f"{cell.pair} on {cell.task}": _judged(config, number, found)
+        for number, cell in enumerate(config.cells)
+    }
+    return Comparison(
+        title=config.name,
+        created=config.created,
+        summary=whole_sentence({name: judgement for name, (_, judgement) in judged.items()}),
+        methods=methods_of(config),
+        pairs=tuple(pair for pair, _ in judged.values()),
+        design=design_of(config),
+        caveats=config.caveats,
+    )
 
 
 def _judged(
     config: ComparisonConfig,
     number: int,
     found: Mapping[tuple[int, int, int], Sequence[Item]],
-) -> CellResults:
+) -> tuple[Pair, Judgement]:
     cell = config.cells[number]
-    arms = tuple(
-        arm_result(arm, {seed: found[number, place, seed] for seed in arm.seeds}, config)
+    if cell.failure:
+        return failed_pair(cell, cell.failure, "Nothing was compared"), Judgement()
+    answers = [
+        {seed: found[number, place, seed] for seed in arm.seeds}
         for place, arm in enumerate(cell.arms)
-    )
-    return CellResults(cell, arms, judge(arms, cell.primary, cell.metrics, margin=cell.margin))
+    ]
+    return told_of(cell, answers, config)
 
 
 def _places(config: ComparisonConfig) -> Iterator[tuple[int, int, int]]:

@@ -9,27 +9,24 @@ from typing import Any
 from artifacts.names import StepKey
 from artifacts.records import Record
 from paraknow_core.evaluation.items import Item, read_items
-from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, metrics_of
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
-from paraknow_core.report.page.data import Failure, Pair
+from paraknow_core.report.page.data import Pair
 from paraknow_core.report.page.diagnosis import ModuleFact
-from paraknow_core.report.page.outcome import Measure, Score
-from paraknow_core.statistics.arm_result import ArmResult
-from paraknow_core.statistics.judge import Judgement, judge
+from paraknow_core.report.page.outcome import Score
+from paraknow_core.statistics.judge import Judgement
 from tasks.acquire_model import load_architecture
 from tasks.comparison_parts.compute import Compute, compute_of, compute_told
 from tasks.comparison_parts.config import (
-    ALL,
     ArmReport,
     CellReport,
     ComparisonConfig,
     arm_role,
     cell_role,
-    seed_name,
 )
 from tasks.comparison_parts.proof import untrained_of
+from tasks.comparison_parts.told import failed_pair, told_of
 from tasks.engine.json_files import read_json
 from tasks.engine.step import Job
 
@@ -41,28 +38,19 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
     if cell.failure:
         return failed_pair(cell, cell.failure, "Nothing was compared"), Judgement()
     items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
-    results = [arm_result(arm, items[arm.name], job.config) for arm in cell.arms]
-    judgement = judge(results, cell.primary, cell.metrics, margin=cell.margin)
-    reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
-    primary, *beside = map(Measure.of, reported)
-    arms = [(a, _logs(job, number, place), items[a.name]) for place, a in enumerate(cell.arms)]
+    told, judgement = told_of(cell, list(items.values()), job.config)
+    arms = [(arm, _logs(job, number, place)) for place, arm in enumerate(cell.arms)]
     took = shared.compute()
-    pair = Pair(
-        name=cell.pair,
-        task=cell.task,
+    pair = replace(
+        told,
         teacher=_model(shared.architecture("teacher")),
         student=_model(shared.architecture("student")),
-        metric=primary,
-        beside=tuple(beside),
-        verdict=judgement.sentence,
-        teacher_matters=_teacher_matters(judgement),
         notes=(*judgement.notes, *compute_told(cell, took), *shared.contamination()),
-        contrasts=judgement.contrasts,
         scores=tuple(
-            _with_compute(_score(arm, found, reported), arm, took[arm.name])
-            for arm, _, found in arms
+            _with_compute(score, arm, took[arm.name])
+            for score, arm in zip(told.scores, cell.arms, strict=True)
         ),
-        curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs, _ in arms)),
+        curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs in arms)),
         trials=tuple(
             chain.from_iterable(
                 collect.trials_of(a.name, dict(a.trials), chosen=a.rate) for a in cell.arms
@@ -71,54 +59,10 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
         predictions=_predictions(items, shared.items("vanilla")),
         modules=_modules(job, number),
         untrained=untrained_of(job, number),
-        failures=tuple(_failures(cell, job.config.wanted_seeds)),
         **shared.pictures(_transfer(cell)),
         **shared.records(),
     )
     return pair, judgement
-
-
-def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:
-    """Show a cell of which nothing but a reason is known."""
-    return Pair(
-        name=cell.pair,
-        teacher="",
-        student="",
-        task=cell.task,
-        metric=Measure.of(METRICS.choose(cell.primary)),
-        verdict=f"{what}: {reason}",
-        failures=(Failure(cell="everything", reason=reason),),
-    )
-
-
-def arm_result(
-    arm: ArmReport, items: Mapping[int, Sequence[Item]], config: ComparisonConfig
-) -> ArmResult:
-    """Say which of the wanted seeds have a result, which diverged and which failed.
-
-    Args:
-        arm: one method of a cell.
-        items: seed → what it answered.
-        config: of the whole report.
-    """
-    lost = ""
-    if ALL in arm.diverged:
-        lost = "every learning rate that was tried diverged"
-    elif ALL in arm.failures:
-        lost = "no seed was run, as the method failed before"
-    missing = [seed for seed in config.wanted_seeds if seed not in items]
-    return ArmResult(
-        arm.name,
-        arm.start,
-        items,
-        at_edge=arm.at_edge,
-        is_tuned=not arm.has_fixed_rate,
-        diverged=[seed for seed in missing if seed_name(seed) in arm.diverged],
-        failed=[seed for seed in missing if seed_name(seed) not in arm.diverged],
-        lost=lost,
-        loss=arm.loss,
-        epochs=arm.epochs,
-    )
 
 
 class _Shared:
@@ -208,19 +152,6 @@ def _logs(job: Job[ComparisonConfig], number: int, place: int) -> list[list[dict
     return [collect.read_log(folder / "training_log.jsonl") for folder in folders]
 
 
-def _score(
-    arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]
-) -> Score:
-    names = tuple(metric.name for metric in reported)
-    return collect.score_of(
-        arm.name,
-        [EvaluationResult(tuple(found), names).metrics for found in items.values()],
-        metrics=reported,
-        learning_rate=arm.rate,
-        chosen_from=len(arm.trials),
-    )
-
-
 def _with_compute(score: Score, arm: ArmReport, took: Compute) -> Score:
     """Say beside a score what the method started from, learned from, and took."""
     return replace(
@@ -258,31 +189,3 @@ def _transfer(cell: CellReport) -> int:
     return next(
         (place for place, arm in enumerate(cell.arms) if METHODS[arm.start].is_transfer), -1
     )
-
-
-def _teacher_matters(judgement: Judgement) -> bool | None:
-    """None where a control that it takes did not run, or nothing could have been shown."""
-    verdict = judgement.verdict
-    if verdict is None or any(
-        answer.outcome in ("not tested", "out of reach") for answer in verdict.answers
-    ):
-        return None
-    return verdict.teacher
-
-
-def _failures(cell: CellReport, wanted: Sequence[int]) -> list[Failure]:
-    """List what gave no number: faults first, then what diverged, of each method."""
-    seeds = {seed_name(seed): seed for seed in wanted}
-    return [
-        Failure(
-            cell=f"{arm.name}, {which}",
-            reason=reason,
-            method=arm.name,
-            seed=seeds.get(which),
-            whole=which == ALL,
-            diverged=told is arm.diverged,
-        )
-        for arm in cell.arms
-        for told in (arm.failures, arm.diverged)
-        for which, reason in told.items()
-    ]

@@ -130,15 +130,21 @@ def test_verdicts_and_tables_follow_from_the_items_alone(settings, first, tmp_pa
     store = Store.open(Path(settings["run"]["store"]))
     (made,) = {r.tree: r for r in store.records() if r.step == "comparison"}.values()
     report = json.loads(store.file_path(made, "comparison.json").read_text())
-    config, cells = read_comparison(path)
-    assert [(cell.pair, cell.task) for cell in config.cells] == [
-        (pair["name"], pair["task"]) for pair in report["pairs"]
-    ]
-    for cell, pair in zip(cells, report["pairs"], strict=True):
+    again = read_comparison(path)
+    assert [pair.name for pair in again.pairs] == [pair["name"] for pair in report["pairs"]]
+    for found, pair in zip(again.pairs, report["pairs"], strict=True):
         told = [contrast["mean"] for contrast in pair["contrasts"]]
         assert told
-        assert [c.mean for c in cell.judgement.contrasts] == pytest.approx(told, rel=1e-5)
-        assert cell.judgement.sentence.split(" (")[0] == pair["verdict"].split(" (")[0]
+        assert [c.mean for c in found.contrasts] == pytest.approx(told, rel=1e-5)
+        assert found.verdict.split(" (")[0] == pair["verdict"].split(" (")[0]
+        assert [s.mean for s in found.scores] == pytest.approx(
+            [score["mean"] for score in pair["scores"]], rel=1e-5
+        )
+    printed = CliRunner().invoke(app, ["results", "--from-items", str(path)])
+    assert printed.exit_code == 0, printed.output
+    summary = store.file_path(made, "summary.md").read_text()
+    heads = [line for line in summary.splitlines() if line.startswith("#")]
+    assert [line for line in printed.output.splitlines() if line.startswith("#")] == heads
 
 
 def test_items_of_no_comparison_are_refused(settings, first, tmp_path):

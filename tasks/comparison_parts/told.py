@@ -1,0 +1,130 @@
+"""What may be told of one cell from its methods' answers alone: scores, contrasts, verdict."""
+
+from collections.abc import Mapping, Sequence
+
+from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, metrics_of
+from paraknow_core.report.page import collect
+from paraknow_core.report.page.data import Failure, Pair
+from paraknow_core.report.page.outcome import Measure, Score
+from paraknow_core.statistics.arm_result import ArmResult
+from paraknow_core.statistics.judge import Judgement, judge
+from tasks.comparison_parts.config import ALL, ArmReport, CellReport, ComparisonConfig, seed_name
+
+Answers = Mapping[int, Sequence[Item]]
+"""Seed → what a method answered."""
+
+
+def told_of(
+    cell: CellReport, answers: Sequence[Answers], config: ComparisonConfig
+) -> tuple[Pair, Judgement]:
+    """Judge a cell, and put what follows from answers alone into a pair of the page.
+
+    Args:
+        cell: one pair on one task, whose methods could be compared.
+        answers: of each of its methods, in their order.
+        config: of the whole report.
+    """
+    arms = [arm_result(arm, found, config) for arm, found in zip(cell.arms, answers, strict=True)]
+    judgement = judge(arms, cell.primary, cell.metrics, margin=cell.margin)
+    reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
+    primary, *beside = map(Measure.of, reported)
+    pair = Pair(
+        name=cell.pair,
+        task=cell.task,
+        teacher="",
+        student="",
+        metric=primary,
+        beside=tuple(beside),
+        verdict=judgement.sentence,
+        teacher_matters=_teacher_matters(judgement),
+        notes=judgement.notes,
+        contrasts=judgement.contrasts,
+        scores=tuple(
+            _score(arm, found, reported) for arm, found in zip(cell.arms, answers, strict=True)
+        ),
+        failures=tuple(_failures(cell, config.wanted_seeds)),
+    )
+    return pair, judgement
+
+
+def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:
+    """Show a cell of which nothing but a reason is known."""
+    return Pair(
+        name=cell.pair,
+        teacher="",
+        student="",
+        task=cell.task,
+        metric=Measure.of(METRICS.choose(cell.primary)),
+        verdict=f"{what}: {reason}",
+        failures=(Failure(cell="everything", reason=reason),),
+    )
+
+
+def arm_result(arm: ArmReport, items: Answers, config: ComparisonConfig) -> ArmResult:
+    """Say which of the wanted seeds have a result, which diverged and which failed.
+
+    Args:
+        arm: one method of a cell.
+        items: seed → what it answered.
+        config: of the whole report.
+    """
+    lost = ""
+    if ALL in arm.diverged:
+        lost = "every learning rate that was tried diverged"
+    elif ALL in arm.failures:
+        lost = "no seed was run, as the method failed before"
+    missing = [seed for seed in config.wanted_seeds if seed not in items]
+    return ArmResult(
+        arm.name,
+        arm.start,
+        items,
+        at_edge=arm.at_edge,
+        is_tuned=not arm.has_fixed_rate,
+        diverged=[seed for seed in missing if seed_name(seed) in arm.diverged],
+        failed=[seed for seed in missing if seed_name(seed) not in arm.diverged],
+        lost=lost,
+        loss=arm.loss,
+        epochs=arm.epochs,
+    )
+
+
+def _score(
+    arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]
+) -> Score:
+    names = tuple(metric.name for metric in reported)
+    return collect.score_of(
+        arm.name,
+        [EvaluationResult(tuple(found), names).metrics for found in items.values()],
+        metrics=reported,
+        learning_rate=arm.rate,
+        chosen_from=len(arm.trials),
+    )
+
+
+def _teacher_matters(judgement: Judgement) -> bool | None:
+    """None where a control that it takes did not run, or nothing could have been shown."""
+    verdict = judgement.verdict
+    if verdict is None or any(
+        answer.outcome in ("not tested", "out of reach") for answer in verdict.answers
+    ):
+        return None
+    return verdict.teacher
+
+
+def _failures(cell: CellReport, wanted: Sequence[int]) -> list[Failure]:
+    """List what gave no number: faults first, then what diverged, of each method."""
+    seeds = {seed_name(seed): seed for seed in wanted}
+    return [
+        Failure(
+            cell=f"{arm.name}, {which}",
+            reason=reason,
+            method=arm.name,
+            seed=seeds.get(which),
+            whole=which == ALL,
+            diverged=told is arm.diverged,
+        )
+        for arm in cell.arms
+        for told in (arm.failures, arm.diverged)
+        for which, reason in told.items()
+    ]
