@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal["plain", "transfer", "student-start"]
-Change = Literal["", "factors", "tokens", "layers", "teacher", "seeds"]
+Change = Literal["", "factors", "tokens", "layers", "teacher", "seeds", "update"]
 Use = Literal["parameters", "activations", "outputs", "labels"]
 
 USUAL_RATES = (1e-4, 3e-4, 1e-3)
@@ -100,8 +100,8 @@ class Method:
 
     def is_needed_by(self, method: str) -> bool:
         """Whether a claim that a method moved the teacher's knowledge has to beat it."""
-        takes_it = self.changes in ("factors", "tokens", "teacher") and not self.keeps_knowledge
-        return self.of == method and takes_it
+        takes_it = self.changes in ("factors", "tokens", "teacher", "update")
+        return self.of == method and takes_it and not self.keeps_knowledge
 
 
 def in_words(uses: Collection[str]) -> str:

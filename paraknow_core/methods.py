@@ -55,6 +55,21 @@ from paraknow_core.method_tables.student_starts import (
     PISSA,
     PLAIN_LORA,
 )
+from paraknow_core.method_tables.transport import (
+    LATEN_OWN,
+    LATEN_SCALED_DOWN,
+    LATEN_SHUFFLED,
+    LATEN_UNTRAINED,
+    LATEN_UPDATE,
+    THESEUS_DRAWN,
+    THESEUS_SCALED_DOWN,
+    THESEUS_SHUFFLED,
+    THESEUS_UPDATE,
+    TRANSPORT_SCALED_DOWN,
+    TRANSPORT_SHUFFLED,
+    TRANSPORT_UNTRAINED,
+    WEIGHT_TRANSPORT_UPDATE,
+)
 from paraknow_core.registry import Registry
 
 VANILLA = "vanilla"
@@ -70,6 +85,9 @@ METHODS: Registry[Method] = Registry(
         "residual-regression": RESIDUAL_REGRESSION,
         "head-regression": HEAD_REGRESSION,
         "embedding-rows": EMBEDDING_ROWS,
+        "theseus": THESEUS_UPDATE,
+        "weight-transport": WEIGHT_TRANSPORT_UPDATE,
+        "laten": LATEN_UPDATE,
         "pissa": PISSA,
         "milora": MILORA,
         "olora": OLORA,
@@ -98,6 +116,16 @@ METHODS: Registry[Method] = Registry(
         "head-untrained": UNTRAINED_HEAD_REGRESSION,
         "rows-shuffled": SHUFFLED_ROWS,
         "rows-untrained": UNTRAINED_ROWS,
+        "theseus-shuffled": THESEUS_SHUFFLED,
+        "theseus-drawn": THESEUS_DRAWN,
+        "theseus-scaled-down": THESEUS_SCALED_DOWN,
+        "transport-shuffled": TRANSPORT_SHUFFLED,
+        "transport-untrained": TRANSPORT_UNTRAINED,
+        "transport-scaled-down": TRANSPORT_SCALED_DOWN,
+        "laten-shuffled": LATEN_SHUFFLED,
+        "laten-untrained": LATEN_UNTRAINED,
+        "laten-own": LATEN_OWN,
+        "laten-scaled-down": LATEN_SCALED_DOWN,
     },
 )
 """Every method by name, in the order of reports."""

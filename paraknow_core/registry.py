@@ -62,9 +62,10 @@ class Registry(Mapping[str, T]):
         if name in self._entries:
             return self[name]
         near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        # Before the known ones: a long list is cut off where an error is shown.
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         known = ", ".join(self._entries)
-        raise self._error(f"unknown {self.kind} {name!r}; known are {known}{hint}")
+        raise self._error(f"unknown {self.kind} {name!r}{hint}; known are {known}")
 
     def among(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return those of ``names`` that are registered, in this registry's order.

@@ -24,6 +24,7 @@ from tasks.starts.lora import lora, plain_lora
 from tasks.starts.novel_tokens import novel_tokens
 from tasks.starts.signal_start import signal_start
 from tasks.starts.student_start import student_start
+from tasks.starts.transport import transport
 from tasks.teaching.teacher_logits import teacher_logits
 from tasks.word_problems import word_problems
 
@@ -53,6 +54,7 @@ STEPS: Mapping[str, Step[Any]] = {
         signal_start,
         student_start,
         teacher_logits,
+        transport,
         word_problems,
     )
 }

@@ -12,9 +12,7 @@ from flows.config.tuning import Rates, Seeds, TuningConfig
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
 from paraknow_core.setting_errors import explain, first_causes, place_of
-from paraknow_core.setting_types import (
-    choose_setting,
-)
+from paraknow_core.setting_types import PathOrHubId, choose_setting
 from paraknow_core.settings import Settings
 from paraknow_core.statistics.design import MIN_SEEDS
 from paraknow_core.statistics.rate_search import RateSearch
@@ -28,7 +26,7 @@ from tasks.word_problems import WordProblemsConfig
 _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
 _SHARED = (
     *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
-    *("starts", "novel", "signals", "by_role", "random_teacher"),
+    *("starts", "novel", "signals", "transport", "by_role", "random_teacher"),
 )
 
 _OTHER_METRICS = (
@@ -49,6 +47,17 @@ class PairConfig(Settings):
         title="Another teacher",
         description="Of the same shape and tokenizer, which learnt something else; for the "
         "controls other-teacher and novel-other.",
+    )
+    teacher_base: ModelConfig | None = Field(
+        None,
+        title="Teacher's base",
+        description="The model that the teacher was tuned from; theseus moves what tuning changed.",
+    )
+    teacher_adapter: PathOrHubId = Field(
+        "",
+        title="Teacher's adapter",
+        description="In place of a base: a PEFT folder that was tuned on the teacher; theseus "
+        "moves its product. Other methods see the teacher without it.",
     )
 
 
@@ -179,6 +188,8 @@ class CompareConfig(Settings):
                 teacher=pair.teacher,
                 student=pair.student,
                 other_teacher=pair.other_teacher,
+                teacher_base=pair.teacher_base,
+                teacher_adapter=pair.teacher_adapter,
                 data=task.data,
                 problems=task.problems,
                 other_data=task.other_data,

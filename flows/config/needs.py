@@ -35,6 +35,14 @@ class AskedSettings(Protocol):
         """Generated data of another task, or None."""
 
     @property
+    def teacher_base(self) -> object:
+        """What the teacher was tuned from, or None."""
+
+    @property
+    def teacher_adapter(self) -> str:
+        """A PEFT folder of what tuning added to the teacher, or ""."""
+
+    @property
     def extract(self) -> ExtractConfig:
         """Which roles are adapted."""
 
@@ -96,6 +104,16 @@ def _covered_roles(config: AskedSettings, method: str) -> str:
     )
 
 
+def _teacher_base(config: AskedSettings, method: str) -> str:
+    if bool(config.teacher_base) != bool(config.teacher_adapter):
+        return ""
+    return (
+        f"{method} moves what tuning changed in the teacher: set either teacher_base, to the model "
+        "that its tuning began with, or teacher_adapter, to the PEFT folder that was tuned on it"
+        + ("; both are given" if config.teacher_base else "")
+    )
+
+
 NEEDS: Registry[Need] = Registry(
     "need of a method",
     {
@@ -104,6 +122,7 @@ NEEDS: Registry[Need] = Registry(
         "something novel": _something_novel,
         "vocabulary roles": _vocabulary_roles,
         "covered roles": _covered_roles,
+        "teacher base": _teacher_base,
     },
 )
 """Every need, by its name in ``Method.needs``."""

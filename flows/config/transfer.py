@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from flows.config.needs import NEEDS
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER, transfer_among
-from paraknow_core.setting_types import EachOnce, LearningRate, OneOf
+from paraknow_core.setting_types import EachOnce, LearningRate, OneOf, PathOrHubId
 from paraknow_core.settings import Settings, later
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
@@ -22,6 +22,7 @@ from tasks.starts.lora import LoraConfig
 from tasks.starts.novel_tokens import NovelOptionsConfig
 from tasks.starts.signal_start import SignalOptionsConfig
 from tasks.starts.student_start import StartOptionsConfig
+from tasks.starts.transport import TransportOptionsConfig
 from tasks.word_problems import WordProblemsConfig
 
 MethodName = Annotated[str, OneOf("method", METHODS)]
@@ -61,6 +62,17 @@ class TransferConfig(Settings):
     )
     teacher: ModelConfig = Field(title="Teacher")
     student: ModelConfig = Field(title="Student")
+    teacher_base: ModelConfig | None = Field(
+        None,
+        title="Teacher's base",
+        description="The model that the teacher was tuned from; theseus moves what tuning changed.",
+    )
+    teacher_adapter: PathOrHubId = Field(
+        "",
+        title="Teacher's adapter",
+        description="In place of a base: a PEFT folder that was tuned on the teacher; theseus "
+        "moves its product. Other methods see the teacher without it.",
+    )
     data: DataConfig = Field(DataConfig(), title="Data")
     problems: WordProblemsConfig | None = Field(
         None, title="Word problems", description="Generated data, in place of Data (the demo's)."
@@ -87,6 +99,9 @@ class TransferConfig(Settings):
     starts: StartOptionsConfig = Field(StartOptionsConfig(), title="Start points without a teacher")
     novel: NovelOptionsConfig = Field(NovelOptionsConfig(), title="Novel tokens")
     signals: SignalOptionsConfig = Field(SignalOptionsConfig(), title="Updates from signals")
+    transport: TransportOptionsConfig = Field(
+        TransportOptionsConfig(), title="Updates from parameters"
+    )
     by_role: dict[RoleName, MethodName] = Field(
         {},
         title="Start points by role",
@@ -147,7 +162,7 @@ class TransferConfig(Settings):
 
     @model_validator(mode="after")
     def _teacher_has_a_tokenizer(self) -> Self:
-        for place in ("teacher", "other_teacher"):
+        for place in ("teacher", "teacher_base", "other_teacher"):
             model = getattr(self, place)
             if model is None or model.texts is None:
                 continue

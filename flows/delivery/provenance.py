@@ -22,12 +22,16 @@ _NAMES = {
     "plain-lora": "plain LoRA (arXiv 2106.09685) with PEFT's own initialisation",
     "signal-start": "LoRA that starts from the student with an update of the teacher's signals, "
     "which is part of what is delivered",
+    "transport": "LoRA that starts from the student with an update of the teacher's parameters, "
+    "which is part of what is delivered",
     "student-start": "LoRA that starts from the student's own parameters",
     "compose": "LoRA whose start point is put together of several methods",
 }
 _METHODS_OF = {"lora": TRANSFER, "plain-lora": PLAIN}
 """The method of a step that has but one."""
 _CONTROLS = ("control", "random-model")
+_MARKS = ("shuffle", "shuffled", "drawn", "instead")
+"""Settings that only a control has."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class AdapterOrigin:
             if name in METHODS and METHODS[name].is_control:
                 yield f"THIS IS A CONTROL ({name}): {METHODS[name].start}."
         for note in self.steps:
-            if note.step in _CONTROLS or note.settings.get("shuffle"):
+            if note.step in _CONTROLS or any(map(note.settings.get, _MARKS)):
                 what = note.settings.get("name", note.step)
                 yield f"THIS IS A CONTROL ({what}), made so that it holds less of the teacher."
         if self.teacher is not None and self.teacher == self.student:

@@ -6,7 +6,7 @@ from functools import partial
 
 from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
-from flows.graph.pair import ModelPair, acquire_pair, check_other_teacher
+from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.teaching import check_teaching
 from flows.graph.transfer_steps import measure, measure_teacher
@@ -94,7 +94,7 @@ class Cell:
         cuts = any(METHODS[name].cuts for name in used)
         outcome.shared = acquire_pair(settings, do, methods=(), cuts=cuts)
         pair = outcome.shared
-        check_other_teacher(pair, used)
+        check_teachers(pair, used)
         for arm in self.config.arms:
             check_teaching(pair, self.arm(arm).settings.finetune)
         data = {"data": pair.data}

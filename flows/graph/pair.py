@@ -14,6 +14,7 @@ from tasks.acquire_data import DataConfig, acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.checks.other_teacher import check_same_shape
 from tasks.checks.preflight import check_answers, check_pair
+from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
 from tasks.word_problems import WordProblemsConfig, word_problems
@@ -98,18 +99,36 @@ def other_teacher(pair: ModelPair) -> Handle:
     return found
 
 
-def check_other_teacher(pair: ModelPair, methods: Iterable[str]) -> None:
-    """Refuse another teacher that cannot take the teacher's place, before anything expensive.
-
-    Args:
-        pair: whose other teacher it is.
-        methods: all that start points come from; nothing is done where none needs another teacher.
+def teacher_base(pair: ModelPair) -> Handle:
+    """Acquire what the teacher was tuned from, and check that it can be that.
 
     Raises:
-        As ``other_teacher``.
+        ConfigError: if the settings name none, or it has other sizes than the teacher.
+        TokenizerError: if it has another tokenizer.
     """
-    if any("other teacher" in METHODS[name].needs for name in methods):
+    model = pair.config.teacher_base
+    if model is None:
+        raise ConfigError("The model that the teacher was tuned from is needed: set teacher_base.")
+    found = pair.do(acquire_model, model, label="base", **_build(pair.do, "base", model))
+    pair.do.check(check_teacher_base, {"teacher": pair.teacher, "base": found})
+    return found
+
+
+def check_teachers(pair: ModelPair, methods: Iterable[str]) -> None:
+    """Refuse another teacher or a base that does not fit the teacher, before anything expensive.
+
+    Args:
+        pair: whose other teacher and base they are.
+        methods: all that start points come from; nothing is done where none needs such a model.
+
+    Raises:
+        As ``other_teacher`` and ``teacher_base``.
+    """
+    needs = {need for name in methods for need in METHODS[name].needs}
+    if "other teacher" in needs:
         other_teacher(pair)
+    if "teacher base" in needs and not pair.config.teacher_adapter:
+        teacher_base(pair)
 
 
 def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:

@@ -9,6 +9,7 @@ from flows.graph.novel import novel_factors, start_from_novel_tokens
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
 from flows.graph.signals import start_from_signals
+from flows.graph.transport import start_from_transport
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
 from tasks.starts.compose import ComposeConfig, compose
@@ -114,6 +115,7 @@ BUILDERS: Registry[Builder] = Registry(
         ),
         "signals": Builder(start_from_signals),
         "student-start": Builder(_of_student),
+        "transport": Builder(start_from_transport),
     },
 )
 """Every kind of start point, by ``Method.builder``."""

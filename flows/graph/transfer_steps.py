@@ -1,7 +1,7 @@
 """The steps of one transfer and what each takes from which; flow and plan both follow it."""
 
 from flows.config.transfer import TransferConfig
-from flows.graph.pair import ModelPair, acquire_pair, check_other_teacher
+from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import shown_of, start_point
 from flows.graph.teaching import check_teaching, targets_for
@@ -17,7 +17,7 @@ def wire(config: TransferConfig, do: Runner) -> None:
     pair = acquire_pair(config, do)
     check_teaching(pair, config.finetune)
     arms = config.chosen_arms()
-    check_other_teacher(pair, (name for arm in arms for name in config.methods_used(arm)))
+    check_teachers(pair, (name for arm in arms for name in config.methods_used(arm)))
     seed, main = config.finetune.seed, config.transfer_arm
     start_point(main, pair, seed=seed)  # first, so that shared steps come in their usual order
     results = {"vanilla": measure(pair, "vanilla")}

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 import torch
 
 from paraknow_core.models.families import Role
+from paraknow_core.signals.activations import kept_inputs
 from paraknow_core.signals.reduced_rank import CrossProducts, reduced_rank
-from paraknow_core.signals.request import SignalRequest, Signals, kept_inputs
+from paraknow_core.signals.request import SignalRequest, Signals
 
 
 @torch.no_grad()

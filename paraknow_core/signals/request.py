@@ -1,7 +1,6 @@
 """What a signal is made from: two models, texts that both read, and which tokens they share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paraknow_core.alignment.tokens import TokenMatch
-from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import DataError
 from paraknow_core.lora.adapter import LoraFactors
 from paraknow_core.models.describe import Architecture, Role
@@ -46,17 +45,35 @@ class SharedText:
         student_T: the student's token numbers.
         teacher_T: the teacher's token numbers of the same tokens.
         counts_T: the positions that count.
+        labels_T: the student's token numbers where there is an answer, ``NO_LOSS`` elsewhere.
     """
 
     number: int
     student_T: Tensor  # noqa: N815 - shape suffixes
     teacher_T: Tensor  # noqa: N815
     counts_T: Tensor  # noqa: N815
+    labels_T: Tensor  # noqa: N815
 
     @property
     def half(self) -> int:
         """0 or 1: what is fitted on one half is used on the other."""
         return self.number % 2
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether some token is to be predicted from those before it."""
+        return bool((self.labels_T[1:] != NO_LOSS).any())
+
+    @property
+    def students(self) -> TokenisedExample:
+        """The text with its answer, for the student."""
+        return TokenisedExample((*self.student_T.tolist(),), (*self.labels_T.tolist(),))
+
+    @property
+    def teachers(self) -> TokenisedExample:
+        """The same for the teacher, whose numbers of the tokens may be others."""
+        labels_T = torch.where(self.labels_T == NO_LOSS, NO_LOSS, self.teacher_T)
+        return TokenisedExample((*self.teacher_T.tolist(),), (*labels_T.tolist(),))
 
 
 @dataclass
@@ -169,7 +186,7 @@ def both_read(
         counts_T[-1] = False  # nothing follows the last token
         if answers_only:
             counts_T[:-1] = labels_T[1:] >= 0
-        found.append(SharedText(len(found), ours_T, theirs_T, counts_T))
+        found.append(SharedText(len(found), ours_T, theirs_T, counts_T, labels_T))
     if len(found) < LEAST_TEXTS:
         raise DataError(
             f"Of {len(samples)} seed texts {len(found)} have only tokens that the teacher has too; "
@@ -178,23 +195,3 @@ def both_read(
             "the special tokens of the student's as well."
         )
     return found
-
-
-def kept_inputs(model: Any, modules: Sequence[str], stack: ExitStack) -> dict[str, Tensor]:
-    """Keep what each layer gets, for as long as the stack is open.
-
-    Returns:
-        Module → its input at the last run, T×N; filled by running the model on one text.
-    """
-    kept: dict[str, Tensor] = {}
-
-    def keeper(name: str) -> Any:
-        def hook(_module: Any, args: tuple[Tensor, ...]) -> None:
-            kept[name] = args[0].detach().flatten(0, -2)
-
-        return hook
-
-    for name in modules:
-        layer = model.get_submodule(name)
-        stack.callback(layer.register_forward_pre_hook(keeper(name)).remove)
-    return kept

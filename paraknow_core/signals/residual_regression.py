@@ -24,8 +24,9 @@ from torch import Tensor
 from paraknow_core.alignment.layers import layer_runs
 from paraknow_core.errors import ArchitectureError
 from paraknow_core.models.families import Role
+from paraknow_core.signals.activations import kept_inputs
 from paraknow_core.signals.reduced_rank import CrossProducts, reduced_rank, ridge_map
-from paraknow_core.signals.request import SignalRequest, Signals, kept_inputs
+from paraknow_core.signals.request import SignalRequest, Signals
 
 
 class _Sums:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from paraknow_core.errors import NumericsError
 from paraknow_core.models.modules import is_embedding
+from paraknow_core.signals.activations import kept_inputs
 from paraknow_core.signals.reduced_rank import CrossProducts, reduced_rank
-from paraknow_core.signals.request import SharedText, SignalRequest, Signals, kept_inputs
+from paraknow_core.signals.request import SharedText, SignalRequest, Signals
 
 # Nats a position; less is the rounding of float32.
 _LEAST_DIVERGENCE = 1e-6

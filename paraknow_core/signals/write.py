@@ -13,17 +13,14 @@ from paraknow_core.lora.anchored_model import bare_adapter
 from paraknow_core.lora.start_point import target_modules, write_start
 from paraknow_core.models.describe import Role, describe
 from paraknow_core.models.load import load_model
-from paraknow_core.models.modules import logical
 from paraknow_core.registry import Registry
 from paraknow_core.seeding import random_state_kept
 from paraknow_core.signals.embedding_rows import embedding_rows
 from paraknow_core.signals.head_regression import head_regression
 from paraknow_core.signals.request import SignalRequest, Signals
 from paraknow_core.signals.residual_regression import residual_regression
+from paraknow_core.signals.scales import at_scales, best_scale
 from paraknow_core.signals.whitened_distillation import divergence, whitened_distillation
-
-SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""What a scale is chosen from, where the method looks at outputs."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def signal_start(
         found = signal.find(request)
         request.texts = [text for text in whole if text.half == 1]
         told = divergences(request, found)
-        scale = min(SCALES, key=told.__getitem__)
+        scale = best_scale(told)
         request.texts = whole
     else:
         found = signal.find(request)
@@ -156,19 +153,12 @@ def divergences(request: SignalRequest, update: Signals) -> dict[float, float]:
         for text, read, order_T in request.each()
     ]
     positions = sum(int(text.counts_T.sum()) for text, _ in theirs)
-    kept = {name: student.get_submodule(name).weight.clone() for name in update}
-    found = {}
-    for scale in (0.0, *SCALES):
-        for name, (a, b) in update.items():
-            layer = student.get_submodule(name)
-            delta_MN = (scale * (b @ a)).to(layer.weight)
-            layer.weight.copy_(kept[name])
-            logical(layer.weight, layer).add_(delta_MN)
+
+    def measure() -> float:
         total = sum(float(divergence(request, text, each).detach()) for text, each in theirs)
-        found[scale] = total / max(1, positions)
-    for name, weight in kept.items():
-        student.get_submodule(name).weight.copy_(weight)
-    return found
+        return total / max(1, positions)
+
+    return at_scales(student, update, measure)
 
 
 def _plain(

@@ -40,7 +40,7 @@ class SourceFiles:
     """A model's folder or one data file, as it was digested.
 
     Attributes:
-        place: the folder, or the file.
+        place: the folder, or the file; of several files that are no model, the first.
         digests: file name → digest.
         is_model: whether ``place`` is a folder all of whose ``model_files`` count: a loader may
             read one that came later.
@@ -59,6 +59,12 @@ class SourceFiles:
     def of_file(cls, path: Path, digest: str) -> "SourceFiles":
         """One data file."""
         return cls(path, {path.name: str(digest)}, is_model=False)
+
+    @classmethod
+    def of_files(cls, folder: Path, digests: Mapping[str, str]) -> "SourceFiles":
+        """Some files of a folder that is no model's, such as a PEFT adapter; the first is named."""
+        place = folder / next(iter(digests))
+        return cls(place, {name: str(digest) for name, digest in digests.items()}, is_model=False)
 
     @classmethod
     def acquired(cls, folder: Path, artifact: Path) -> "SourceFiles":

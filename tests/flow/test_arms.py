@@ -1,11 +1,12 @@
 """Arms side by side on a tiny pair: what they share is computed once, the rest is their own."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.pair import TEACHER, pair_settings, write_rows
+from support.pair import TEACHER, pair_settings, write_base, write_rows
 from support.tiny import tiny_model
 
 from flows.config.transfer import TransferConfig
@@ -65,11 +66,14 @@ def test_the_report_shows_every_arm_and_says_what_was_not_beaten(first: Transfer
 
 
 def test_every_method_runs_and_the_plan_then_has_nothing_left(
-    settings: dict[str, Any], first: TransferResult
+    settings: dict[str, Any], first: TransferResult, tmp_path: Path
 ) -> None:
-    config = TransferConfig.model_validate(
-        settings | {"arms": [m for m in METHODS if m != "novel-own"]}
-    )
+    shutil.copytree(Path(settings["teacher"]["model"]), tmp_path / "teacher")
+    more = {
+        "teacher_base": {"model": str(write_base(tmp_path))},
+        "arms": [m for m in METHODS if m != "novel-own"],
+    }
+    config = TransferConfig.model_validate(settings | more)
     before = make_plan(config, Stage.LORA)
     assert {s.step for s in before.steps if s.status == "cached"} > {"lora", "control"}
     made = computed(transfer(config, Stage.LORA))
@@ -77,7 +81,8 @@ def test_every_method_runs_and_the_plan_then_has_nothing_left(
     assert made["control"] == 2
     assert made["novel-tokens"] == 6  # the method and its five controls that are not refused
     assert made["signal-start"] == 12  # four methods with two controls each
-    assert made["compose"] == 18  # none of these has a start point for every role
+    assert made["transport"] == 13  # three methods with three or four controls each
+    assert made["compose"] == 23  # none of these has a start point for every role
     assert made["lora"] == 12
     assert make_plan(config, Stage.LORA).all_cached
 

@@ -36,6 +36,7 @@ from tasks.starts.compose import ComposeConfig, compose
 from tasks.starts.novel_tokens import NovelTokensConfig, novel_tokens
 from tasks.starts.signal_start import SignalStartConfig, signal_start
 from tasks.starts.student_start import StudentStartConfig, student_start
+from tasks.starts.transport import TransportConfig, transport
 from tasks.steps import STEPS
 from tasks.teaching.teacher_logits import TeacherLogitsConfig, teacher_logits
 from tasks.word_problems import WordProblemsConfig, word_problems
@@ -64,6 +65,7 @@ def refs(home: Path) -> dict[str, Ref]:
         (likeness, LikenessConfig(texts=4), {**pair, **data}),
         (novel_tokens, NovelTokensConfig(max_rank=4), pair),
         (signal_start, SignalStartConfig(method="head-regression", rank=4), {**pair, **data}),
+        (transport, TransportConfig(method="weight-transport", rank=4), {**pair, **data}),
         (teacher_logits, TeacherLogitsConfig(), {**pair, **data}),
         (
             compose,

@@ -1,6 +1,7 @@
 """A tiny teacher/student pair with data on disk, and the config of a run that takes seconds."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ def write_pair(folder: Path) -> Path:
     tiny_model(folder / "other", hidden=24, layers=2, heads=4, kv_heads=2, ffn=48, seed=3)
     write_rows(folder / "rows.jsonl")
     return folder
+
+
+def write_base(folder: Path) -> Path:
+    """Write ``base``, which ``teacher`` may have been tuned from: half its weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder / "teacher", folder / "base")
+    weights = load_file(folder / "base" / "model.safetensors")
+    less = {name: 0.5 * weight for name, weight in weights.items()}
+    save_file(less, folder / "base" / "model.safetensors", metadata={"format": "pt"})
+    return folder / "base"
 
 
 def pair_settings(folder: Path, store: Path) -> dict[str, Any]:

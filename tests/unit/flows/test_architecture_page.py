@@ -153,6 +153,7 @@ def test_the_picture_of_a_transfer_is_the_wiring() -> None:
         {
             "teacher": {"pretrain": {}},
             "student": {"model": "student"},
+            "teacher_base": {"model": "base"},
             "other_data": {"seed": 1},
             "arms": arms,
         }
@@ -164,7 +165,7 @@ def test_the_picture_of_a_transfer_is_the_wiring() -> None:
     assert wired.pop(("pretrain", "acquire_model")) == shown.pop(("pretrain", "acquired"))
     assert shown.keys() == wired.keys() | models
     for arrow, files in shown.items():
-        of_model = arrow in models or arrow[0] in ("teacher", "student")
+        of_model = arrow in models or arrow[0] in ("teacher", "student", "base")
         assert files == ("" if of_model else wired[arrow])
 
 

@@ -129,7 +129,7 @@ def test_a_method_without_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert register("method", METHODS, monkeypatch, within=student_starts) == name
     assert name in json.dumps(TransferConfig.model_json_schema())
     folder = write_pair(tmp_path)
-    with pytest.raises(ValueError, match=f"known are.*{name}.*did you mean '{name}'"):
+    with pytest.raises(ValueError, match=f"did you mean '{name}'.*known are.*{name}"):
         TransferConfig.model_validate(pair_settings(folder, folder) | {"arms": [f"{name}s"]})
 
     config, planned, made = arms_of(folder, name)

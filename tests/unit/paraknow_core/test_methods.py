@@ -65,7 +65,7 @@ def test_a_claim_about_the_teacher_needs_the_controls_without_its_knowledge() ->
     [
         (
             {"arms": ["transfer", "pisa"]},
-            "unknown method 'pisa'; known are plain, transfer, novel-tokens",
+            r"unknown method 'pisa' \(did you mean 'pissa'\?\); known are plain, transfer, novel",
         ),
         ({"arms": ["plain"]}, "transfer or novel-tokens or .* must be among them"),
         ({"arms": ["transfer", "plain", "plain"]}, "each may be given once; given twice: plain"),

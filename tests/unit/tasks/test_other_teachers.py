@@ -13,7 +13,7 @@ from support.tiny import tiny_model
 
 from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
-from flows.graph.pair import acquire_pair, check_other_teacher
+from flows.graph.pair import acquire_pair, check_teachers
 from flows.graph.start_points import start_point
 from paraknow_core.errors import ConfigError, ShapeError, TokenizerError
 from paraknow_core.methods import METHODS
@@ -161,7 +161,7 @@ def test_a_model_that_cannot_take_the_place_is_refused_before_anything_is_comput
         store = TransferConfig.model_validate(given).run.open_store()
         assert {record.step for record in store.records()} == {"acquire-model", "acquire-data"}
     config = TransferConfig.model_validate(given)  # nobody asks for it, so it is not looked at
-    check_other_teacher(acquire_pair(config, DirectRunner(config.run, Stage.LORA)), ["transfer"])
+    check_teachers(acquire_pair(config, DirectRunner(config.run, Stage.LORA)), ["transfer"])
 
 
 def copied(model: Path, to: Path) -> Path:
