@@ -126,8 +126,10 @@ class RateSearch:
     def _better_half(
         self, active: Collection[float], seeds: Sequence[int], losses: Losses
     ) -> list[float]:
+        """Those that go on; one that diverged cannot win any more, and goes on nowhere."""
         ordered = sorted(active, key=lambda rate: (_mean(rate, seeds, losses), rate))
-        return sorted(ordered[: self._survivors(len(ordered))])
+        first = ordered[: self._survivors(len(ordered))]
+        return sorted(rate for rate in first if math.isfinite(_mean(rate, seeds, losses)))
 
     def _survivors(self, count: int) -> int:
         if not self.halving:

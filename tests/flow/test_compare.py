@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.pair import pair_settings
 from typer.testing import CliRunner
@@ -167,6 +168,18 @@ def test_the_plan_counts_what_is_shared(settings, first, tmp_path):
     again = json.loads(make_compare_plan(CompareConfig.model_validate(settings)).to_json())
     assert again["to_run"] == 0
     assert again["hits"] == first.computed
+
+
+def test_a_plan_says_how_many_trainings_may_come_besides(settings, tmp_path):
+    fresh = copy.deepcopy(settings)
+    fresh["run"]["store"] = str(tmp_path / "store")
+    fresh["tuning"] |= {"seeds": [1000, 1001], "extensions": 3}
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(fresh), encoding="utf-8")
+    done = CliRunner().invoke(app, ["compare", str(file), "--plan"])
+    assert done.exit_code == 0, done.output
+    searches = len(fresh["pairs"]) * len(CompareConfig.model_validate(fresh).arms)
+    assert f"At most {searches * 3 * 2} more trainings" in done.output
 
 
 def test_a_plan_beyond_its_budget_is_refused_before_anything_runs(settings, tmp_path):

@@ -127,6 +127,13 @@ def test_after_refining_the_grid_goes_on_by_its_own_step() -> None:
     assert len(losses) == len(search.without_surprise()) + 2 <= search.most()
 
 
+def test_a_rate_that_diverged_goes_on_to_no_further_seed() -> None:
+    alone = on_the_grid((1, 2), extensions=0)
+    losses = carried_out(alone, lambda rate, _: math.inf if rate > 1e-3 else 1.0)
+    assert set(losses) == {*((rate, 1) for rate in GRID), (1e-3, 2)}
+    assert alone.best(losses) == 1e-3
+
+
 def test_a_search_that_is_not_over_has_no_best_rate() -> None:
     search = RateSearch(GRID, (1,))
     assert search.best({(1e-3, 1): 1.0}) is None
