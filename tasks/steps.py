@@ -25,6 +25,7 @@ from tasks.starts.novel_tokens import novel_tokens
 from tasks.starts.signal_start import signal_start
 from tasks.starts.student_start import student_start
 from tasks.starts.transport import transport
+from tasks.teaching.arrival import arrival
 from tasks.teaching.teacher_logits import teacher_logits
 from tasks.word_problems import word_problems
 
@@ -34,6 +35,7 @@ STEPS: Mapping[str, Step[Any]] = {
         acquire_data,
         acquire_model,
         align,
+        arrival,
         comparison,
         compose,
         contamination,

@@ -8,6 +8,7 @@ from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfi
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, TrialRunner
+from flows.graph.start_points import FOLLOWED
 from flows.graph.teaching import check_teaching
 from flows.graph.transfer_steps import measure, measure_teacher
 from paraknow_core.methods import METHODS, TRANSFER
@@ -15,6 +16,7 @@ from tasks.checks.divergence import check_measured
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
 from tasks.diagnose import LikenessConfig, likeness
 from tasks.engine.ref import Ref
+from tasks.teaching.arrival import ArrivalConfig, arrival
 
 RunArms = Callable[[Sequence[Arm], ModelPair], list[ArmOutcome]]
 """Runs methods on what they share; what fails in one is noted in its outcome."""
@@ -73,6 +75,7 @@ class Cell:
         if outcome.shared is not None and not outcome.reason:
             outcome.arms = run_arms([self.arm(a) for a in self.config.arms], outcome.shared)
             self._judge(do, outcome, outcome.shared)
+            self._follow(outcome, outcome.shared)
         return outcome
 
     @staticmethod
@@ -85,6 +88,25 @@ class Cell:
             asked = {**given, "measured": run.measured}
             known = {role: handle for role, handle in asked.items() if handle is not None}
             attempt(run, partial(do.check, check_measured, known))
+
+    def _follow(self, outcome: CellOutcome, pair: ModelPair) -> None:
+        """Look for the teacher's novel directions in what every method's first seed delivered.
+
+        Whatever a method started from, it is the same directions: so plain LoRA and the controls
+        say how much of them comes with any training.
+        """
+        shown = (arm.looks.get(FOLLOWED) for arm in outcome.arms)
+        directions = next((handle for handle in shown if handle is not None), None)
+        if directions is None:
+            return
+        for config, arm in zip(self.config.arms, outcome.arms, strict=True):
+            ended = (run for run in arm.runs if not (run.reason or run.diverged))
+            adapter = next((run.adapter for run in ended if run.adapter is not None), None)
+            if adapter is not None:
+                how = ArrivalConfig(rank=self.arm(config).settings.lora.rank)
+                given = {"student": pair.student, "novel": directions, "adapter": adapter}
+                look = partial(pair.do, arrival, how, label=f"arrival {arm.name}", **given)
+                arm.look_reason = arm.look_reason or reason_of(partial(_put, arm, look))
 
     def _share(self, do: TrialRunner, outcome: CellOutcome) -> None:
         settings = self.config.transfer(
@@ -114,3 +136,7 @@ class Cell:
             outcome.looks["teacher-items"] = measure_teacher(pair)
         given = {"teacher": pair.teacher, "student": pair.student, "data": pair.data}
         outcome.looks["likeness"] = pair.do(likeness, LikenessConfig(), label="likeness", **given)
+
+
+def _put(arm: ArmOutcome, look: Callable[[], Handle]) -> None:
+    arm.looks["arrival"] = look()

@@ -24,6 +24,9 @@ class Start(Protocol):
         """Return the start point of a method, for one seed."""
 
 
+FOLLOWED = "novel"
+"""Of what a report draws: directions of token space that are looked for again after training."""
+
 Shown = Callable[[str, ModelPair, int], Mapping[str, Handle]]
 """What of a method, pair and seed a report draws, by the name that the report knows."""
 
@@ -111,7 +114,9 @@ BUILDERS: Registry[Builder] = Registry(
         ),
         "novel-tokens": Builder(
             start_from_novel_tokens,
-            lambda method, pair, seed: {"factors": novel_factors(method, pair, seed=seed)},
+            lambda method, pair, seed: dict.fromkeys(
+                ("factors", FOLLOWED), novel_factors(method, pair, seed=seed)
+            ),
         ),
         "signals": Builder(start_from_signals),
         "student-start": Builder(_of_student),

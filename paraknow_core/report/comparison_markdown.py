@@ -9,7 +9,7 @@ from typing import Any
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.report.page.outcome import Score
 from paraknow_core.report.page.proof import OrderLine, PairOrder
-from paraknow_core.report.page.text import clean
+from paraknow_core.report.page.text import clean, percent
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 
@@ -66,7 +66,7 @@ def _failed(pair: Pair) -> str:
 
 
 def _pair(pair: Pair) -> list[str]:
-    tables = [*_scores(pair), *_contrasts(pair), *_untrained(pair)]
+    tables = [*_scores(pair), *_contrasts(pair), *_untrained(pair), *_novelty(pair)]
     notes = [f"- {escaped(note)}" for note in pair.notes]
     failures = [
         f"- {'' if f.diverged else 'failed: '}{escaped(f.cell)}: {escaped(f.reason)}"
@@ -202,6 +202,37 @@ def _untrained(pair: Pair) -> list[str]:
         ),
         "",
     ]
+
+
+def _novelty(pair: Pair) -> list[str]:
+    """What the untouched student's tokens cannot differ by, and what of it arrived."""
+    lines = []
+    for matrix in pair.novelty:
+        lines += [
+            f"{percent(matrix.share)} of what the teacher's tokens differ by in "
+            f"{escaped(matrix.role)} lies outside what the untouched student's can; most of it is "
+            f"carried by:",
+            "",
+            "| token | share |",
+            "|---|--:|",
+            *(f"| {escaped(t.token)} | {percent(t.share)} |" for t in matrix.tokens),
+            "",
+        ]
+    if pair.arrived:
+        lines += [
+            "| trained student | matrix | learnt in these directions | by chance | cosine | "
+            "by chance | of the matrix | of the teacher's |",
+            "|---|---|--:|--:|--:|--:|--:|--:|",
+            *(
+                f"| {escaped(one.method)} | {escaped(one.role)} | {percent(one.change_share)} | "
+                f"{percent(one.share_by_chance)} | {_number(one.cosine, 3)} | "
+                f"{_number(one.cosines_by_chance, 3)} | {percent(one.weight_share)} | "
+                f"{percent(one.teacher_share)} |"
+                for one in pair.arrived
+            ),
+            "",
+        ]
+    return lines
 
 
 def _seeds(count: int, pair: Pair, *methods: str) -> str:

@@ -13,7 +13,6 @@ from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Pair
-from paraknow_core.report.page.diagnosis import ModuleFact
 from paraknow_core.report.page.outcome import Score
 from paraknow_core.statistics.judge import Judgement
 from tasks.acquire_model import load_architecture
@@ -25,6 +24,7 @@ from tasks.comparison_parts.config import (
     arm_role,
     cell_role,
 )
+from tasks.comparison_parts.looks import looks_of
 from tasks.comparison_parts.proof import untrained_of
 from tasks.comparison_parts.told import failed_pair, told_of
 from tasks.engine.json_files import read_json
@@ -57,8 +57,8 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
             )
         ),
         predictions=_predictions(items, shared.items("vanilla")),
-        modules=_modules(job, number),
         untrained=untrained_of(job, number),
+        **looks_of(job, number),
         **shared.pictures(_transfer(cell)),
         **shared.records(),
     )
@@ -173,15 +173,6 @@ def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: lis
     seed = min(shared)
     untouched = {"untouched student": vanilla} if vanilla else {}
     return collect.predictions_of(untouched | {name: of[seed] for name, of in items.items()})
-
-
-def _modules(job: Job[ComparisonConfig], number: int) -> Any:
-    found: list[ModuleFact] = []
-    for place, arm in enumerate(job.config.cells[number].arms):
-        folder = job.inputs.get(arm_role(number, place, "diagnose"))
-        if folder is not None:
-            found += collect.modules_of(arm.name, read_json(folder / "diagnostics.json"))
-    return tuple(found)
 
 
 def _transfer(cell: CellReport) -> int:

@@ -38,6 +38,7 @@ from tasks.starts.signal_start import SignalStartConfig, signal_start
 from tasks.starts.student_start import StudentStartConfig, student_start
 from tasks.starts.transport import TransportConfig, transport
 from tasks.steps import STEPS
+from tasks.teaching.arrival import ArrivalConfig, arrival
 from tasks.teaching.teacher_logits import TeacherLogitsConfig, teacher_logits
 from tasks.word_problems import WordProblemsConfig, word_problems
 
@@ -76,6 +77,17 @@ def refs(home: Path) -> dict[str, Ref]:
         ),
     ):
         found[step.name] = run_step(step, label=step.name, config=config, inputs=inputs, run=run)
+    found["arrival"] = run_step(
+        arrival,
+        label="arrival",
+        config=ArrivalConfig(rank=4),
+        inputs={
+            "student": found["student"],
+            "novel": found["novel-tokens"],
+            "adapter": found["finetune transfer"],
+        },
+        run=run,
+    )
     return found
 
 

@@ -11,7 +11,16 @@ from statistics import fmean
 
 from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.report.page.data import Comparison, Cost, Failure, Origin, Pair, ShownMethod
-from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
+from paraknow_core.report.page.diagnosis import (
+    Arrived,
+    Cka,
+    ModuleFact,
+    NovelMatrix,
+    Sensitivity,
+    ShownWindow,
+    Spectrum,
+    TokenShare,
+)
 from paraknow_core.report.page.outcome import Curve, Measure, MethodAnswer, Prediction, Score, Trial
 from paraknow_core.statistics.contrast import Contrast
 
@@ -104,6 +113,12 @@ def _pair(name: str, level: float, *, seed: int) -> Pair:
         windows=_windows(layers, draw),
         spectra=_spectra(draw),
         modules=tuple(f for method in METHODS for f in _modules(method.name, draw)),
+        novelty=tuple(_novel(role, share) for role, share in (("embed", 0.312), ("head", 0.447))),
+        arrived=tuple(
+            _arrived(method.name, place)
+            for place, method in enumerate(METHODS)
+            if method.kind != "method"
+        ),
         cka=Cka(
             matrix=tuple(
                 tuple(
@@ -291,6 +306,27 @@ def _modules(name: str, draw: random.Random) -> list[ModuleFact]:
                 )
             )
     return found
+
+
+def _novel(role: str, share: float) -> NovelMatrix:
+    words = ("seven", "castle", "anna", "gives")
+    tokens = (TokenShare(token=w, row=40 + i, share=0.09 / (i + 1)) for i, w in enumerate(words))
+    return NovelMatrix(module=role, role=role, share=share, energy=0.61, tokens=tuple(tokens))
+
+
+def _arrived(method: str, place: int) -> Arrived:
+    return Arrived(
+        method=method,
+        module="lm_head",
+        role="head",
+        teacher_share=0.27,
+        cosines=(0.4 + 0.05 * place, 0.2),
+        cosines_by_chance=0.23,
+        change_share=0.11 * place,
+        share_by_chance=0.045,
+        weight_share=0.02 * place,
+        change_ratio=0.8,
+    )
 
 
 def _predictions() -> tuple[Prediction, ...]:

@@ -10,7 +10,16 @@ from paraknow_core.errors import DataError
 from paraknow_core.evaluation.metrics import Metric
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.report.page.data import Cost, Origin
-from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
+from paraknow_core.report.page.diagnosis import (
+    Arrived,
+    Cka,
+    ModuleFact,
+    NovelMatrix,
+    Sensitivity,
+    ShownWindow,
+    Spectrum,
+    TokenShare,
+)
 from paraknow_core.report.page.outcome import Curve, MethodAnswer, Prediction, Score, Trial
 from paraknow_core.strict_data import NotStrictError, open_regular, parse_json, read_json
 
@@ -181,6 +190,31 @@ def spectra_of(folder: Path, student: Architecture) -> tuple[Spectrum, ...]:
 def modules_of(method: str, diagnostics: Row) -> tuple[ModuleFact, ...]:
     """Read ``diagnostics.json`` of a diagnose step."""
     return tuple(ModuleFact(method=method, **fact) for fact in diagnostics["modules"])
+
+
+def novelty_of(
+    certificates: Row, tokens: Mapping[str, Sequence[Row]], student: Architecture
+) -> tuple[NovelMatrix, ...]:
+    """Read ``certificates.json`` and ``tokens.json`` of a novel-tokens step."""
+    return tuple(
+        NovelMatrix(
+            module=matrix.module,
+            role=str(matrix.role),
+            share=certificates[matrix.module]["novel_share"],
+            energy=certificates[matrix.module]["energy"],
+            tokens=tuple(TokenShare(**token) for token in tokens[matrix.module]),
+        )
+        for matrix in student.matrices
+        if matrix.module in certificates
+    )
+
+
+def arrived_of(method: str, found: Row) -> tuple[Arrived, ...]:
+    """Read ``arrival.json`` of an arrival step."""
+    return tuple(
+        Arrived(method=method, **fact | {"cosines": tuple(fact["cosines"])})
+        for fact in found["matrices"]
+    )
 
 
 def cka_of(likeness: Row) -> Cka:

@@ -11,7 +11,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from paraknow_core.errors import DataError
-from paraknow_core.report.page.diagnosis import Cka, ModuleFact, Sensitivity, ShownWindow, Spectrum
+from paraknow_core.report.page.diagnosis import (
+    Arrived,
+    Cka,
+    ModuleFact,
+    NovelMatrix,
+    Sensitivity,
+    ShownWindow,
+    Spectrum,
+)
 from paraknow_core.report.page.outcome import Curve, Measure, Prediction, Score, Trial
 from paraknow_core.report.page.proof import PairOrder, Untrained
 from paraknow_core.statistics.contrast import Contrast
@@ -123,6 +131,8 @@ class Pair(Part):
         spectra: singular values of what is taken.
         modules: size and direction of each start point.
         untrained: what each start point scores without training.
+        novelty: what the teacher's tokens differ by and the untouched student's cannot.
+        arrived: how much of that each method's student has after training.
         cka: likeness of the layers of the teacher and the student.
         predictions: test rows with each method's answer.
         costs: computing time by step.
@@ -148,6 +158,8 @@ class Pair(Part):
     spectra: tuple[Spectrum, ...] = ()
     modules: tuple[ModuleFact, ...] = ()
     untrained: tuple[Untrained, ...] = ()
+    novelty: tuple[NovelMatrix, ...] = ()
+    arrived: tuple[Arrived, ...] = ()
     cka: Cka | None = None
     predictions: tuple[Prediction, ...] = ()
     costs: tuple[Cost, ...] = ()

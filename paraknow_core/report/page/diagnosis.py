@@ -108,3 +108,72 @@ class Cka(Part):
     matrix: tuple[tuple[float | None, ...], ...]
     texts: int
     estimator: str = "debiased"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShare(Part):
+    """A token, and its share of the squared norm of the novel directions with their sizes.
+
+    Attributes:
+        token: as the student's tokenizer writes it.
+        row: of the matrix.
+        share: 0..1.
+    """
+
+    token: str
+    row: int
+    share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NovelMatrix(Part):
+    """What of a teacher's token space the untouched student cannot express, for one matrix.
+
+    Attributes:
+        module: the student's module.
+        role: kind of matrix.
+        share: of the teacher's centred rows' squared norm, 0..1.
+        energy: of that, what the stored directions hold, 0..1.
+        tokens: those that carry most of it, the first one most.
+    """
+
+    module: str
+    role: str
+    share: float | None
+    energy: float | None = None
+    tokens: tuple[TokenShare, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrived(Part):
+    """What of the teacher's novel directions one method's trained matrix has.
+
+    Attributes:
+        method: a method's name.
+        module: the student's module.
+        role: kind of matrix.
+        teacher_share: of the teacher's token space that these directions hold, 0..1.
+        cosines: of the principal angles with the trained matrix's columns, the largest first.
+        cosines_by_chance: root mean square for a matrix that was drawn.
+        change_share: of the squared norm of what was learnt that lies in them, 0..1.
+        share_by_chance: the same for a change that was drawn.
+        weight_share: of the trained matrix's token space that lies in them, 0..1.
+        change_ratio: ‖ΔW‖ / ‖W‖.
+    """
+
+    method: str
+    module: str
+    role: str
+    teacher_share: float | None = None
+    cosines: tuple[float | None, ...] = ()
+    cosines_by_chance: float | None = None
+    change_share: float | None = None
+    share_by_chance: float | None = None
+    weight_share: float | None = None
+    change_ratio: float | None = None
+
+    @property
+    def cosine(self) -> float | None:
+        """Root mean square of the cosines."""
+        known = [value for value in self.cosines if value is not None]
+        return (sum(v * v for v in known) / len(known)) ** 0.5 if known else None

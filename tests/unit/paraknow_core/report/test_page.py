@@ -23,6 +23,7 @@ from paraknow_core.report.page.outcome import MethodAnswer, Prediction, Score, T
 from paraknow_core.report.page.palette import NAMES, names, style_sheet
 from paraknow_core.report.page.render import render_page
 from paraknow_core.report.page.sheet import Sheet
+from paraknow_core.report.page.text import percent
 from paraknow_core.report.pictures import forest_plot
 from paraknow_core.statistics.contrast import Contrast
 
@@ -180,6 +181,8 @@ def test_every_section_has_its_numbers_without_scripts(parsed: Parsed) -> None:
         "Likeness of layers",
         "Start points",
         "Cost by step",
+        "What the student's tokens could not say",
+        "What of it the trained student has",
         "Predictions side by side",
         "Provenance",
     ):
@@ -194,6 +197,11 @@ def test_every_section_has_its_numbers_without_scripts(parsed: Parsed) -> None:
         assert pair.cka is not None
         assert all(f"{v:.3f}" in text for row in pair.cka.matrix for v in row if v is not None)
         assert all(fact.module in text for fact in pair.modules)
+        for matrix in pair.novelty:
+            assert all(f"{t.token} {t.row} {percent(t.share)}" in text for t in matrix.tokens)
+        for one in pair.arrived:
+            learnt = f"{percent(one.change_share)} {percent(one.share_by_chance)}"
+            assert f"{one.method} {one.role} {learnt} {one.cosine:.3f}" in text
 
 
 def test_verdicts_come_first(page: str) -> None:
