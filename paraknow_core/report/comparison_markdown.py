@@ -82,25 +82,37 @@ def _scores(pair: Pair) -> list[str]:
         return []
     measures = (pair.metric, *pair.beside)
     labels = " | ".join(escaped(measure.label) for measure in measures)
-    more = " FLOP a seed | teacher's FLOP, once | seconds a seed |" if pair.has_compute else ""
     return [
-        f"| method | {labels} | learning rate | seeds |{more}",
-        f"|---|{'--:|' * len(measures)}--:|--:|{'--:|' * more.count('|')}",
+        f"| method | {labels} | learning rate | seeds |",
+        f"|---|{'--:|' * len(measures)}--:|--:|",
         *(
             f"| {escaped(score.method)} | {_values(score, pair)} | {_rate(score.learning_rate)} | "
             f"{_seeds(len(score.values), pair, score.method)} |"
-            f"{_compute(score) if pair.has_compute else ''}"
             for score in pair.scores
         ),
         "",
+        *_compute(pair),
         *_starts_by_loss(pair),
     ]
 
 
-def _compute(score: Score) -> str:
-    """What a method's training took, as three cells."""
-    found = (score.flops, score.teacher_flops, score.seconds)
-    return "".join(f" {'–' if value is None else format(value, '.3g')} |" for value in found)
+def _compute(pair: Pair) -> list[str]:
+    """What each method's training took: a table of its own, so that a terminal has room for it."""
+    if not pair.has_compute:
+        return []
+    return [
+        "| method | FLOP a seed | teacher's FLOP, once | seconds a seed |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {escaped(score.method)} |"
+            + "".join(
+                f" {'–' if value is None else format(value, '.3g')} |"
+                for value in (score.flops, score.teacher_flops, score.seconds)
+            )
+            for score in pair.scores
+        ),
+        "",
+    ]
 
 
 def _starts_by_loss(pair: Pair) -> list[str]:

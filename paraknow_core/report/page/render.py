@@ -17,7 +17,7 @@ from paraknow_core.report.page.data import Comparison
 from paraknow_core.report.page.palette import style_sheet
 from paraknow_core.report.page.sections import Tell, headline_columns, ignore, order_figure, view_of
 from paraknow_core.report.page.styles import Look
-from paraknow_core.report.page.text import clean, compact, number, p_value, percent, seconds
+from paraknow_core.report.page.text import clean, flop, number, p_value, percent, seconds
 
 _FOLDER = "templates"
 
@@ -74,7 +74,7 @@ def _environment() -> Any:
         "p_value": p_value,
         "percent": percent,
         "seconds": seconds,
-        "compact": compact,
+        "flop": flop,
     }
     return environment
 

@@ -62,6 +62,13 @@ def compact(value: float | None) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
+def flop(value: float | None) -> str:
+    """A number of operations, to three digits: 4.06e10."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:.2e}".replace("e+0", "e").replace("e+", "e") if value else "0"
+
+
 def percent(value: float | None) -> str:
     """A share as per cent."""
     return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"

@@ -109,18 +109,18 @@ def shown() -> Comparison:
 def test_page_and_text_show_compute_start_by_loss_and_what_is_used() -> None:
     comparison = shown()
     text = as_markdown(comparison)
-    assert "| seeds | FLOP a seed | teacher's FLOP, once | seconds a seed |" in text
+    assert "| method | FLOP a seed | teacher's FLOP, once | seconds a seed |" in text
     assert "| taught | 1.3000 |" in text
-    assert "| 2e+09 | 1.5e+09 | 4 |" in text
+    assert "| taught | 2e+09 | 1.5e+09 | 4 |" in text
     assert "| pissa | 1.7000 |" in text
-    assert "| – | – | – |" in text
+    assert "| pissa | – | – | – |" in text
     table = "| plain | 1.5000 (plain); 1.4000 (longer) | 1.3000 (taught) |"
     assert table in text
-    assert text.count("| pissa |") == 2  # not among starts × losses: it has one loss only
+    assert text.count("| pissa |") == 3  # not among starts × losses: it has one loss only
     assert "| taught | baseline | outputs |" in text
     assert "| plain | baseline | nothing |" in text
     page = render_page(comparison, tell=pytest.fail)
-    assert "teacher 1.5e+09, once" in page
+    assert "teacher 1.50e9, once" in page
     assert "uses <bdi>outputs</bdi>" in page
     assert "1.5000 (plain); 1.4000 (longer)" in page
     assert "FLOP" not in as_markdown(fake_comparison())
