@@ -14,11 +14,15 @@ from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
 from tasks.checks.distillation import check_one_tokenizer
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.progress import logger
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+
+LARGE_REST = 0.05
+"""Of the probability, mean over tokens: above it, what goes into the bucket is worth a word."""
 
 
 class TeacherLogitsConfig(Settings):
@@ -80,6 +84,15 @@ def _compute(job: Job[TeacherLogitsConfig]) -> Facts:
     )
     write_targets(found, job.out)
     rest_N = found.tokens.log_rest_N.double().exp()
+    if rest_N.mean() > LARGE_REST:
+        logger.warning(
+            "%.0f %% of the teacher's probability at temperature %g is not on the %d likeliest "
+            "tokens: how it is spread over the others is not learned. A greater "
+            "finetune.distillation.top_k (or a lower temperature) keeps it.",
+            100 * float(rest_N.mean()),
+            config.temperature,
+            found.tokens.ids_NK.shape[1],
+        )
     tokens = sum(len(row.input_ids) for row in rows.examples)
     return {
         "rows": len(rows.examples),

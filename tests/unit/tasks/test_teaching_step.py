@@ -1,6 +1,8 @@
 """Learning from a teacher's outputs through a run's own steps, on a tiny pair."""
 
 import json
+import logging
+import re
 import tempfile
 from pathlib import Path
 
@@ -31,7 +33,7 @@ def settings(folder: Path, store: Path) -> dict:
     return found
 
 
-def test_a_run_asks_the_teacher_once_and_a_plan_knows_it(folder, tmp_path):
+def test_a_run_asks_the_teacher_once_and_a_plan_knows_it(folder, tmp_path, caplog):
     given = settings(folder, tmp_path / "store")
     config = TransferConfig.model_validate(given)
     with tempfile.TemporaryDirectory() as aside:
@@ -41,7 +43,10 @@ def test_a_run_asks_the_teacher_once_and_a_plan_knows_it(folder, tmp_path):
     assert [step.label for step in planned] == ["teacher logits"]
     assert planned[0].estimate.memory_bytes
     assert planned[0].estimate.tokens
-    refs = run_direct(given, Stage.FINETUNE)
+    with caplog.at_level(logging.WARNING, logger="paraknow"):
+        refs = run_direct(given, Stage.FINETUNE)
+    (told,) = [r.getMessage() for r in caplog.records if "likeliest" in r.getMessage()]
+    assert re.match(r"\d\d % of the teacher's probability at temperature 2 is not on the 8 ", told)
     assert refs["teacher logits"].key == planned[0].key
     store = config.run.open_store()
     facts = store.lookup(StepKey(refs["teacher logits"].key)).facts
