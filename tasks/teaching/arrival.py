@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
+from paraknow_core.models.describe import Matrix
+from paraknow_core.models.token_modules import token_modules
 from paraknow_core.setting_types import Rank
 from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
@@ -42,13 +44,16 @@ def _compute(job: Job[ArrivalConfig]) -> Facts:
     stored = load_file(job.inputs["novel"] / "factors.safetensors")
     told = read_json(job.inputs["novel"] / "certificates.json")
     adapter = read_adapter(job.inputs["adapter"])
-    student = load_architecture(job.inputs["student"])
-    wanted = [m for m in student.matrices if m.module in told and m.module in adapter.factors]
+    matrices = token_modules(load_architecture(job.inputs["student"]))
+    wanted = {
+        matrix: factors
+        for module, matrix in matrices.items()
+        if module in told and (factors := _factors(adapter, module, matrices)) is not None
+    }
     found = []
     with Checkpoint(job.locations["student"]) as weights:
-        for done, matrix in enumerate(wanted):
+        for done, (matrix, (a_RS, b_VR)) in enumerate(wanted.items()):
             job.progress(done, len(wanted), matrix.module)
-            a_RS, b_VR = adapter.factors[matrix.module]
             directions_VR = stored[f"{matrix.module}.U"][:, : job.config.rank]
             fact = arrival_of(weights.read(matrix.name), adapter.scale * b_VR, a_RS, directions_VR)
             where = {"module": matrix.module, "role": str(matrix.role)}
@@ -57,6 +62,14 @@ def _compute(job: Job[ArrivalConfig]) -> Facts:
             found.append(where | {"teacher_share": held} | asdict(fact))
     write_json(job.out / ARRIVAL, {"matrices": found})
     return {"matrices": len(found), "shares": {f["module"]: f["change_share"] for f in found}}
+
+
+def _factors(adapter: Any, module: str, matrices: Mapping[str, Matrix]) -> Any:
+    """A module's factors; a tied head and its embedding compute with what either of them learnt."""
+    found = adapter.factors.get(module)
+    if found is not None or len({matrix.name for matrix in matrices.values()}) == len(matrices):
+        return found
+    return next((f for name, f in adapter.factors.items() if name in matrices), None)
 
 
 def _held(sizes_R: Any, rank: int, told: Mapping[str, float]) -> float:

@@ -9,6 +9,7 @@ from paraknow_core.alignment.matrices import source_role
 from paraknow_core.errors import DataError
 from paraknow_core.evaluation.metrics import Metric
 from paraknow_core.models.describe import Architecture, Role
+from paraknow_core.models.token_modules import token_modules
 from paraknow_core.report.page.data import Cost, Origin
 from paraknow_core.report.page.diagnosis import (
     Arrived,
@@ -204,7 +205,7 @@ def novelty_of(
             energy=certificates[matrix.module]["energy"],
             tokens=tuple(TokenShare(**token) for token in tokens[matrix.module]),
         )
-        for matrix in student.matrices
+        for matrix in token_modules(student).values()
         if matrix.module in certificates
     )
 

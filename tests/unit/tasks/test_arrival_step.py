@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from support.direct import DirectRunner
 from support.pair import pair_settings, write_pair
+from support.tiny import tiny_model
 
 from flows.config.compare import CompareConfig
 from flows.graph.arm import ArmOutcome, SeedRun
@@ -24,7 +25,7 @@ from tasks.comparison_parts.looks import looks_of
 from tasks.engine.json_files import read_json
 from tasks.engine.ref import folder_of
 from tasks.engine.stage import Stage
-from tasks.teaching.arrival import ARRIVAL
+from tasks.teaching.arrival import ARRIVAL, ArrivalConfig, arrival
 
 METHODS = ("plain", "novel-tokens", "novel-random", "pissa")
 
@@ -37,20 +38,30 @@ class Report:
     inputs: dict[str, Path] = field(default_factory=dict)
 
 
+def config_of(folder: Path, student: str = "student", **settings: Any) -> CompareConfig:
+    one = pair_settings(folder, folder / "store") | {"extract": {"roles": ["embed", "head"]}}
+    return CompareConfig.model_validate(
+        {
+            "pairs": [
+                {
+                    "name": "p",
+                    "teacher": one["teacher"],
+                    "student": {"model": str(folder / student)},
+                }
+            ],
+            "tasks": [{"name": "t", "data": one["data"]}],
+            "methods": list(METHODS),
+            "settings": {s: one[s] for s in ("lora", "decompose", "extract")} | settings,
+            "run": one["run"],
+        }
+    )
+
+
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[CellOutcome, Report]:
     """A cell whose methods were not trained: what is delivered is the start product itself."""
     folder = write_pair(tmp_path_factory.mktemp("pair"))
-    one = pair_settings(folder, folder / "store") | {"extract": {"roles": ["embed", "head"]}}
-    config = CompareConfig.model_validate(
-        {
-            "pairs": [{"name": "p", "teacher": one["teacher"], "student": one["student"]}],
-            "tasks": [{"name": "t", "data": one["data"]}],
-            "methods": list(METHODS),
-            "settings": {s: one[s] for s in ("lora", "decompose", "extract")},
-            "run": one["run"],
-        }
-    )
+    config = config_of(folder)
     pair, task = next(config.cells())
     cell = Cell(config, pair, task)
     runner = DirectRunner(config.run, Stage.REPORT)
@@ -134,3 +145,31 @@ def test_without_novel_tokens_nothing_is_followed(followed: tuple[CellOutcome, R
     only = {role: path for role, path in report.inputs.items() if "arrival" not in role}
     bare = {role: path for role, path in only.items() if "novel" not in role}
     assert looks_of(Report(report.config, bare), 0) == {"modules": (), "arrived": ()}  # type: ignore[arg-type]
+
+
+def test_a_tied_students_head_is_followed_whichever_of_the_two_has_the_adapter(
+    tmp_path: Path,
+) -> None:
+    write_pair(tmp_path)
+    tiny_model(tmp_path / "tied", layers=2, tied=True, seed=2)
+    shares = {}
+    for tied in ("head", "both"):
+        config = config_of(tmp_path, "tied", novel={"tied": tied})
+        cell = Cell(config, *next(config.cells()))
+        runner = DirectRunner(config.run, Stage.REPORT)
+        shared = acquire_pair(
+            cell.arm(config.arms[1]).settings, runner, methods=("novel-tokens",), cuts=False
+        )
+        novel = shown_of("novel-tokens", shared, seed=0)["novel"]
+        given = {"student": shared.student, "novel": novel}
+        starts = {name: start_point(name, shared, seed=0) for name in ("novel-tokens", "pissa")}
+        for name, start in starts.items():
+            how = ArrivalConfig(rank=4)
+            ref = shared.do(arrival, how, label=name, **given, adapter=start).known
+            assert ref is not None
+            folder = folder_of(config.run.open_store(), ref)
+            (matrix,) = read_json(folder / ARRIVAL)["matrices"]
+            shares[tied, name] = matrix["role"], matrix["change_share"]
+    assert shares["head", "novel-tokens"] == ("head", pytest.approx(1))
+    assert shares["both", "novel-tokens"] == ("embed", pytest.approx(1))
+    assert shares["head", "pissa"] == ("head", pytest.approx(shares["both", "pissa"][1]))
