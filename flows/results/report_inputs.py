@@ -113,7 +113,11 @@ def _arm(arm: ArmOutcome, settings: TransferConfig) -> ArmReport:
         distillation=settings.finetune.distillation,
         epochs=settings.finetune.epochs,
         by_role=settings.methods_used(arm.start) if settings.by_role else (),
-        adapters=tuple(r.adapter.known.key for r in arm.runs if r.adapter and r.adapter.known),
+        adapters=tuple(
+            ref.key
+            for run in arm.runs
+            if run.adapter and not run.reason and (ref := run.adapter.ref) is not None
+        ),
     )
 
 

@@ -13,12 +13,10 @@ from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Pair
-from paraknow_core.report.page.outcome import Score
 from paraknow_core.statistics.judge import Judgement
 from tasks.acquire_model import load_architecture
 from tasks.comparison_parts.compute import Compute, compute_of, compute_told
 from tasks.comparison_parts.config import (
-    ArmReport,
     CellReport,
     ComparisonConfig,
     arm_role,
@@ -47,8 +45,13 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
         student=_model(shared.architecture("student")),
         notes=(*judgement.notes, *compute_told(cell, took), *shared.contamination()),
         scores=tuple(
-            _with_compute(score, arm, took[arm.name])
-            for score, arm in zip(told.scores, cell.arms, strict=True)
+            replace(
+                score,
+                flops=took[score.method].flops,
+                teacher_flops=took[score.method].teacher_flops,
+                seconds=took[score.method].seconds,
+            )
+            for score in told.scores
         ),
         curves=tuple(chain.from_iterable(collect.curves_of(a.name, logs) for a, logs in arms)),
         trials=tuple(
@@ -150,18 +153,6 @@ def _logs(job: Job[ComparisonConfig], number: int, place: int) -> list[list[dict
     seeds = job.config.cells[number].arms[place].seeds
     folders = [job.inputs[arm_role(number, place, "adapter", seed)] for seed in seeds]
     return [collect.read_log(folder / "training_log.jsonl") for folder in folders]
-
-
-def _with_compute(score: Score, arm: ArmReport, took: Compute) -> Score:
-    """Say beside a score what the method started from, learned from, and took."""
-    return replace(
-        score,
-        start=arm.start,
-        loss=arm.trained_on,
-        flops=took.flops,
-        teacher_flops=took.teacher_flops,
-        seconds=took.seconds,
-    )
 
 
 def _predictions(items: Mapping[str, Mapping[int, Sequence[Item]]], vanilla: list[Item]) -> Any:

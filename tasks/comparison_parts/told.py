@@ -1,6 +1,7 @@
 """What may be told of one cell from its methods' answers alone: scores, contrasts, verdict."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from paraknow_core.evaluation.items import Item
 from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, metrics_of
@@ -93,13 +94,14 @@ def _score(
     arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]
 ) -> Score:
     names = tuple(metric.name for metric in reported)
-    return collect.score_of(
+    score = collect.score_of(
         arm.name,
         [EvaluationResult(tuple(found), names).metrics for found in items.values()],
         metrics=reported,
         learning_rate=arm.rate,
         chosen_from=len(arm.trials),
     )
+    return replace(score, start=arm.start, loss=arm.trained_on)
 
 
 def _teacher_matters(judgement: Judgement) -> bool | None:
