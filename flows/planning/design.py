@@ -1,7 +1,7 @@
 """Whether a comparison's seeds can show anything, told before any of them is run."""
 
 from flows.config.compare import CompareConfig
-from flows.results.report_inputs import loss_of
+from flows.results.report_inputs import epochs_of, loss_of
 from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.design import out_of_reach
 from paraknow_core.statistics.judge import family
@@ -13,7 +13,10 @@ def blind_spots(config: CompareConfig) -> list[str]:
     The sign-flip test's smallest p depends on the number of seeds alone, and Holm's correction on
     the number of comparisons: of one pair and task, and of all of them together.
     """
-    arms = [ArmResult(a.name, a.start, {}, loss=loss_of(config, a)) for a in config.arms]
+    arms = [
+        ArmResult(a.name, a.start, {}, loss=loss_of(config, a), epochs=epochs_of(config, a))
+        for a in config.arms
+    ]
     transfer = next((arm for arm in arms if arm.method.is_transfer), None)
     if transfer is None:
         return []

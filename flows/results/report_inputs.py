@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from flows.config.compare import ArmConfig, CompareConfig
 from flows.config.transfer import TransferConfig
@@ -19,6 +20,7 @@ from tasks.comparison_parts.config import (
     cell_role,
     seed_name,
 )
+from tasks.finetune import FinetuneConfig
 
 
 def start_report(config: CompareConfig, outcomes: Sequence[CellOutcome], do: Runner) -> Handle:
@@ -84,8 +86,17 @@ def _cell(cell: CellOutcome, config: CompareConfig) -> CellReport:
 
 def loss_of(config: CompareConfig, arm: ArmConfig) -> Loss:
     """Whether a method learns from a teacher's outputs, by its own settings or the shared ones."""
-    training = config.settings.get("finetune", {}) | arm.set.get("finetune", {})
-    return "distillation" if training.get("distillation") is not None else "answers"
+    told = _training(config, arm).get("distillation")
+    return "answers" if told is None else "distillation"
+
+
+def epochs_of(config: CompareConfig, arm: ArmConfig) -> int:
+    """How often a method sees the training rows, by its own settings or the shared ones."""
+    return int(_training(config, arm).get("epochs", FinetuneConfig().epochs))
+
+
+def _training(config: CompareConfig, arm: ArmConfig) -> dict[str, Any]:
+    return config.settings.get("finetune", {}) | arm.set.get("finetune", {})
 
 
 def _arm(arm: ArmOutcome, settings: TransferConfig) -> ArmReport:

@@ -140,9 +140,10 @@ def _judge(
 def family(transfer: ArmResult, others: Sequence[ArmResult]) -> frozenset[str]:
     """Name the arms that ran and that the verdict compares with: Holm's correction is for these.
 
-    A variant, with settings of its own or another loss, is not among them.
+    A variant, with settings of its own, another loss or other epochs, is not among them.
     """
-    names = {arm.name for arm in others if not arm.is_variant and arm.loss == transfer.loss}
+    alike = [a for a in others if (a.loss, a.epochs) == (transfer.loss, transfer.epochs)]
+    names = {arm.name for arm in alike if not arm.is_variant}
     asked = (*questions(transfer.start), *knowledge_controls(transfer.start, names))
     return frozenset(names & set(asked))
 

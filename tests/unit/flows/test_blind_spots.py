@@ -62,3 +62,10 @@ def test_an_arm_is_distilled_by_its_own_settings_or_the_shared_ones() -> None:
     assert loss_of(shared, arm) == "distillation"
     without = arm.model_copy(update={"set": {"finetune": {"distillation": None}}})
     assert loss_of(shared, without) == "answers"
+
+
+def test_an_arm_with_other_epochs_is_not_in_the_family() -> None:
+    longer = "{name: pissa, set: {finetune: {epochs: 9}}}"
+    given = f"methods=[plain,transfer,{longer},milora]"
+    assert "5 comparisons" in blind_spots(config("seeds=[0,1,2,3,4]"))[0]
+    assert "4 comparisons" in blind_spots(config("seeds=[0,1,2,3,4]", given))[0]

@@ -118,6 +118,12 @@ def test_the_best_start_and_distillation_are_named_whatever_they_did() -> None:
     assert "Trained by distillation" not in judge([*BEATEN, beaten]).sentence
 
 
+def test_an_arm_with_other_epochs_is_neither_plain_lora_nor_a_control() -> None:
+    other = [replace(a, epochs=6) if a.name == "plain" else replace(a, epochs=3) for a in BEATEN]
+    assert "not tested against plain LoRA" in judge(other).sentence.replace("tuned ", "")
+    assert not any(c.headline and c.against == "plain" for c in judge(other).contrasts)
+
+
 def test_arms_with_more_epochs_are_named_for_themselves_and_compared_with_distillation() -> None:
     """Equal data and equal compute are two questions: the best of one is not that of the other."""
     distilled = replace(arm("taught", 1.1, start="plain"), loss="distillation", epochs=3)
