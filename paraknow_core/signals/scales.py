@@ -8,8 +8,12 @@ import torch
 from paraknow_core.lora.adapter import LoraFactors
 from paraknow_core.models.modules import logical
 
-SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""What a scale is chosen from."""
+SCALES = tuple(2.0**power for power in range(-10, 6))
+"""What a scale is chosen from.
+
+The gradient of every layer at once overshoots: on a pair of trained models the best scale of the
+whitened distillation gradient was 1/256, and from 1/32 on it was worse than no update.
+"""
 
 
 @torch.no_grad()

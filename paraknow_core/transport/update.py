@@ -163,7 +163,7 @@ def transported_update(
         "relative_size": sizes,
         "energy": kept,
         "scale": scale,
-        "answer_losses": {f"{size:g}": loss for size, loss in losses.items()},
+        "answer_losses": {f"{size:.10g}": loss for size, loss in losses.items()},
         **material.fits(),
     }
     return TransportedUpdate(adapter, facts, tuple(m for m in factors if m not in found))

@@ -148,7 +148,7 @@ def _facts(request: Any, made: Any) -> dict[str, Any]:
         "positions": positions,
         "unknowns": unknowns,
         "scale": made.scale,
-        "divergences": {f"{scale:g}": value for scale, value in made.divergences.items()},
+        "divergences": {f"{scale:.10g}": value for scale, value in made.divergences.items()},
     }
 
 
@@ -174,7 +174,7 @@ def _estimate(config: SignalStartConfig, known: Foreseen) -> Estimate:
 signal_start = Step(
     name="signal-start",
     stage=Stage.LORA,
-    version=1,
+    version=2,  # 2: scales below 1/8 are tried too
     compute=_compute,
     reads={
         "teacher": ("manifest.json", "architecture.json"),

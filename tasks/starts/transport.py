@@ -240,7 +240,7 @@ def _estimate(config: TransportConfig, known: Foreseen) -> Estimate:
 transport = Step(
     name="transport",
     stage=Stage.LORA,
-    version=1,
+    version=2,  # 2: scales below 1/8 are tried too
     compute=_compute,
     reads={"teacher": _MODEL, "base": _MODEL, "student": _MODEL, "data": ("seeds.parquet",)},
     opens=("teacher", "base", "student"),

@@ -11,6 +11,7 @@ from support.tiny import tiny_model
 from paraknow_core.alignment.layers import layer_runs
 from paraknow_core.alignment.tokens import TokenMatch
 from paraknow_core.errors import ArchitectureError, DataError, NumericsError, ShapeError
+from paraknow_core.lora.adapter import LoraFactors
 from paraknow_core.models.describe import Role, describe
 from paraknow_core.models.load import load_model
 from paraknow_core.signals.embedding_rows import embedding_rows, rows_change
@@ -172,6 +173,9 @@ def test_the_chosen_scale_brings_the_student_nearest_to_its_teacher(folder, tmp_
     before = {name: value.clone() for name, value in weights.items()}
     divergences(asked, head_regression(asked))
     assert all(torch.equal(before[name], value) for name, value in weights.items())
+    far_too_large = {n: LoraFactors(a, 5000 * b) for n, (a, b) in head_regression(asked).items()}
+    told = divergences(asked, far_too_large)
+    assert 0 < min(told, key=told.__getitem__) < 0.1  # even so there is a scale that helps
     once, twice = (
         signal_start(
             request(folder), tmp_path / f"{s}", method="residual-regression", alpha=6, scale=s
