@@ -11,6 +11,7 @@ from prefect.states import Failed
 
 from artifacts.live import keeping
 from flows.config.compare import CompareConfig, PairConfig, TaskConfig
+from flows.config.load import with_overrides
 from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair
@@ -26,16 +27,19 @@ from tasks.engine.workers import WorkerPool, worker_pool
 
 
 @flow(name="compare", flow_run_name=run_name, persist_result=False)
-def compare(config: CompareConfig) -> CompareResult | State[CompareResult]:
+def compare(
+    config: CompareConfig, overrides: dict[str, Any] | None = None
+) -> CompareResult | State[CompareResult]:
     """Compare methods and controls on many pairs and tasks, each at its own learning rate.
 
     What fails is reported with its reason, the rest goes on; a re-run does only what is missing.
 
     Args:
         config: pairs, tasks, methods, controls, learning rates, seeds, budget and slots.
+        overrides: settings that differ from config, with dots: {"settings.lora.rank": 4}.
     """
     with keeping():
-        result = _compare(config)
+        result = _compare(with_overrides(config, overrides))
     if result.failed or result.report_failure:
         message = f"{result.failed} of {result.results} results failed"
         message += "; there is no report" if result.report_failure else "; the report says why"

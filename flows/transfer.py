@@ -1,9 +1,12 @@
 """The flow ``transfer``: one teacher/student pair, end to end."""
 
+from typing import Any
+
 from prefect import flow, get_run_logger
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.live import keeping
+from flows.config.load import with_overrides
 from flows.config.transfer import TransferConfig
 from flows.graph.runner import PrefectRunner
 from flows.graph.transfer_steps import wire
@@ -40,7 +43,9 @@ class TransferResult(BaseModel):
 
 
 @flow(name="transfer", flow_run_name=run_name, persist_result=False, log_prints=False)
-def transfer(config: TransferConfig, until: Stage = Stage.REPORT) -> TransferResult:
+def transfer(
+    config: TransferConfig, until: Stage = Stage.REPORT, overrides: dict[str, Any] | None = None
+) -> TransferResult:
     """Move knowledge from a teacher to a student through its parameters, and measure it.
 
     Every step's output is kept in the artifact store under a key of all that decides it; a step
@@ -49,7 +54,13 @@ def transfer(config: TransferConfig, until: Stage = Stage.REPORT) -> TransferRes
     Args:
         config: teacher, student, data, and each step's settings.
         until: the last stage to run.
+        overrides: settings that differ from config, with dots: {"lora.rank": 4}.
     """
+    return run_transfer(with_overrides(config, overrides), until)
+
+
+def run_transfer(config: TransferConfig, until: Stage) -> TransferResult:
+    """Plan and run a pair's steps in the present flow run; see `transfer`."""
     with keeping():
         get_run_logger().info("store %s", config.run.open_store().root)
         make_plan(config, until).check()

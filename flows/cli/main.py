@@ -23,6 +23,7 @@ from flows.cli.reproduce import reproduce_command
 from flows.cli.results import results_command
 from flows.cli.store import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
+from flows.cli.submit import submit_command
 from flows.config.load import drift_overrides, load_config
 from flows.server.prefect_home import replace_unusable_home
 from flows.server.server_settings import NO_ADDRESS, ServerError, shown_address, wrong_settings
@@ -52,6 +53,7 @@ app.command("doctor")(doctor_command)
 app.command("inspect")(inspect_command)
 app.command("deliver")(deliver_command)
 app.command("init-server")(init_server_command)
+app.command("submit")(submit_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
@@ -66,7 +68,7 @@ QUIET = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # reproduce computes outside of a flow
 }
 
-NEEDS_SERVER = ("transfer", "compare")
+NEEDS_SERVER = ("transfer", "compare", "submit")
 
 INTERRUPTED = 130
 """Typer's exit code after a KeyboardInterrupt."""

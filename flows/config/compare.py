@@ -1,12 +1,13 @@
 """The parameters of the flow ``compare``: which pairs, methods, controls, tasks and seeds."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from flows.config.limits import BudgetConfig, Margins, SlotsConfig
 from flows.config.proof import check_orders
+from flows.config.step_settings import STEPS, StepSettingsForm
 from flows.config.transfer import TransferConfig
 from flows.config.tuning import Rates, Seeds, TuningConfig
 from paraknow_core.errors import ConfigError
@@ -24,11 +25,6 @@ from tasks.evaluate import EvaluateConfig
 from tasks.word_problems import WordProblemsConfig
 
 _NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
-_SHARED = (
-    *("sensitivity", "align", "extract", "decompose", "lora", "finetune", "evaluate"),
-    *("starts", "novel", "signals", "transport", "by_role", "random_teacher"),
-)
-
 _OTHER_METRICS = (
     "method {}: set.evaluate names another primary metric, or other metrics, than the comparison "
     "has; methods are compared by what is measured of all of them. Name them in settings.evaluate, "
@@ -85,7 +81,11 @@ class ArmConfig(Settings):
 
     name: str = Field(pattern=_NAME, title="Name", description="How it is shown.")
     method: str = Field(
-        "", max_length=64, title="Method", description="Registered name; empty: the name is it."
+        "",
+        max_length=64,
+        title="Method",
+        description="Registered name; empty: the name is it.",
+        json_schema_extra={"enum": ["", *METHODS]},
     )
     set: dict[str, dict[str, Any]] = Field(
         {},
@@ -122,7 +122,7 @@ class CompareConfig(Settings):
         (ArmConfig(name="plain"), ArmConfig(name="transfer")), min_length=1, title="Methods"
     )
     controls: tuple[ArmConfig, ...] = Field((), title="Controls")
-    settings: dict[str, dict[str, Any]] = Field(
+    settings: Annotated[dict[str, dict[str, Any]], StepSettingsForm()] = Field(
         {},
         title="Settings",
         description="Of the steps, shared by all: sensitivity, align, extract, decompose, lora, "
@@ -228,7 +228,7 @@ class CompareConfig(Settings):
         ):
             for step in given:
                 try:
-                    choose_setting("step", step, dict.fromkeys(_SHARED))
+                    choose_setting("step", step, dict.fromkeys(STEPS))
                 except ValueError as error:
                     raise ValueError(f"{place_of(place)}: {error}") from None
         return self

@@ -1,6 +1,7 @@
 """Experiments as YAML: read, overridden by ``--set``, checked, with an error that helps."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,12 +32,57 @@ def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
         raise ConfigError(
             f"{path} must hold settings (key: value), it holds {type(fields).__name__}"
         )
-    for override in overrides:
-        _set(fields, override)
+    for name, value in read_overrides(overrides).items():
+        _place(fields, name, value, "--set ")
     try:
         return model.model_validate(fields)
     except ValidationError as error:
         raise refusal(model, error, file=str(path)) from None
+
+
+def with_overrides(config: M, overrides: Mapping[str, Any] | None) -> M:
+    """Return settings of which some are set otherwise; all of them are checked again.
+
+    Args:
+        config: the settings.
+        overrides: setting, with dots for nesting, → its value.
+
+    Raises:
+        ConfigError: for an unknown setting (with the nearest known one), or a value that is not
+            allowed.
+    """
+    if not overrides:
+        return config
+    return overridden(type(config), config.model_dump(exclude_unset=True), overrides)
+
+
+def overridden(model: type[M], fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> M:
+    """As `with_overrides`, of settings that are plain values yet, as a deployment has them."""
+    changed = copy.deepcopy(dict(fields))
+    for name, value in overrides.items():
+        _place(changed, name, value, "overrides: ")
+    try:
+        return model.model_validate(changed)
+    except ValidationError as error:
+        raise refusal(model, error, file="the settings with their overrides") from None
+
+
+def read_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value``, whose value is YAML, as `with_overrides` takes it.
+
+    Raises:
+        ConfigError: if one is not written so.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set {shown(text)}: write key=value, such as finetune.seed=3")
+        try:
+            found[name] = parse_yaml(value)
+        except NotStrictError as error:
+            raise ConfigError(f"--set {shown(text)}: no valid YAML value: {error}") from None
+    return found
 
 
 def drift_overrides(*, strict: bool, rebuild: bool) -> list[str]:
@@ -50,20 +96,15 @@ def drift_overrides(*, strict: bool, rebuild: bool) -> list[str]:
     return ["run.drift=strict"] * strict + ["run.drift=rebuild"] * rebuild
 
 
-def _set(fields: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--set {shown(override)}: write key=value, such as finetune.seed=3")
+def _place(fields: dict[str, Any], name: str, value: Any, option: str) -> None:
+    """Write one setting to its place, and make the sections above it."""
     *parents, last = name.split(".")
     place = fields
     for parent in parents:
         below = place.setdefault(parent, {})
         if not isinstance(below, dict):
             raise ConfigError(
-                f"--set {shown(override)}: {shown(parent)} is a value, it has no settings below it"
+                f"{option}{shown(name)}: {shown(parent)} is a value, it has no settings below it"
             )
         place = below
-    try:
-        place[last] = parse_yaml(text)
-    except NotStrictError as error:
-        raise ConfigError(f"--set {shown(override)}: no valid YAML value: {error}") from None
+    place[last] = value

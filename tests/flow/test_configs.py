@@ -7,6 +7,7 @@ import yaml
 
 from flows.config.compare import CompareConfig
 from flows.config.load import load_config
+from flows.config.quick import QuickConfig
 from flows.config.transfer import TransferConfig
 
 pytestmark = pytest.mark.flow
@@ -15,7 +16,11 @@ PROJECT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((PROJECT / "deployments.yaml").read_text())["deployments"]
 
 
-MODELS = {"flows.transfer.transfer": TransferConfig, "flows.compare.compare": CompareConfig}
+MODELS = {
+    "flows.transfer.transfer": TransferConfig,
+    "flows.compare.compare": CompareConfig,
+    "flows.quick.quick": QuickConfig,
+}
 
 
 def is_comparison(path: Path) -> bool:

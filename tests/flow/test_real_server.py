@@ -69,6 +69,19 @@ def test_a_wrong_parameter_is_refused_at_submission(site: Site, settings: dict[s
         site.call("deployment", "run", "transfer/pair", "-p", f"config={wrong}")
 
 
+def test_a_run_is_submitted_with_settings_of_its_own(site: Site, settings: dict[str, Any]) -> None:
+    given = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    sets = [word for one in (*given, "finetune.seed=1", "name=mine") for word in ("--set", one)]
+    done = site.paraknow("submit", "transfer/pair", *sets, "--name", "one of mine", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "submitted: one of mine, run " in done.stdout
+    assert "Completed" in done.stdout
+    unknown = site.paraknow("submit", "transfer/pear")
+    assert unknown.returncode == 2
+    assert "transfer/pair" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
+
+
 def test_a_schedule_fires_by_itself(site: Site, settings: dict[str, Any], tmp_path: Path) -> None:
     """The library versions that break Prefect's scheduler let everything else work."""
     deployments = {

@@ -79,18 +79,22 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def init_server(self) -> str:
-        """Set the server up as `make deploy` does."""
+    def paraknow(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run this project's command on the site's server."""
         main = "from flows.cli.main import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", main, "init-server", "deployments.yaml"],
+        return subprocess.run(
+            [sys.executable, "-c", main, *command],
             env=self.environment,
             cwd=PROJECT,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=3 * PATIENCE,
             check=False,
         )
+
+    def init_server(self) -> str:
+        """Set the server up as `make deploy` does."""
+        done = self.paraknow("init-server", "deployments.yaml")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
