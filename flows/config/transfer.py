@@ -1,6 +1,6 @@
 """The parameters of the flows, composed of the steps' own configs."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,18 @@ class BaselineConfig(Settings):
         3e-4,
         title="Learning rate",
         description="Its own: inits that start from singular vectors want about half of it.",
+    )
+
+
+class SignalsConfig(SignalOptionsConfig):
+    """How signals are turned into an update, and how large their controls are."""
+
+    control_size: Literal["method", "own"] = later(
+        "method",
+        title="Size of controls",
+        description="method: in each module the Frobenius norm of the method's update, so that "
+        "size is not what differs; own: as the method is sized, a scale that is chosen being "
+        "chosen anew.",
     )
 
 
@@ -98,7 +110,7 @@ class TransferConfig(Settings):
     )
     starts: StartOptionsConfig = Field(StartOptionsConfig(), title="Start points without a teacher")
     novel: NovelOptionsConfig = Field(NovelOptionsConfig(), title="Novel tokens")
-    signals: SignalOptionsConfig = Field(SignalOptionsConfig(), title="Updates from signals")
+    signals: SignalsConfig = Field(SignalsConfig(), title="Updates from signals")
     transport: TransportOptionsConfig = Field(
         TransportOptionsConfig(), title="Updates from parameters"
     )

@@ -83,6 +83,7 @@ def signal_start(
     alpha: float,
     scale: float | None,
     seed: int = 0,
+    as_large_as: Adapter | None = None,
 ) -> SignalStart:
     """Write an update, as a start point whose product is added to the student.
 
@@ -94,6 +95,8 @@ def signal_start(
         scale: of the whole update; None: the one of ``SCALES`` with the least KL to the teacher on
             texts that the update was not made of, where the method looks at outputs, else 1.
         seed: of plain LoRA's start, for modules that the method has no update for.
+        as_large_as: of a control: another update, whose Frobenius norm each module's gets, in place
+            of a scale. All else is made as that one was, the halves of the texts too.
 
     Returns:
         What was written. With a chosen scale the update is made of the first half of the texts.
@@ -109,17 +112,21 @@ def signal_start(
         whole = request.texts
         request.texts = [text for text in whole if text.half == 0]
         found = signal.find(request)
-        request.texts = [text for text in whole if text.half == 1]
-        told = divergences(request, found)
-        scale = best_scale(told)
+        if as_large_as is None:
+            request.texts = [text for text in whole if text.half == 1]
+            told = divergences(request, found)
+            scale = best_scale(told)
         request.texts = whole
     else:
         found = signal.find(request)
-    size = 1.0 if scale is None else scale
-    undone = size * request.rank / alpha
+    size = 1.0 if scale is None or as_large_as is not None else scale
+    sizes = dict.fromkeys(found, size) if as_large_as is None else _sizes(found, as_large_as)
     factors = {
-        name: LoraFactors(a.float().contiguous(), (undone * b).float().contiguous())
-        for name, (a, b) in found.items()
+        name: LoraFactors(
+            found[name].a.float().contiguous(),
+            (times * request.rank / alpha * found[name].b).float().contiguous(),
+        )
+        for name, times in sizes.items()
     }
     plain = tuple(name for name in request.modules if name not in factors)
     ours = request.student
@@ -136,6 +143,21 @@ def signal_start(
         added=factors,
     )
     return SignalStart(adapter, plain, size, told)
+
+
+def _sizes(found: Signals, other: Adapter) -> dict[str, float]:
+    """By what each module's update is multiplied to be as large as another's; both must have it."""
+    return {
+        name: other.scale * _norm(other.factors[name]) / _norm(factors)
+        for name, factors in found.items()
+        if name in other.added
+    }
+
+
+def _norm(factors: LoraFactors) -> float:
+    """‖BA‖ = √(Σ (BᵀB) ∘ (AAᵀ)), the product never being formed."""
+    a, b = (factor.double() for factor in factors)
+    return float(((b.T @ b) * (a @ a.T)).sum().clamp(min=0).sqrt())
 
 
 @torch.no_grad()

@@ -26,6 +26,8 @@ from tasks.vocabulary import match_tokenizers
 
 _ALL_ROLES = ExtractConfig().roles
 _BUILDER = "signals"
+METHODS_OWN = "update"
+"""Role of the method's own update, whose size a control's gets."""
 
 
 class SignalOptionsConfig(Settings):
@@ -89,6 +91,7 @@ def _source(_config: SignalStartConfig, inputs: Mapping[str, Ref], _run: RunConf
 
 def _compute(job: Job[SignalStartConfig]) -> Facts:
     """Let both models read the seed texts, and write what the student lacks as an adapter."""
+    from paraknow_core.lora.adapter_reader import read_adapter
     from paraknow_core.models.load import load_tokenizer, pick_device
     from paraknow_core.signals.request import SignalOptions, SignalRequest, both_read
     from paraknow_core.signals.write import modules_with_roles, signal_start
@@ -121,6 +124,7 @@ def _compute(job: Job[SignalStartConfig]) -> Facts:
         alpha=config.alpha,
         scale=config.options.scale,
         seed=config.seed,
+        as_large_as=read_adapter(job.inputs[METHODS_OWN]) if METHODS_OWN in job.inputs else None,
     )
     facts = _facts(request, made) | {"texts_left_out": len(samples) - len(texts)}
     write_json(job.out / "update.json", facts)
@@ -180,6 +184,7 @@ signal_start = Step(
         "teacher": ("manifest.json", "architecture.json"),
         "student": ("manifest.json", "architecture.json"),
         "data": ("seeds.parquet",),
+        METHODS_OWN: ("adapter_model.safetensors", "adapter_config.json"),
     },
     opens=("teacher", "student"),
     source=_source,

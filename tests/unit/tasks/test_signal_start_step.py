@@ -58,7 +58,23 @@ def test_an_update_is_written_where_the_method_has_one_and_the_controls_differ(
     for control in controls:
         assert made[control].added == written
         for name in written:
-            assert not torch.allclose(made[control].delta(name), update.delta(name), rtol=0.1)
+            delta = made[control].delta(name)
+            assert not torch.allclose(delta, update.delta(name), rtol=0.1)
+            torch.testing.assert_close(delta.norm(), update.delta(name).norm(), rtol=1e-4, atol=0)
+
+
+def test_a_control_may_have_its_own_size(folder, tmp_path):
+    """Then it is made without the method's update; only its size is another."""
+    settings = pair_settings(folder, tmp_path / "store") | {"extract": {"roles": ["head"]}}
+    own = settings | {"signals": {"control_size": "own"}}
+    control = "head-shuffled"
+    large, usual, update = (
+        starts(given, name)[name].delta("lm_head")
+        for given, name in ((settings, control), (own, control), (settings, "head-regression"))
+    )
+    assert large.norm() / usual.norm() != pytest.approx(1, rel=0.05)
+    torch.testing.assert_close(large / large.norm(), usual / usual.norm(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(large.norm(), update.norm(), rtol=1e-4, atol=0)
 
 
 def test_an_update_is_composed_trained_and_evaluated(folder, tmp_path):
