@@ -59,7 +59,7 @@ class AdapterOrigin:
         step = self.start.step if self.start is not None else ""
         how = _NAMES.get(step, f"LoRA from a start point of the step {step or 'that is unknown'}")
         if step not in _METHODS_OF and self._methods:
-            how += f", method {', '.join(self._methods)}"
+            how += f": {', '.join(self._methods)}"
         facts = self.adapter.facts
         return " ".join(
             [
@@ -95,14 +95,17 @@ class AdapterOrigin:
         uses = used_by(*known, outputs=self._taught is not None)
         if not known:
             return f"of the teacher it may use more than: {uses or 'nothing'}"
+        if any(METHODS[name].changes == "teacher" for name in known):
+            more = "; of the teacher: outputs" if self._taught is not None else ""
+            return f"of what stands in for the teacher it uses: {used_by(*known)}{more}"
         return f"of the teacher it uses: {uses}" if uses else "no teacher"
 
     def _controls(self) -> Iterable[str]:
         """A control must never pass for a transfer."""
-        for name in self._methods:
-            if name in METHODS and METHODS[name].is_control:
-                yield f"THIS IS A CONTROL ({name}): {METHODS[name].start}."
-        for note in self.steps:
+        named = [name for name in self._methods if name in METHODS and METHODS[name].is_control]
+        for name in named:
+            yield f"THIS IS A CONTROL ({name}): {METHODS[name].start}."
+        for note in () if named else self.steps:
             if note.step in _CONTROLS or any(map(note.settings.get, _MARKS)):
                 what = note.settings.get("name", note.step)
                 yield f"THIS IS A CONTROL ({what}), made so that it holds less of the teacher."

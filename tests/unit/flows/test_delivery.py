@@ -197,10 +197,13 @@ def test_the_card_says_what_of_the_teacher_start_point_and_training_use(untied: 
     assert "no teacher" not in taught.method
     composed = made_of(origin.start, parts={"novel-tokens": 2, "milora": 5})
     parts = replace(taught, start=replace(composed, payload=step_of(composed, "compose")))
-    assert "several methods, method novel-tokens, milora; " in parts.method
+    assert "put together of several methods: novel-tokens, milora; " in parts.method
     assert "of the teacher it uses: parameters, outputs." in parts.method
     control = made_of(parts.start, parts={"novel-shuffled": 2, "plain": 5})
-    assert "THIS IS A CONTROL (novel-shuffled)" in replace(parts, start=control).method
+    assert replace(parts, start=control).method.count("THIS IS A CONTROL (novel-shuffled)") == 1
+    control = made_of(parts.start, parts={"novel-untrained": 2, "plain": 5})
+    told = replace(parts, start=control).method
+    assert "of what stands in for the teacher it uses: parameters; of the teacher: outputs." in told
     assert "may use more than: nothing" in replace(origin, start=None).method
 
 
