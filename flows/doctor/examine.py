@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifacts.errors import StoreError
 from flows.doctor.finding import Finding, State
+from flows.doctor.idle_runs import check_runs
 from flows.doctor.prefect_server import check_prefect
 from flows.doctor.remote import check_remote
 from flows.doctor.store import check_store
@@ -16,7 +17,7 @@ from flows.doctor.versions import check_torch, check_versions
 
 
 def examine(root: Path) -> list[Finding]:
-    """Check versions, torch, the store at ``root``, its disk, the shared tier, and Prefect.
+    """Check versions, torch, the store at ``root``, its disk, the shared tier, Prefect, its runs.
 
     Args:
         root: the store's folder; need not exist.
@@ -27,6 +28,7 @@ def examine(root: Path) -> list[Finding]:
         *_guarded("store", lambda: check_store(root)),
         *_guarded("shared tier", check_remote),
         *_guarded("prefect", check_prefect),
+        *_guarded("prefect runs", check_runs),
     ]
 
 
