@@ -1,0 +1,40 @@
+"""The page of findings is what its command prints from the committed items."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.findings import FOLDER, gaps, largest_p, must, page, shares
+
+
+def test_the_page_is_what_the_command_prints() -> None:
+    written = (FOLDER.parent / "findings.md").read_text(encoding="utf-8")
+    assert page() == written, "run `python -m benchmarks.findings > docs/findings.md`"
+
+
+def pair(**means: float) -> Any:
+    scores = [SimpleNamespace(method=name, mean=mean) for name, mean in means.items()]
+    contrasts = [
+        SimpleNamespace(headline=True, p_holm=0.004),
+        SimpleNamespace(headline=False, p_holm=0.5),
+    ]
+    return SimpleNamespace(name="a pair", scores=scores, contrasts=contrasts)
+
+
+def test_shares_of_a_gain_are_those_that_no_control_has() -> None:
+    losses = pair(plain=2.0, novel=1.0, random=1.75, shuffled=1.5, worse=2.5)
+    better = pair(plain=0.5, novel=0.75, random=0.5, shuffled=0.6, worse=0.25)
+    both: Any = SimpleNamespace(pairs=(losses, better))
+    assert gaps(both, "novel", "plain") == [-1.0, 0.25]
+    assert shares(both, "novel", ["random", "shuffled"]) == pytest.approx([0.5, 0.6])
+    assert shares(both, "novel", ["worse"]) == [1.0, 1.0]
+    assert largest_p(both) == 0.004
+    with pytest.raises(LookupError, match="no mean of pissa"):
+        gaps(both, "pissa", "plain")
+
+
+def test_words_that_are_not_true_of_the_numbers_are_not_printed() -> None:
+    assert must(True, "something") == ""
+    with pytest.raises(ValueError, match="do not say this any more: something"):
+        must(False, "something")
