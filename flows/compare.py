@@ -22,6 +22,7 @@ from flows.operation.names import run_name
 from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
 from flows.results.report_inputs import start_report
+from flows.results.shown import show_comparison
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool, worker_pool
 
@@ -58,7 +59,9 @@ def _compare(config: CompareConfig) -> CompareResult:
         calls = [partial(_cell, config, pair, task) for pair, task in config.cells()]
         outcomes = side_by_side(calls, at_once=at_once, on_interrupt=pool.close)
         do = PrefectRunner(config.run, Stage.REPORT)
-        return conclude(config, outcomes, lambda: start_report(config, outcomes, do))
+        result = conclude(config, outcomes, lambda: start_report(config, outcomes, do))
+    show_comparison(config, result)
+    return result
 
 
 def finished(state: State[Any]) -> CompareResult:

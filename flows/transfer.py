@@ -1,5 +1,6 @@
 """The flow ``transfer``: one teacher/student pair, end to end."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -12,6 +13,7 @@ from flows.graph.runner import PrefectRunner
 from flows.graph.transfer_steps import wire
 from flows.operation.names import run_name
 from flows.planning.transfer import make_plan
+from flows.results.shown import show_transfer
 from tasks.engine.json_files import read_json
 from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
@@ -66,7 +68,10 @@ def run_transfer(config: TransferConfig, until: Stage) -> TransferResult:
         make_plan(config, until).check()
         runner = PrefectRunner(config.run, until)
         wire(config, runner)
-        return collect(config.run, runner.refs())
+        result = collect(config.run, runner.refs())
+        report = next((Path(step.folder) for step in result.steps if step.step == "report"), None)
+        show_transfer(config, result.steps, report)
+        return result
 
 
 def collect(run: RunConfig, refs: list[Ref]) -> TransferResult:

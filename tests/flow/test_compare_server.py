@@ -59,6 +59,10 @@ def test_its_artifacts_are_the_table_the_words_and_the_picture(
     assert row["seeds"] == 5
     assert "**small on words**: In answer NLL" in found["comparison-summary"]["data"]
     assert "data:image/png;base64," in found["comparison-forest"]["data"]
+    result = found["result"]["data"]
+    assert "**small on words**: In answer NLL" in result
+    assert "- page: [" in result
+    assert "    tuning:" in result
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the UI is not looked at")

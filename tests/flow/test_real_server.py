@@ -1,6 +1,7 @@
 """A real server on SQLite, a real worker, real subprocesses: deploy, run, schedule, reuse."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def test_table_and_heat_map_are_artifacts_of_the_run(site: Site, settings: dict[
     artifacts = site.artifacts(run["id"])
     assert "| transfer |" in artifacts["transfer-summary"]["data"]
     assert "data:image/png;base64," in artifacts["sensitivity-heat-map"]["data"]
+    result = artifacts["result"]
+    assert result["task_run_id"] is None
+    assert "| transfer |" in result["data"]
+    assert re.search(r"\| finetune transfer \| `([0-9a-f]{16})` ", result["data"])
+    assert len(re.findall(r"^paraknow deliver [0-9a-f]{16} DIR", result["data"], re.M)) == 2
+    assert "lora:" in result["data"]
 
 
 def test_progress_of_the_long_steps_is_an_artifact(site: Site, settings: dict[str, Any]) -> None:
