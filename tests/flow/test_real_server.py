@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from support.pair import pair_settings, write_pair
@@ -116,11 +115,11 @@ def test_a_schedule_fires_by_itself(site: Site, settings: dict[str, Any], tmp_pa
 def test_deploying_again_keeps_what_an_operator_set(site: Site) -> None:
     nightly = site.get("deployments/name/compare/nightly")
     (schedule,) = nightly["schedules"]
-    path = f"{site.api}/deployments/{nightly['id']}/schedules"
+    path = f"deployments/{nightly['id']}/schedules"
     other = {"schedule": {"cron": "0 3 1 1 *", "timezone": "UTC"}, "active": False, "slug": "mine"}
-    httpx.post(path, json=[other]).raise_for_status()
-    httpx.patch(f"{path}/{schedule['id']}", json={"active": True}).raise_for_status()
-    httpx.patch(f"{site.api}/work_pools/paraknow", json={"concurrency_limit": 7}).raise_for_status()
+    site.post(path, [other])
+    site.patch(f"{path}/{schedule['id']}", {"active": True})
+    site.patch("work_pools/paraknow", {"concurrency_limit": 7})
     try:
         said = site.init_server()
         assert "compare/nightly: schedules kept (mine off, nightly on)" in said
@@ -130,5 +129,5 @@ def test_deploying_again_keeps_what_an_operator_set(site: Site) -> None:
         automations = site.post("automations/filter", {})
         assert sum("without heartbeat" in made["name"] for made in automations) == 1
     finally:
-        httpx.patch(f"{path}/{schedule['id']}", json={"active": False}).raise_for_status()
-        httpx.patch(f"{site.api}/work_pools/paraknow", json={"concurrency_limit": None})
+        site.patch(f"{path}/{schedule['id']}", {"active": False})
+        site.patch("work_pools/paraknow", {"concurrency_limit": None})

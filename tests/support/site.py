@@ -101,10 +101,13 @@ class Site:
     def get(self, path: str) -> Any:
         return self._answer("GET", path)
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
+    def post(self, path: str, body: Any) -> Any:
         return self._answer("POST", path, body)
 
-    def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def patch(self, path: str, body: Any) -> Any:
+        return self._answer("PATCH", path, body)
+
+    def _answer(self, method: str, path: str, body: Any = None) -> Any:
         """What the server says; "the database is locked" (503) is a request to ask again."""
 
         def asked() -> httpx.Response | None:
@@ -113,7 +116,7 @@ class Site:
 
         answer = wait_until(f"an answer to {method} {path}", asked, every=1)
         assert answer is not None
-        return answer.raise_for_status().json()
+        return answer.raise_for_status().json() if answer.content else answer.raise_for_status()
 
     def wait(self, what: str, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         def asked() -> Any:
