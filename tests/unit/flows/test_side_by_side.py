@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.patience import wait_until
 
 from flows.config.compare import ArmConfig
 from flows.graph.arm import Arm, run_arm
 from flows.graph.runner import Handle
 from flows.graph.shared_steps import Once
-from flows.graph.side_by_side import in_turn, side_by_side, turns
+from flows.graph.side_by_side import Turns, in_turn, side_by_side, turns
 from paraknow_core.statistics.rate_search import RateSearch
 
 SOON = 20.0
@@ -64,30 +65,20 @@ def test_no_more_at_once_than_there_are_turns() -> None:
 
 
 def test_whose_place_is_lowest_comes_first() -> None:
-    order: list[int] = []
-    waiting, begin = threading.Semaphore(0), threading.Event()
-
-    def first() -> None:
-        begin.wait(SOON)
-        order.append(0)
+    shared, order = Turns(1), [0]
 
     def late(place: int) -> None:
-        waiting.release()
-        in_turn([partial(order.append, place)], place=(place,))
+        with shared.turn((place,)):
+            order.append(place)
 
-    with turns(1):
-
-        def others() -> None:
-            for _ in range(2):
-                assert waiting.acquire(timeout=SOON)
-            begin.set()
-
-        side_by_side(
-            [partial(in_turn, [first], place=(0,)), partial(late, 2), partial(late, 1), others],
-            at_once=4,
-        )
-    assert order[0] == 0
-    assert sorted(order) == [0, 1, 2]
+    threads = [threading.Thread(target=late, args=(place,)) for place in (2, 1)]
+    with shared.turn((0,)):
+        for thread in threads:
+            thread.start()
+        wait_until("two that wait", lambda: len(shared._waiting) == 2, every=0.01)
+    for thread in threads:
+        thread.join(SOON)
+    assert order == [0, 1, 2]
 
 
 def test_an_error_is_raised_and_the_turn_given_back() -> None:
