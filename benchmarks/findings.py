@@ -38,7 +38,7 @@ def page(folder: Path = FOLDER) -> str:
         keep_trailing_newline=True,
     )
     words.globals |= {
-        "comparison": lambda name: _read(folder / f"{name}.parquet"),
+        "comparison": lambda name: stored(folder / f"{name}.parquet"),
         "table": score_table,
         "report": report,
         "gaps": gaps,
@@ -55,7 +55,8 @@ def page(folder: Path = FOLDER) -> str:
 
 
 @cache
-def _read(path: Path) -> Comparison:
+def stored(path: Path) -> Comparison:
+    """Read a comparison from its items, once."""
     return read_comparison(path)
 
 

@@ -15,6 +15,10 @@ _SILENCE: Final = timedelta(minutes=10)
 _SHOWN: Final = 5
 _SECONDS: Final = 5.0
 _BEAT: Final = "prefect.flow-run.heartbeat"
+_RUNNING: Final = {
+    "flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}},
+    "limit": MOST,
+}
 
 
 def check_runs(now: datetime | None = None) -> Iterator[Finding]:
@@ -48,12 +52,6 @@ def check_runs(now: datetime | None = None) -> Iterator[Finding]:
     if unknown:
         said += f"; {unknown} without any, of which nothing can be said"
     yield Finding(TOPIC, State.OK, said)
-
-
-_RUNNING: Final = {
-    "flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}},
-    "limit": MOST,
-}
 
 
 def _last_beat(site: Site, run: str) -> datetime | None:

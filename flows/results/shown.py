@@ -13,6 +13,7 @@ from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.results.conclude import CompareResult
 from paraknow_core.report.comparison_markdown import escaped
+from tasks.engine.progress import logger
 
 KEY: Final = "result"
 """Of the artifact; every run has one version of it."""
@@ -81,4 +82,11 @@ def _show(lines: Sequence[str], config: BaseModel, description: str) -> None:
     settings = yaml.safe_dump(given, sort_keys=False, allow_unicode=True, width=100)
     # Indented, it is text whatever it holds.
     text = "\n".join([*lines, "## Settings", "", textwrap.indent(settings, "    ")])
-    create_markdown_artifact(text, key=KEY, description=description)
+    try:
+        create_markdown_artifact(text, key=KEY, description=description)
+    except Exception as error:  # noqa: BLE001 - the results are there; a view costs only itself
+        logger.warning(
+            "Prefect's UI does not show the result (%s); it is in the store all the same, and the "
+            "same command prints it again.",
+            type(error).__name__,
+        )

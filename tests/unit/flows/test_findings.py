@@ -5,12 +5,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks.findings import FOLDER, gaps, largest_p, must, page, shares
+from benchmarks.findings import FOLDER, gaps, largest_p, must, page, shares, stored
 
 
 def test_the_page_is_what_the_command_prints() -> None:
     written = (FOLDER.parent / "findings.md").read_text(encoding="utf-8")
     assert page() == written, "run `python -m benchmarks.findings > docs/findings.md`"
+
+
+def test_the_readme_says_the_same() -> None:
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    found = stored(FOLDER / "findings.parquet")
+    gains = gaps(found, "plain", "novel-tokens")
+    owed = shares(found, "novel-tokens", ["novel-random", "novel-shuffled", "novel-untrained"])
+    assert f"by {min(gains):.2f} to {max(gains):.2f} nats a token" in readme
+    assert f"{100 * min(owed):.0f} to {100 * max(owed):.0f} % of that gain" in readme
 
 
 def pair(**means: float) -> Any:
