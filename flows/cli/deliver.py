@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.store_options import JsonOption, StoreOption, open_store
+from flows.cli.store.options import JsonOption, StoreOption, open_store
 from flows.terminal import Terminal, say
 
 if TYPE_CHECKING:

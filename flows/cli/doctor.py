@@ -6,7 +6,7 @@ import typer
 
 from artifacts.canonical import Json
 from artifacts.disk.locations import default_store_root
-from flows.cli.store_options import JsonOption, StoreOption, print_json
+from flows.cli.store.options import JsonOption, StoreOption, print_json
 from flows.doctor.finding import Finding, State
 from flows.terminal import say
 

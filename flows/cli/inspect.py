@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from artifacts.disk.sizes import size_text
-from flows.cli.store_options import JsonOption, StoreOption
+from flows.cli.store.options import JsonOption, StoreOption
 from flows.terminal import Terminal, say
 
 if TYPE_CHECKING:

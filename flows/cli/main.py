@@ -21,7 +21,7 @@ from flows.cli.options import Rebuild, Strict
 from flows.cli.output import open_standard_descriptors, surviving_output
 from flows.cli.reproduce import reproduce_command
 from flows.cli.results import results_command
-from flows.cli.store import store_app
+from flows.cli.store.look import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.cli.submit import submit_command
 from flows.config.load import drift_overrides, load_config

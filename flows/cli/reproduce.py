@@ -10,7 +10,7 @@ import typer
 
 from artifacts.canonical import Json
 from artifacts.queries.find import find_record
-from flows.cli.store_options import JsonOption, KeyArgument, StoreOption, open_store, print_json
+from flows.cli.store.options import JsonOption, KeyArgument, StoreOption, open_store, print_json
 from flows.terminal import Terminal, say
 from flows.text import name_of
 

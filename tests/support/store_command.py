@@ -3,7 +3,7 @@
 from typer.testing import CliRunner
 
 from artifacts.store import Store
-from flows.cli.store import store_app
+from flows.cli.store.look import store_app
 
 
 def run(store: Store, *arguments: str, code: int = 0) -> str:

@@ -125,7 +125,7 @@ def test_a_command_whose_disk_is_full_is_one_sentence(monkeypatch, capsys, tmp_p
     def full(_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/some/where")
 
-    monkeypatch.setattr("flows.cli.store.open_store", full)
+    monkeypatch.setattr("flows.cli.store.look.open_store", full)
     assert main(monkeypatch, "store", "ls", "--store", str(tmp_path)) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: cannot write /some/where: No space left on device")

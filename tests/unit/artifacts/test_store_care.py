@@ -15,7 +15,7 @@ from artifacts.queries.usage import usage
 from artifacts.records import Record
 from artifacts.store import Store
 from artifacts.transport import export, import_results
-from flows.cli.store_options import parse_age, parse_size
+from flows.cli.store.options import parse_age, parse_size
 
 
 @pytest.fixture

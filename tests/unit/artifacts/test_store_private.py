@@ -16,7 +16,7 @@ from artifacts.disk.stamps import Stamp, StampCache
 from artifacts.errors import StoreFormatError
 from artifacts.layout import FOLDERS
 from artifacts.store import Store
-from flows.cli.store import store_app
+from flows.cli.store.look import store_app
 from flows.doctor.finding import State
 from flows.doctor.store import access
 

@@ -11,7 +11,7 @@ from artifacts.keys import KeyPayload
 from artifacts.queries.explain import explain
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.cli.store import store_app
+from flows.cli.store.look import store_app
 
 
 @pytest.fixture

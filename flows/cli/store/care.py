@@ -18,7 +18,7 @@ from artifacts.remote.collect import GRACE_SECONDS as REMOTE_GRACE_SECONDS
 from artifacts.remote.collect import RemotePolicy
 from artifacts.store import Store
 from artifacts.transport import export, import_results
-from flows.cli.store_options import (
+from flows.cli.store.options import (
     JsonOption,
     KeyArgument,
     StoreOption,
@@ -28,7 +28,7 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
-from flows.cli.store_remote import collect_in_remote
+from flows.cli.store.remote import collect_in_remote
 from flows.terminal import say
 from flows.text import SHOWN, human_age, name_of
 

@@ -18,7 +18,7 @@ from artifacts.remote.collect import RemotePolicy, collect_remote, plan_remote
 from artifacts.remote.sync import Moved, find_there, pull, push
 from artifacts.remote.tier import REMOTE_VARIABLE, remote_url
 from artifacts.store import Store
-from flows.cli.store_options import StoreOption, open_store, print_json, print_table
+from flows.cli.store.options import StoreOption, open_store, print_json, print_table
 from flows.terminal import say
 from flows.text import SHOWN, name_of
 

@@ -14,8 +14,8 @@ from artifacts.queries.lineage import Input, Lineage, model_name
 from artifacts.queries.usage import GroupUsage, usage
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.cli.store_care import care_app
-from flows.cli.store_options import (
+from flows.cli.store.care import care_app
+from flows.cli.store.options import (
     JsonOption,
     KeyArgument,
     StoreOption,
@@ -26,7 +26,7 @@ from flows.cli.store_options import (
     print_json,
     print_table,
 )
-from flows.cli.store_remote import remote_app
+from flows.cli.store.remote import remote_app
 from flows.terminal import say
 from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
 from paraknow_core.printable import one_line

@@ -1,0 +1,1 @@
+"""``paraknow store``: one file a kind of command."""
