@@ -15,7 +15,7 @@ from paraknow_core.methods import METHODS
 from paraknow_core.setting_errors import explain, first_causes, place_of
 from paraknow_core.setting_types import PathOrHubId, choose_setting
 from paraknow_core.settings import Settings
-from paraknow_core.statistics.design import MIN_SEEDS
+from paraknow_core.statistics.design import LEAST_SEEDS, seeds_needed
 from paraknow_core.statistics.rate_search import RateSearch
 from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
@@ -131,9 +131,10 @@ class CompareConfig(Settings):
     tuning: TuningConfig = Field(TuningConfig(), title="Tuning")
     seeds: Seeds = Field(
         tuple(range(8)),
-        min_length=MIN_SEEDS,
+        min_length=LEAST_SEEDS,
         title="Seeds",
-        description=f"Paired: the same data order for every method. At least {MIN_SEEDS}.",
+        description="Paired: the same data order for every method. Fewer than "
+        f"{seeds_needed(1)} give means and intervals, and show no difference.",
     )
     allow_overlap: bool = Field(
         False,

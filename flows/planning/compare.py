@@ -18,7 +18,7 @@ from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
-from flows.planning.design import blind_spots
+from flows.planning.design import blind_spots, visible_by_items
 from flows.planning.durations import History
 from flows.planning.planner import PlannedStep, Planner, StepsPlan
 from flows.results.report_inputs import start_report
@@ -99,6 +99,7 @@ class ComparePlan(StepsPlan):
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
         blind_spots: what cannot be shown, however the numbers come out, a sentence each.
+        visible: how small a difference the test items can show, a sentence each.
     """
 
     failures: list[str] = field(default_factory=list)
@@ -107,6 +108,7 @@ class ComparePlan(StepsPlan):
     outcomes: list[CellOutcome] = field(default_factory=list)
     report: Handle | None = None
     blind_spots: list[str] = field(default_factory=list)
+    visible: list[str] = field(default_factory=list)
 
     @property
     def asked(self) -> int:
@@ -194,6 +196,7 @@ class ComparePlan(StepsPlan):
             "drifted": {label: drift.text() for label, drift in self.drifted.items()},
             "failures": self.failures,
             "blind_spots": self.blind_spots,
+            "visible": self.visible,
             "store": str(self.store),
         }
         return json.dumps(whole, indent=1)
@@ -277,4 +280,5 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         outcomes,
         report,
         blind_spots(config),
+        visible_by_items(config),
     )

@@ -1,10 +1,15 @@
-"""Whether a comparison's seeds can show anything, told before any of them is run."""
+"""What a comparison's seeds and test items can show, told before any of them is run."""
+
+from operator import attrgetter
 
 from flows.config.compare import CompareConfig
 from flows.results.report_inputs import epochs_of, loss_of
+from paraknow_core.evaluation.metrics import metrics_of
+from paraknow_core.report.page.text import percent
 from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.design import out_of_reach
 from paraknow_core.statistics.judge import family
+from paraknow_core.statistics.visible_items import DISAGREEING, visible_share
 
 
 def blind_spots(config: CompareConfig) -> list[str]:
@@ -28,3 +33,26 @@ def blind_spots(config: CompareConfig) -> list[str]:
     if cells > 1 and (told := out_of_reach(seeds, family=asked * cells)):
         return [f"Of all {cells} cells together: {told}."]
     return []
+
+
+def visible_by_items(config: CompareConfig) -> list[str]:
+    """Say how small a difference in shares of right answers each task's test items can show.
+
+    For every measured metric that is right or wrong of each item; a sentence each.
+    """
+    told = []
+    for task in config.tasks:
+        items = (task.problems or task.data).sizes.test
+        how = config.evaluation(task)
+        for metric in filter(attrgetter("is_binary"), metrics_of(how.metrics, how.primary)):
+            least = [
+                f"{percent(share)} where two models disagree on {percent(apart)} of the items"
+                for apart in DISAGREEING
+                if (share := visible_share(items, disagreeing=apart)) is not None
+            ]
+            if least:
+                told.append(
+                    f"{task.name}: {items} test items show a difference in {metric.label} of "
+                    f"{', of '.join(least)} (McNemar's test, in 80 of 100 repetitions)."
+                )
+    return told

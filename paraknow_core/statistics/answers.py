@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from paraknow_core.evaluation.metrics import Metric
-from paraknow_core.statistics.design import MIN_SEEDS, largest_family, out_of_reach
+from paraknow_core.statistics.design import largest_family, out_of_reach
 from paraknow_core.statistics.paired_seeds import SeedComparison
 
 Outcome = Literal["better", "no difference visible", "out of reach", "worse", "not tested"]
@@ -72,9 +72,6 @@ def answer_of(
     """
     if comparison is None or p_adjusted is None:
         return Answer(name, "not tested", None, None, why)
-    if comparison.n < MIN_SEEDS:
-        reason = f"{comparison.n} seeds are too few to tell: at least {MIN_SEEDS} are needed"
-        return Answer(name, "not tested", comparison, p_adjusted, reason)
     excluded = not spoilt.other and excludes_gain(comparison, metric, margin)
     if family > largest_family(comparison.n, alpha):
         reason = out_of_reach(comparison.n, family=family, alpha=alpha)

@@ -8,8 +8,6 @@ from paraknow_core.errors import ConfigError
 
 Name = TypeVar("Name", bound=Hashable)
 
-MIN_SEEDS = 5
-"""Fewer give no verdict: the exact sign-flip test of five pairs cannot go below p = .0625."""
 LEAST_SEEDS = 2
 """Fewer shared seeds give no interval, and no comparison at all."""
 DEFAULT_SEEDS = 8
@@ -67,11 +65,11 @@ def describe_design(n: int, *, family: int = 1, alpha: float = 0.05) -> str:
 
 
 def seeds_needed(family: int, alpha: float = 0.05) -> int:
-    """The fewest seeds, at least `MIN_SEEDS`, with which a family of comparisons can show a thing.
+    """The fewest seeds with which a family of comparisons can show anything.
 
     With m comparisons n seeds have to satisfy m · 2 / 2**n < alpha.
     """
-    n = MIN_SEEDS
+    n = LEAST_SEEDS
     while largest_family(n, alpha) < family:
         n += 1
     return n

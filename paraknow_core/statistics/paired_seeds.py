@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paraknow_core.errors import ConfigError, DataError
-from paraknow_core.statistics.design import MIN_SEEDS, largest_family, smallest_p
+from paraknow_core.statistics.design import LEAST_SEEDS, largest_family, seeds_needed, smallest_p
 from paraknow_core.statistics.paired_items import refuse_nan, sign_flip
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def compare_seeds(
         rng_seed: of the resampling; the result depends on nothing else.
 
     Raises:
-        DataError: if fewer than 2 seeds are shared (fewer than `MIN_SEEDS` give no verdict).
+        DataError: if fewer than `LEAST_SEEDS` seeds are shared.
         NumericsError: if a value is NaN or infinite.
         ConfigError: for a confidence or a number of resamples out of range.
     """
@@ -116,10 +116,10 @@ def compare_seeds(
 
     _check(confidence, resamples)
     seeds = sorted(a_values.keys() & b_values.keys())
-    if len(seeds) < 2:
+    if len(seeds) < LEAST_SEEDS:
         raise DataError(
-            f"the two methods share {len(seeds)} seed(s); at least 2 are needed for an interval, "
-            f"{MIN_SEEDS} for a verdict"
+            f"the two methods share {len(seeds)} seed(s); at least {LEAST_SEEDS} are needed for "
+            f"an interval, {seeds_needed(1)} for a verdict"
         )
     d = np.array([a_values[seed] - b_values[seed] for seed in seeds], dtype=np.float64)
     refuse_nan(d)

@@ -70,11 +70,11 @@ def pair_verdict(
 ) -> Verdict:
     """Answer the questions of one pair and say in one sentence what follows.
 
-    "Better" and "worse" need all of: at least `MIN_SEEDS` seeds, an adjusted p below ``alpha``
-    and an interval without 0. The sentence says "teacher" exactly if the answer is "better" for
-    the method's baseline, for all controls that its entry requires, and for every other of its
-    `knowledge_controls` that was run or tried, the learning rates were tuned, and none of these,
-    nor of the rivals, is at the edge of its grid. Neither "better" nor "worse" is said in favour
+    "Better" and "worse" need an adjusted p below ``alpha`` and an interval without 0. The sentence
+    says "teacher" exactly if the answer is "better" for the method's baseline, for all controls
+    that its entry requires, and for every other of its `knowledge_controls` that was run or tried,
+    the learning rates were tuned, and none of these, nor of the rivals, is at the edge of its grid.
+    Neither "better" nor "worse" is said in favour
     of a side that diverged in a seed in which the other did not. "No gain to explain" is said only
     where the interval excludes a gain of the margin.
 

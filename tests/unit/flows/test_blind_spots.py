@@ -6,7 +6,7 @@ import pytest
 
 from flows.config.compare import CompareConfig
 from flows.config.load import load_config
-from flows.planning.design import blind_spots
+from flows.planning.design import blind_spots, visible_by_items
 from flows.results.report_inputs import loss_of
 from paraknow_core.errors import ConfigError
 
@@ -25,6 +25,7 @@ def test_too_few_seeds_for_the_comparisons_of_a_cell_are_told() -> None:
         "With 5 seeds and 5 comparisons nothing can be shown, as p < 0.05 cannot be reached; "
         "8 seeds can."
     ]
+    assert blind_spots(config("seeds=[0,1,2]"))[0].startswith("With 3 seeds and 5 comparisons")
     assert blind_spots(config("seeds=[0,1,2,3,4,5,6,7]")) == []
     assert blind_spots(config("seeds=[0,1,2,3,4]", "methods=[plain]", "controls=[]")) == []
 
@@ -37,6 +38,21 @@ def test_a_claim_about_all_cells_may_be_out_of_reach_where_each_is_within_it() -
         "Of all 2 cells together: with 8 seeds and 10 comparisons nothing can be shown, as "
         "p < 0.05 cannot be reached; 9 seeds can."
     ]
+
+
+def test_what_the_test_items_can_show_is_told() -> None:
+    assert visible_by_items(problems(100, "")) == [
+        "word-problems: 100 test items show a difference in exact match of 8.8 % where two models "
+        "disagree on 10.0 % of the items, of 15.9 % where two models disagree on 30.0 % of the "
+        "items (McNemar's test, in 80 of 100 repetitions)."
+    ]
+    assert visible_by_items(problems(6, "")) == []
+    assert visible_by_items(problems(100, ", evaluate: {metrics: [answer_nll]}")) == []
+
+
+def problems(items: int, more: str) -> CompareConfig:
+    sizes = f"{{seeds: 4, train: 8, validation: 4, test: {items}}}"
+    return config(f"tasks=[{{name: word-problems, problems: {{sizes: {sizes}}}{more}}}]")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from paraknow_core.statistics.paired_items import (
     mcnemar,
     paired_difference,
 )
+from paraknow_core.statistics.visible_items import visible_share
 
 NLL, MATCH = METRICS["answer_nll"], METRICS["exact_match"]
 
@@ -107,6 +108,28 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
         mcnemar([True], [True, False])
     with pytest.raises(DataError, match="got 0 and 0"):
         mcnemar([], [])
+
+
+def test_the_visible_share_is_that_of_every_possible_outcome() -> None:
+    n, apart = 15, 0.9
+    share = visible_share(n, disagreeing=apart, power=0.6)
+    assert share is not None
+    chances = (apart + share) / 2, (apart - share) / 2, 1 - apart
+    seen = 0.0
+    for a, b in product(range(n + 1), repeat=2):
+        if a + b <= n and mcnemar(*wins(a, b, n)).p_value < 0.05:
+            ways = comb(n, a) * comb(n - a, b)
+            seen += ways * math.prod(p**k for p, k in zip(chances, (a, b, n - a - b), strict=True))
+    assert seen == pytest.approx(0.6, abs=1e-6)
+    assert visible_share(5, disagreeing=1) is None  # p is never below 2 / 2**5
+    with pytest.raises(ConfigError, match="disagreeing above 0"):
+        visible_share(10, disagreeing=0)
+
+
+def wins(a: int, b: int, n: int) -> tuple[list[bool], list[bool]]:
+    """Right answers of two models, of which each is right alone on so many of n items."""
+    rest = [True] * (n - a - b)
+    return [True] * a + [False] * b + rest, [False] * a + [True] * b + rest
 
 
 def test_mcnemar_keeps_its_level() -> None:
