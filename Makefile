@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # A file's tests stay together: they share what its fixtures have trained.
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: demo test check lint faults server deploy worker bench bench-store clean help
+.PHONY: demo test check lint faults up bench bench-store clean help
 
 demo: $(INSTALLED)  ## a small comparison: plain LoRA, the transfer and a control, eight seeds each
 	$(BIN)/paraknow compare configs/demo_compare.yaml
@@ -27,14 +27,8 @@ lint: $(VENV)/.dev  ## style, types and arrows alone
 faults: $(VENV)/.dev  ## the faults alone, and the table of what was injected; some need root
 	$(BIN)/pytest tests/faults tests/flow/test_server_lost.py --figures
 
-server: $(INSTALLED)  ## Prefect's server and UI on http://127.0.0.1:4200
-	PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 $(BIN)/prefect server start --host 127.0.0.1
-
-deploy: $(INSTALLED)  ## make what the server lacks: pool, queue, automation, deployments
-	$(BIN)/paraknow init-server deployments.yaml
-
-worker: $(INSTALLED)  ## run what is deployed, one run at a time
-	$(BIN)/prefect worker start --pool paraknow --limit 1
+up: $(INSTALLED)  ## a server with UI, a worker and the deployments on this machine, until Ctrl-C
+	$(BIN)/paraknow up
 
 bench: $(VENV)/.dev  ## core steps against the public algorithm; prints ratios
 	$(BIN)/python -m benchmarks.core_steps

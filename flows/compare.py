@@ -23,6 +23,7 @@ from flows.planning.compare import make_compare_plan
 from flows.results.conclude import CompareResult, conclude
 from flows.results.report_inputs import start_report
 from flows.results.shown import show_comparison
+from flows.results.verdict_events import tell_changed_verdicts
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool, worker_pool
 
@@ -61,6 +62,7 @@ def _compare(config: CompareConfig) -> CompareResult:
         do = PrefectRunner(config.run, Stage.REPORT)
         result = conclude(config, outcomes, lambda: start_report(config, outcomes, do))
     show_comparison(config, result)
+    tell_changed_verdicts(result)
     return result
 
 

@@ -155,6 +155,9 @@ def show_result(console: Terminal, result: "CompareResult", *, seconds: float) -
         f"Page: {Path(result.page).as_uri() if result.page else 'none'}",
         soft_wrap=True,
     )
+    for cell, said in result.before.items():
+        told = f"the verdict on {cell} changed; the last run said: {said}"
+        console.print(told, style="yellow", soft_wrap=True)
     for reason in result.reasons:
         console.print(f"no result: {reason}", style="red", soft_wrap=True)
     if result.report_failure:

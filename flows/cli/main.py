@@ -24,6 +24,7 @@ from flows.cli.results import results_command
 from flows.cli.store.look import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.cli.submit import submit_command
+from flows.cli.up import up_command
 from flows.config.load import drift_overrides, load_config
 from flows.server.prefect_home import replace_unusable_home
 from flows.server.server_settings import NO_ADDRESS, ServerError, shown_address, wrong_settings
@@ -54,6 +55,7 @@ app.command("inspect")(inspect_command)
 app.command("deliver")(deliver_command)
 app.command("init-server")(init_server_command)
 app.command("submit")(submit_command)
+app.command("up")(up_command)
 
 QUIET = {
     # The embedded server's first start migrates its database; 20 s, the default, can be too short.
@@ -70,6 +72,9 @@ QUIET = {
 
 NEEDS_SERVER = ("transfer", "compare", "submit")
 
+KEEPS_SITE = ("up",)
+"""Commands that wait for signals themselves, and need longer to end well than the guard gives."""
+
 INTERRUPTED = 130
 """Typer's exit code after a KeyboardInterrupt."""
 
@@ -83,6 +88,10 @@ def _main(context: typer.Context) -> None:
     for name, value in QUIET.items():  # before Prefect is imported
         os.environ.setdefault(name, value)
     unusable = replace_unusable_home(os.environ)
+    if unusable is not None and context.invoked_subcommand in KEEPS_SITE:
+        raise ServerError(
+            f"Prefect's folder {unusable} cannot be written: set PREFECT_HOME to one that can"
+        )
     if context.invoked_subcommand in NEEDS_SERVER:
         url = os.environ.get("PREFECT_API_URL")
         if url and not shown_address(url):  # said here, it is said before slow imports
@@ -207,7 +216,8 @@ def _fail(message: str) -> NoReturn:
 def main() -> None:
     """Run the command so that a signal ends it within seconds, whatever it is doing."""
     open_standard_descriptors()
-    guard()
+    if sys.argv[1:2] != [*KEEPS_SITE]:
+        guard()
     try:
         run_command()
     except SystemExit as end:

@@ -111,14 +111,14 @@ def reachable(site: Site) -> Finding:
     if not site.api:
         if site.embedded:
             said = f"{site.client}, no server: each run starts one for itself (some seconds)"
-            advice = "for a UI: `make server`, and set PREFECT_API_URL to its address"
+            advice = "for a UI: `paraknow up`, and set PREFECT_API_URL to its address"
             return Finding("prefect", State.OK, said, advice)
         said = "PREFECT_API_URL is not set, and embedded servers are switched off"
         return Finding("prefect", State.FAILED, said, "set PREFECT_API_URL")
     answer = ask(f"{site.api}/admin/version", site.authorization)
     if answer.status == 0:
         said = f"{site.shown} does not answer ({answer.text})"
-        advice = "start the server (`make server`), or mend or unset PREFECT_API_URL"
+        advice = "start the server (`paraknow up`), or mend or unset PREFECT_API_URL"
         return Finding("prefect", State.FAILED, said, advice)
     if answer.status in (401, 403):
         said = f"{site.shown} refuses the credentials (HTTP {answer.status})"

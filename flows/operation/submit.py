@@ -95,7 +95,10 @@ def _unknown(client: "SyncPrefectClient", deployment: str) -> str:
     found = client.read_deployments()
     names = [f"{client.read_flow(one.flow_id).name}/{one.name}" for one in found]
     if not names:
-        return f"no deployment {deployment!r}: this server has none; make them with `make deploy`"
+        return (
+            f"no deployment {deployment!r}: this server has none; make them with "
+            "`paraknow init-server`"
+        )
     try:
         choose_setting("deployment", deployment, dict.fromkeys(sorted(names)))
     except ValueError as error:

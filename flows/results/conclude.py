@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +15,7 @@ from flows.graph.arm import ArmOutcome, SeedRun, reason_of
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
 from flows.results.dataset import append, new_run, put_page, results_folder
+from flows.results.verdicts import changed, earlier_verdicts, put_verdicts
 from paraknow_core.evaluation.metrics import METRICS
 from tasks.comparison import PAGE, SUMMARY
 from tasks.engine.ref import Ref, folder_of
@@ -41,6 +43,8 @@ class CompareResult(BaseModel):
     """Distinct steps that were in the store."""
     verdicts: dict[str, str]
     """Pair and task → the sentence that the numbers allow."""
+    before: dict[str, str] = {}
+    """Pair and task → what the last run said, where that was something else."""
     rows: str
     """The run's file in the data set of results."""
     page: str
@@ -68,6 +72,7 @@ def conclude(
     drawn: list[_Drawn] = []
     failure = reason_of(lambda: drawn.append(_draw(config, report, run)))
     shown = drawn[0] if drawn else _Drawn()
+    before = _keep_verdicts(results_folder(store.root), config.name, run, shown.verdicts)
     refs = [*shown.refs, *(ref for cell in outcomes for ref in _refs(cell))]
     computed = {ref.key for ref in refs if not ref.cached}
     reasons = sorted({str(row["reason"]) for row in rows if row["status"] != "ok"})
@@ -82,6 +87,7 @@ def conclude(
         computed=len(computed),
         reused=len({ref.key for ref in refs} - computed),
         verdicts=shown.verdicts,
+        before=before,
         rows=str(file),
         page=shown.page,
         summary=shown.summary,
@@ -107,6 +113,17 @@ def _draw(config: CompareConfig, report: Callable[[], Handle], run: str) -> _Dra
     page, text = (put_page(pages, config.name, run, drawn_in / name) for name in (PAGE, SUMMARY))
     verdicts = {name: str(said) for name, said in facts.facts.items()} if facts else {}
     return _Drawn((drawn,), verdicts, str(page), str(text))
+
+
+def _keep_verdicts(
+    folder: Path, comparison: str, run: str, verdicts: Mapping[str, str]
+) -> dict[str, str]:
+    """Keep the verdicts for the next run; returns those of the last run that said other things."""
+    if not verdicts:
+        return {}
+    before = changed(earlier_verdicts(folder, comparison), verdicts)
+    put_verdicts(folder, comparison, run, verdicts)
+    return before
 
 
 def _refs(cell: CellOutcome) -> Iterator[Ref]:

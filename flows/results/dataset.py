@@ -102,12 +102,17 @@ def append(folder: Path, comparison: str, run: str, rows: Sequence[Mapping[str, 
     return final
 
 
+def pages_folder(folder: Path) -> Path:
+    """Return where the pages of a data set of results lie; readers of Parquet skip that folder."""
+    return folder / "_pages"
+
+
 def put_page(folder: Path, comparison: str, run: str, source: Path) -> Path:
-    """Copy a run's page or text to ``_pages`` in the data set; readers of Parquet skip that folder.
+    """Copy a run's page or text to the folder of pages.
 
     The store's own file has no ending, so a browser would show its source.
     """
-    place = folder / "_pages"
+    place = pages_folder(folder)
     make_folder(place)
     draft, final = place / f".{run}", place / f"{comparison}-{run}{source.suffix}"
     draft.write_bytes(source.read_bytes())

@@ -41,6 +41,8 @@ def show_comparison(config: CompareConfig, result: CompareResult) -> None:
     lines = [f"# {escaped(config.name)}", ""]
     for name, said in result.verdicts.items():
         lines += [f"**{escaped(name)}**: {escaped(said)}", ""]
+        if name in result.before:
+            lines += [f"The last run said: {escaped(result.before[name])}", ""]
     lost = f", {result.diverged} diverged" if result.diverged else ""
     good = result.results - result.failed - result.diverged
     lines.append(f"- {good} of {result.results} results{lost}")

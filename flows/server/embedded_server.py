@@ -12,10 +12,9 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
 from flows.server.server_settings import ServerError
+from flows.server.watcher import Watcher
 from tasks.engine.parent import held_back
 
-_WAIT_AND_KILL: Final = 'read -r _; kill "$1"'
-"""Read: returns when the command's end of the pipe is closed, even by a SIGKILL."""
 _PORTS: Final = 3
 """How many ports are tried: another program may take one between the choice and the use."""
 
@@ -46,7 +45,8 @@ class EmbeddedServer(SubprocessASGIServer):
         for _ in range(_PORTS):
             with held_back(signal.SIGINT, signal.SIGHUP):
                 process = super()._run_uvicorn_command()
-            _end_it_with_this_process(process)
+            # Registered before Prefect asks to stop the server at exit, so called after that.
+            atexit.register(Watcher(process.pid).close)
             if _answers(process, f"{self.api_url}/health"):
                 return process
             if self.port is not None and self.is_port_available(self.port):
@@ -57,22 +57,6 @@ class EmbeddedServer(SubprocessASGIServer):
             f"it said is above. Look at its database in {get_current_settings().home}, or set "
             "PREFECT_HOME to another folder."
         )
-
-
-def _end_it_with_this_process(server: "subprocess.Popen[Any]") -> None:
-    watcher = subprocess.Popen(
-        ["/bin/sh", "-c", _WAIT_AND_KILL, "sh", str(server.pid)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is not for it
-    )
-
-    def end() -> None:
-        watcher.kill()
-        watcher.communicate()
-
-    atexit.register(end)  # before Prefect asks to stop the server at exit, so called after that
 
 
 def _answers(server: "subprocess.Popen[Any]", health: str) -> bool:

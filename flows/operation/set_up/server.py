@@ -1,0 +1,40 @@
+"""A whole server made ready: pool, queue, limits, variables, automations, deployments."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.operation.set_up.automations import set_up_automations
+from flows.operation.set_up.deployments import deploy, keep_what_is_there
+from flows.operation.set_up.file import VARIABLES, DeploymentsFile
+from flows.operation.set_up.pool import set_up_limits, set_up_pool, set_up_queue, set_up_variables
+
+
+def set_up(path: Path) -> Iterator[str]:
+    """Make what is absent, deploy what the file names, and yield a line on each thing.
+
+    Args:
+        path: of the deployments, as ``prefect deploy`` reads them; paths in them mean its folder.
+
+    Raises:
+        ConfigError: if the file holds no deployments, or something unknown in ``server``.
+        ServerError: if Prefect refuses them; says why.
+    """
+    from prefect.client.orchestration import get_client
+
+    file = DeploymentsFile(path)
+    with get_client(sync_client=True) as client:
+        yield set_up_pool(client)
+        yield set_up_queue(client)
+        yield from set_up_limits(client, file.server.limits)
+        yield from set_up_variables(client, file.server.variables)
+        yield from set_up_automations(client, file.server.notify)
+        given = {
+            place: f"{{{{ prefect.variables.{name} }}}}"
+            for name, place in VARIABLES.items()
+            if client.read_variable_by_name(name) is not None
+        }
+        file.give_runs(given)
+        for one in file.deployments:
+            yield from keep_what_is_there(client, one)
+    deploy(file.for_prefect, file.folder)
+    yield f"deployed: {', '.join(str(one['name']) for one in file.deployments)}"

@@ -1,0 +1,1 @@
+"""A Prefect server and its workers on one machine, as ``paraknow up`` keeps them."""
