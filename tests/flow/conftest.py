@@ -21,12 +21,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server, a worker, and everything of deployments.yaml deployed."""
+    """`paraknow up`: a server, a worker, and everything of deployments.yaml deployed."""
     site = Site(tmp_path_factory.mktemp("site"))
     try:
-        site.start_server()
-        site.init_server()
-        site.start("worker", "start", "--pool", "paraknow", "--limit", "1")
+        site.start_all()
         yield site
     finally:
         site.stop()

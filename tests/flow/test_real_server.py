@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from support.pair import pair_settings, write_pair
 from support.site import Site
+from support.webhook import listening
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(2400)]
 
@@ -126,8 +128,76 @@ def test_deploying_again_keeps_what_an_operator_set(site: Site) -> None:
         found = site.get("deployments/name/compare/nightly")["schedules"]
         assert {(s["slug"], s["active"]) for s in found} == {("mine", False), ("nightly", True)}
         assert site.get("work_pools/paraknow")["concurrency_limit"] == 7
-        automations = site.post("automations/filter", {})
-        assert sum("without heartbeat" in made["name"] for made in automations) == 1
+        names = [made["name"] for made in site.post("automations/filter", {})]
+        assert len(names) == len(set(names)) == 3
     finally:
         site.patch(f"{path}/{schedule['id']}", {"active": False})
         site.patch("work_pools/paraknow", {"concurrency_limit": None})
+
+
+def test_a_server_gets_limits_variables_and_whom_to_tell(
+    site: Site, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A failed scheduled run calls a webhook; runs get variables of the server."""
+    with listening() as (url, calls):
+        kind = site.get("block_types/slug/custom-webhook")["id"]
+        (schema,) = site.post(
+            "block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+        )[:1]
+        block = {"name": "Ops", "url": url, "json_data": {"said": "{{subject}}"}}
+        site.post(
+            "block_documents/",
+            {"name": "ops", "data": block, "block_type_id": kind, "block_schema_id": schema["id"]},
+        )
+        run = {name: value for name, value in settings["run"].items() if name != "store"}
+        wrong = settings | {"teacher": {"model": "/nowhere/at/all"}, "run": run}
+        told = {
+            "server": {
+                "limits": {"licence": 2},
+                "variables": {"paraknow_store": str(tmp_path / "its-own")},
+                "notify": "custom-webhook/ops",
+            },
+            "pull": [
+                {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $PWD }}"}}
+            ],
+            "deployments": [
+                {
+                    "name": "failing",
+                    "entrypoint": "flows.transfer.transfer",
+                    "parameters": {"config": wrong},
+                    "schedules": [{"interval": 5, "slug": "often"}],
+                    "work_pool": {"name": "paraknow"},
+                }
+            ],
+        }
+        file = tmp_path / "deployments.yaml"
+        file.write_text(yaml.safe_dump(told))
+        for made in (True, False):
+            done = site.paraknow("init-server", str(file))
+            assert done.returncode == 0, done.stderr
+            assert ("limit licence: made (2)" in done.stdout) == made
+            assert ("notifies custom-webhook/ops now" in done.stdout) == made
+            site.patch("v2/concurrency_limits/licence", {"limit": 3})
+        assert "limit licence: kept as it is (3; the file has 2)" in done.stdout
+        deployed = site.get("deployments/name/transfer/failing")
+        (pull,) = deployed["pull_steps"]
+        assert list(pull.values()) == [{"directory": str(tmp_path)}]
+        given = deployed["job_variables"]["env"]["PARAKNOW_STORE"]
+        assert given == "{{ prefect.variables.paraknow_store }}"
+        site.wait("a call of the webhook", lambda: calls)
+        assert "failing: Failed" in calls[0]
+        assert (tmp_path / "its-own" / "store.json").is_file()
+        site.patch(f"deployments/{deployed['id']}", {"paused": True})
+        site.delete("variables/name/paraknow_store")
+
+
+def test_a_worker_that_dies_is_started_again(site: Site) -> None:
+    log = site.folder / "0.log"
+    (worker,) = (p for p in psutil.Process(site.processes[0].pid).children() if is_worker(p))
+    worker.kill()
+    site.wait("another worker", lambda: "worker: started again" in log.read_text())
+    assert "worker: was ended by SIGKILL; it is started again in" in log.read_text()
+
+
+def is_worker(process: psutil.Process) -> bool:
+    return "worker" in process.cmdline() and "--pool" in process.cmdline()

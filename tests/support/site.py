@@ -60,6 +60,29 @@ class Site:
         self.start("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
         self.wait("the server", lambda: self.get("health"))
 
+    def start_all(self) -> None:
+        """Start server, worker and deployments by `paraknow up`, from another folder."""
+        main, file = "from flows.cli.main import main; main()", PROJECT / "deployments.yaml"
+        log = self.folder / f"{len(self.processes)}.log"
+        with log.open("wb") as opened:
+            up = subprocess.Popen(
+                [sys.executable, "-c", main, "up", str(file), "--port", str(self.port)],
+                env=self.environment | {"PYTHONPATH": str(PROJECT)},
+                cwd=self.folder,
+                stdout=opened,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(up)
+
+        def ready() -> bool:
+            assert up.poll() is None, log.read_text()
+            return "In another terminal" in log.read_text()
+
+        self.wait("`paraknow up`", ready)
+        kept = self.folder / "home" / "paraknow" / "auth"
+        self.environment["PREFECT_API_AUTH_STRING"] = kept.read_text().strip()
+
     def kill(self) -> None:
         """SIGKILL what was started last, with its children."""
         process = self.processes.pop()
@@ -93,7 +116,7 @@ class Site:
         )
 
     def init_server(self) -> str:
-        """Set the server up as `make deploy` does."""
+        """Set the server up once more."""
         done = self.paraknow("init-server", "deployments.yaml")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -107,11 +130,20 @@ class Site:
     def patch(self, path: str, body: Any) -> Any:
         return self._answer("PATCH", path, body)
 
+    def delete(self, path: str) -> Any:
+        return self._answer("DELETE", path)
+
+    def _auth(self) -> tuple[str, str] | None:
+        user, _, password = self.environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
+        return (user, password) if user else None
+
     def _answer(self, method: str, path: str, body: Any = None) -> Any:
         """What the server says; "the database is locked" (503) is a request to ask again."""
 
         def asked() -> httpx.Response | None:
-            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=PATIENCE)
+            answer = httpx.request(
+                method, f"{self.api}/{path}", json=body, timeout=PATIENCE, auth=self._auth()
+            )
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
         answer = wait_until(f"an answer to {method} {path}", asked, every=1)
@@ -189,7 +221,7 @@ class Site:
         for process in reversed(self.processes):  # the worker before the server
             os.killpg(process.pid, signal.SIGTERM)  # with the flow runs that a worker has started
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
