@@ -1,22 +1,21 @@
 """Runs whose processes were ended with their workers: the server is told, as they cannot."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from flows.operation.set_up.pool import POOL
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-_BEGUN: Final = ("RUNNING", "PENDING", "CANCELLING")
-_CANCELLED: Final = {"type": "CANCELLED", "message": "`paraknow up` was stopped meanwhile"}
-_CRASHED: Final = {
-    "type": "CRASHED",
-    "message": "`paraknow up` was stopped. What was computed is kept: submit the run again, and it "
-    "goes on from there.",
-}
+_BEGUN: Final = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+_STOPPED: Final = (
+    "`paraknow up` was stopped. What was computed is kept: submit the run again, and it goes on "
+    "from there."
+)
 _RUN_OF_PROCESS: Final = "PREFECT__FLOW_RUN_ID"
 """Variable that Prefect's worker gives the process of a run."""
 _SECONDS: Final = 10.0
@@ -59,36 +58,34 @@ def end_processes(runs: Sequence[RunUnderWay]) -> None:
 
 def mark_ended(runs: Sequence[RunUnderWay]) -> None:
     """Say of runs, with their sub-flows and tasks, that they have ended with their workers."""
+    from prefect.states import Cancelled, Crashed
+
     with contextlib.suppress(Exception), _server() as client:
         level = list(runs)
         while level:
             ids = [run.id for run in level]
             below = _begun(client, {"flow_runs": {"parent_flow_run_id": {"any_": ids}}})
-            for task in _answer(client, "task_runs", {"flow_runs": {"id": {"any_": ids}}}):
-                _set(client, "task_runs", task["id"], _CRASHED)
+            for task in _tasks_begun(client, ids):
+                client.set_task_run_state(UUID(task), Crashed(message=_STOPPED), force=True)
             for run in level:
-                _set(client, "flow_runs", run.id, _CANCELLED if run.cancelling else _CRASHED)
+                state = Cancelled if run.cancelling else Crashed
+                client.set_flow_run_state(run.id, state(message=_STOPPED), force=True)
             level = below
 
 
 def _begun(client: "SyncPrefectClient", wanted: dict[str, Any]) -> list[RunUnderWay]:
-    found = _answer(client, "flow_runs", wanted)
+    body = wanted | {"flow_runs": wanted.get("flow_runs", {}) | _BEGUN, "limit": _MOST}
+    found = client.request("POST", "/flow_runs/filter", json=body).json()
     return [
         RunUnderWay(str(run["id"]), str(run["name"]), run["state_type"] == "CANCELLING")
         for run in found
     ]
 
 
-def _answer(client: "SyncPrefectClient", kind: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
-    begun = {"state": {"type": {"any_": list(_BEGUN)}}}
-    body = wanted | {kind: wanted.get(kind, {}) | begun, "limit": _MOST}
-    found: list[dict[str, Any]] = client.request("POST", f"/{kind}/filter", json=body).json()
-    return found
-
-
-def _set(client: "SyncPrefectClient", kind: str, run: str, state: Mapping[str, str]) -> None:
-    body = {"state": dict(state), "force": True}
-    client.request("POST", f"/{kind}/{run}/set_state", json=body)
+def _tasks_begun(client: "SyncPrefectClient", runs: Sequence[str]) -> list[str]:
+    wanted = {"flow_runs": {"id": {"any_": list(runs)}}, "task_runs": _BEGUN, "limit": _MOST}
+    found = client.request("POST", "/task_runs/filter", json=wanted).json()
+    return [str(task["id"]) for task in found]
 
 
 def _server() -> "SyncPrefectClient":

@@ -1,8 +1,13 @@
 """Whether a verdict changed: what it says, not its digits."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from flows.results.conclude import CompareResult, _keep_verdicts
 from flows.results.dataset import new_run
+from flows.results.verdict_events import VERDICT_CHANGED, tell_changed_verdicts
 from flows.results.verdicts import changed, earlier_verdicts, kind_of, put_verdicts
 
 BETTER = (
@@ -35,3 +40,32 @@ def test_the_last_run_of_the_same_comparison_counts(tmp_path: Path) -> None:
     assert earlier_verdicts(tmp_path, "demo") == {"a": AGAIN}
     (tmp_path / "_pages" / f"demo-{new_run()[:-1]}f.json").write_text("{")
     assert earlier_verdicts(tmp_path, "demo-2") == {"a": "another"}
+
+
+def test_a_run_keeps_its_verdicts_for_the_next_one(tmp_path: Path) -> None:
+    first, second, third = "20260101T000000Z-a", "20260102T000000Z-b", "20260103T000000Z-c"
+    runs = [f"{run}{'0' * 7}" for run in (first, second, third)]
+    said = [_keep_verdicts(tmp_path, "demo", runs[0], {"a": BETTER})]
+    said.append(_keep_verdicts(tmp_path, "demo", runs[1], {}))  # its report failed
+    said.append(_keep_verdicts(tmp_path, "demo", runs[2], {"a": WORSE}))
+    assert said == [{}, {}, {"a": BETTER}]
+
+
+def test_a_changed_verdict_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Any] = []
+    monkeypatch.setattr("prefect.events.emit_event", lambda *a, **k: events.append((a, k)))
+    told = {"name": "demo", "run": "r", "results": 1, "failed": 0, "computed": 0, "reused": 1}
+    more = {"reasons": [], "rows": "", "page": "", "summary": ""}
+    verdicts = {"a": BETTER, "b": BETTER}
+    result = CompareResult(**told, **more, verdicts=verdicts, before={"a": WORSE})  # type: ignore[arg-type]
+    tell_changed_verdicts(result)
+    (((name,), rest),) = events
+    assert name == VERDICT_CHANGED
+    assert rest["resource"]["prefect.resource.id"] == "paraknow.comparison.demo"
+    assert rest["payload"] | {"run": "r"} == {
+        "comparison": "demo",
+        "run": "r",
+        "cell": "a",
+        "now": BETTER,
+        "before": WORSE,
+    }
