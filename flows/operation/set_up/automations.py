@@ -47,7 +47,8 @@ def set_up_automations(client: "SyncPrefectClient", block: str) -> Iterator[str]
             client.request("POST", "/automations/", json=body)
             yield f"automation “{name}”: made"
         elif block and _does_nothing(there[name]["actions"]):
-            body = automation.model_dump(mode="json") | {"enabled": there[name]["enabled"]}
+            body = automation.model_dump(mode="json", exclude={"owner_resource"})
+            body |= {"enabled": there[name]["enabled"]}
             place = {"id": there[name]["id"]}
             client.request("PUT", "/automations/{id}", path_params=place, json=body)
             yield f"automation “{name}”: notifies {block} now"

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from flows.operation.set_up.automations import set_up_automations
 from flows.operation.set_up.deployments import deploy, keep_what_is_there
 from flows.operation.set_up.file import VARIABLES, DeploymentsFile
 from flows.operation.set_up.pool import set_up_limits, set_up_pool, set_up_queue, set_up_variables
+from flows.server.server_settings import ServerError
+
+_MOST: Final = 500
+"""Letters of a server's answer that are shown."""
 
 
 def set_up(path: Path) -> Iterator[str]:
@@ -19,9 +24,21 @@ def set_up(path: Path) -> Iterator[str]:
         ConfigError: if the file holds no deployments, or something unknown in ``server``.
         ServerError: if Prefect refuses them; says why.
     """
-    from prefect.client.orchestration import get_client
+    import httpx
 
     file = DeploymentsFile(path)
+    try:
+        yield from _made(file)
+    except httpx.HTTPStatusError as error:
+        told = f"HTTP {error.response.status_code}: {error.response.text[:_MOST]}"
+        raise ServerError(f"Prefect's server refuses what is to be made ({told})") from None
+    deploy(file.for_prefect, file.folder)
+    yield f"deployed: {', '.join(str(one['name']) for one in file.deployments)}"
+
+
+def _made(file: DeploymentsFile) -> Iterator[str]:
+    from prefect.client.orchestration import get_client
+
     with get_client(sync_client=True) as client:
         yield set_up_pool(client)
         yield set_up_queue(client)
@@ -36,5 +53,3 @@ def set_up(path: Path) -> Iterator[str]:
         file.give_runs(given)
         for one in file.deployments:
             yield from keep_what_is_there(client, one)
-    deploy(file.for_prefect, file.folder)
-    yield f"deployed: {', '.join(str(one['name']) for one in file.deployments)}"
