@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flows.planning.compare import ComparePlan
     from flows.results.conclude import CompareResult
 
+_RUNS_SHOWN = 8
+
 
 def compare_command(
     *,
@@ -53,10 +55,14 @@ def compare_command(
     console = Terminal(stderr=json_)
     planned = make_compare_plan(settings)
     if plan:
-        say(planned.to_json()) if json_ else show_plan(console, planned)
+        say(planned.to_json()) if json_ else show_plan(console, settings, planned)
         planned.check_drift()
         return
     planned.check(settings.budget)
+    if planned.runs:
+        from flows.fan_out.deployment import check_deployment
+
+        check_deployment(settings.fan_out.deployment)
     _tell_blind_spots(console, planned)
     result = _execute(console, settings, planned)
     if json_:
@@ -85,7 +91,7 @@ def _execute(
         return finished(compare(settings, return_state=True))
 
 
-def show_plan(console: Terminal, plan: "ComparePlan") -> None:
+def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
     from flows.cli.console import tell_brought
 
@@ -116,6 +122,7 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
             soft_wrap=True,
         )
     tell_brought(console, plan)
+    _tell_runs(console, settings, plan)
     for label, drift in plan.drifted.items():
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     for failure in plan.failures:
@@ -123,6 +130,19 @@ def show_plan(console: Terminal, plan: "ComparePlan") -> None:
     for told in plan.visible:
         console.print(told, soft_wrap=True)
     _tell_blind_spots(console, plan)
+
+
+def _tell_runs(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
+    """Say what would be computed by runs of a deployment."""
+    if plan.runs is None:
+        return
+    fan_out, shown = settings.fan_out, ", ".join(plan.runs[:_RUNS_SHOWN])
+    more = f" and {len(plan.runs) - _RUNS_SHOWN} more" if len(plan.runs) > _RUNS_SHOWN else ""
+    console.print(
+        f"Fan out: {len(plan.runs)} runs of {fan_out.deployment}, one for each {fan_out.by} that "
+        f"is not stored, at most {fan_out.in_flight} at once{': ' if shown else ''}{shown}{more}",
+        soft_wrap=True,
+    )
 
 
 def _tell_blind_spots(console: Terminal, plan: "ComparePlan") -> None:

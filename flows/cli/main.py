@@ -62,6 +62,8 @@ QUIET = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     # A shared machine may stand still for a minute, and a run of hours should outlast that.
     "PREFECT_API_REQUEST_TIMEOUT": "300",
+    # On a server that marks silent runs Crashed, three beats must fit into its patience.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",

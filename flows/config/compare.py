@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from flows.config.limits import BudgetConfig, Margins, SlotsConfig
+from flows.config.limits import BudgetConfig, FanOutConfig, Margins, SlotsConfig
 from flows.config.proof import check_orders
 from flows.config.step_settings import STEPS, StepSettingsForm
 from flows.config.transfer import TransferConfig
@@ -150,6 +150,7 @@ class CompareConfig(Settings):
     )
     budget: BudgetConfig = Field(BudgetConfig(), title="Budget")
     slots: SlotsConfig = Field(SlotsConfig(), title="Slots")
+    fan_out: FanOutConfig = Field(FanOutConfig(), title="Fan out")
     run: RunConfig = Field(RunConfig(), title="Run")
 
     @property
@@ -236,12 +237,10 @@ class CompareConfig(Settings):
 
     @model_validator(mode="after")
     def _checked(self) -> "CompareConfig":
-        for what, names in (
-            ("pairs", [p.name for p in self.pairs]),
-            ("tasks", [t.name for t in self.tasks]),
-            ("methods and controls", [a.name for a in self.arms]),
-        ):
-            _refuse_doubles(what, names)
+        _refuse_doubles("pairs", [p.name for p in self.pairs])
+        _refuse_doubles("tasks", [t.name for t in self.tasks])
+        _refuse_doubles("methods and controls", [a.name for a in self.arms])
+        self.fan_out.check_with(self.slots, self.run)
         check_orders(self.proof, self.pairs, [task.problems for task in self.tasks])
         shared = sorted(set(self.seeds) & set(self.tuning.seeds))
         if shared:

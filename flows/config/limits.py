@@ -1,12 +1,13 @@
-"""What a comparison may cost, how much of it runs at once, and which gain is worth it."""
+"""What a comparison may cost, how much of it runs at once and where, and which gain is worth it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.setting_types import CountOrNone, Limit, choose_setting
 from paraknow_core.settings import Settings
+from tasks.engine.run import RunConfig
 
 _GPU = r"^[A-Za-z0-9][\w/.-]{0,127}$"
 
@@ -41,3 +42,53 @@ class SlotsConfig(Settings):
         title="GPU slots",
         description="One for each: its number or id, as CUDA_VISIBLE_DEVICES takes it.",
     )
+
+
+class FanOutConfig(Settings):
+    """Where the cells of a comparison are computed: here, or in runs of a deployment."""
+
+    deployment: str = Field(
+        "",
+        max_length=256,
+        pattern=r"^([^/]+/[^/]+)?$",
+        title="Deployment",
+        description="FLOW/NAME of the deployment whose runs compute them, on whatever workers "
+        "take these: compare-cells/cells. Empty: they are computed here.",
+    )
+    by: Literal["cell", "pair"] = Field(
+        "cell",
+        title="A run for each",
+        description="cell: one pair on one task; pair: one pair on all tasks, so that what its "
+        "tasks share is computed where it is needed.",
+    )
+    in_flight: int = Field(
+        4, ge=1, le=256, title="In flight", description="Runs that are submitted at the same time."
+    )
+    attempts: int = Field(
+        2,
+        ge=1,
+        le=20,
+        title="Attempts",
+        description="How often a run that failed or was lost is started, the first time included.",
+    )
+
+    def check_with(self, slots: SlotsConfig, run: RunConfig) -> None:
+        """Refuse settings with which runs elsewhere could not work as they are meant.
+
+        Raises:
+            ValueError: says what to set.
+        """
+        if not self.deployment:
+            return
+        if slots.gpus:
+            msg = (
+                "slots.gpus and fan_out.deployment are both set, but a run of a deployment has "
+                "the GPU of its worker; leave slots.gpus empty, or compute here without fan_out"
+            )
+            raise ValueError(msg)
+        if run.device == "auto":
+            msg = (
+                "fan_out.deployment needs run.device: cpu or cuda, not auto: results have the kind "
+                "of device in their keys, and this machine may have another than the workers"
+            )
+            raise ValueError(msg)

@@ -57,7 +57,7 @@ def submit(deployment: str, overrides: Mapping[str, Any], *, name: str = "") -> 
         try:
             found = client.read_deployment_by_name(deployment)
         except (ObjectNotFound, ValueError):
-            raise ConfigError(_unknown(client, deployment)) from None
+            raise ConfigError(unknown_deployment(client, deployment)) from None
         config = settings_sent(deployment, found.parameters, overrides)
         run = client.create_flow_run_from_deployment(
             found.id,
@@ -91,7 +91,8 @@ def settings_sent(
     return whole.model_dump(mode="json", exclude_unset=True)
 
 
-def _unknown(client: "SyncPrefectClient", deployment: str) -> str:
+def unknown_deployment(client: "SyncPrefectClient", deployment: str) -> str:
+    """Say that a server has no such deployment, and which it has."""
     found = client.read_deployments()
     names = [f"{client.read_flow(one.flow_id).name}/{one.name}" for one in found]
     if not names:

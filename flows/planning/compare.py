@@ -14,10 +14,12 @@ from artifacts.names import StepKey
 from artifacts.room import store_free_bytes
 from flows.config.compare import CompareConfig
 from flows.config.limits import BudgetConfig
+from flows.fan_out.units import open_units
 from flows.graph.arm import Arm, ArmOutcome, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
+from flows.graph.stored import ElsewhereRun
 from flows.planning.design import blind_spots, visible_by_items
 from flows.planning.durations import History
 from flows.planning.planner import PlannedStep, Planner, StepsPlan
@@ -100,6 +102,7 @@ class ComparePlan(StepsPlan):
         report: the comparison's report.
         blind_spots: what cannot be shown, however the numbers come out, a sentence each.
         visible: how small a difference the test items can show, a sentence each.
+        runs: names of the runs that would compute cells elsewhere; None if all is computed here.
     """
 
     failures: list[str] = field(default_factory=list)
@@ -109,6 +112,7 @@ class ComparePlan(StepsPlan):
     report: Handle | None = None
     blind_spots: list[str] = field(default_factory=list)
     visible: list[str] = field(default_factory=list)
+    runs: list[str] | None = None
 
     @property
     def asked(self) -> int:
@@ -197,6 +201,7 @@ class ComparePlan(StepsPlan):
             "failures": self.failures,
             "blind_spots": self.blind_spots,
             "visible": self.visible,
+            "runs": self.runs,
             "store": str(self.store),
         }
         return json.dumps(whole, indent=1)
@@ -244,9 +249,12 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
     """
     config.check()
     store = config.run.open_store()
+    away = config.fan_out.deployment != ""
     slots = config.slots.cpu + len(config.slots.gpus)
     with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
-        planner = ComparePlanner(config.run, Path(aside))
+        planner = ComparePlanner(
+            ElsewhereRun(**dict(config.run)) if away else config.run, Path(aside)
+        )
 
         def run_arms(arms: Sequence[Arm], _acquired: ModelPair) -> list[ArmOutcome]:
             return [_plan_arm(arm, planner) for arm in arms]
@@ -275,10 +283,11 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         store_free_bytes(store.root),
         config.run.drift,
         failures,
-        slots,
+        slots * (config.fan_out.in_flight if away else 1),
         _more_trials(config, outcomes),
         outcomes,
         report,
         blind_spots(config),
         visible_by_items(config),
+        [unit.name for unit in open_units(config)] if away else None,
     )

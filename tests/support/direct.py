@@ -1,10 +1,18 @@
-"""A transfer's steps one after another in this process, without Prefect."""
+"""The steps of a transfer or comparison one after another in this process, without Prefect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
+from artifacts.names import StepKey
+from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
+from flows.graph.arm import Arm, ArmOutcome, run_arm
+from flows.graph.cell import Cell, CellOutcome
+from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle, known_folders, known_locations
+from flows.graph.shared_steps import Once
 from flows.graph.transfer_steps import wire
 from tasks.checks.preflight import Check
 from tasks.engine.ref import Ref
@@ -50,3 +58,28 @@ def run_direct(settings: dict[str, Any], until: Stage = Stage.REPORT) -> dict[st
 def computed(refs: dict[str, Ref]) -> set[str]:
     """The labels of those steps that were not hits."""
     return {label for label, ref in refs.items() if not ref.cached}
+
+
+class DirectTrialRunner(DirectRunner):
+    """The same for a comparison."""
+
+    plans = False
+
+    def facts(self, handle: Handle) -> Mapping[str, Any]:
+        record = handle.ref and self.run.open_store().lookup(StepKey(handle.ref.key))
+        return dict(record.facts) if record else {}
+
+    def undecided(self, undecided: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def compare_direct(config: CompareConfig) -> list[CellOutcome]:
+    """Compute all cells of a comparison."""
+    do = DirectTrialRunner(config.run, Stage.REPORT)
+
+    def run_arms(arms: Sequence[Arm], acquired: ModelPair) -> list[ArmOutcome]:
+        return [
+            run_arm(arm, replace(acquired, config=arm.settings, do=Once(do)), do) for arm in arms
+        ]
+
+    return [Cell(config, pair, task).run(do, run_arms) for pair, task in config.cells()]

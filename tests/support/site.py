@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,14 @@ def free_port() -> int:
 
 
 class Site:
-    """One Prefect installation of its own: server, pool, worker."""
+    """One Prefect installation of its own: server, pool, worker.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its files.
+        more: environment of all its processes, beyond this process's own.
+    """
+
+    def __init__(self, folder: Path, more: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
@@ -41,19 +46,24 @@ class Site:
             "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "OMP_NUM_THREADS": "1",
+            **(more or {}),
         }
 
-    def start(self, *command: str) -> None:
+    def start(
+        self, *command: str, more: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start one of Prefect's commands; ``more`` is environment of its own."""
         with (self.folder / f"{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [str(BIN / "prefect"), *command],
-                env=self.environment,
+                env=self.environment | dict(more or {}),
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.processes.append(process)
+        return process
 
     def start_server(self) -> None:
         """Start a server on the site's own database, and wait until it answers."""
@@ -219,6 +229,8 @@ class Site:
 
     def stop(self) -> None:
         for process in reversed(self.processes):  # the worker before the server
+            if process.poll() is not None:
+                continue
             os.killpg(process.pid, signal.SIGTERM)  # with the flow runs that a worker has started
             try:
                 process.wait(60)

@@ -18,7 +18,7 @@ from flows.transfer import transfer
 from paraknow_core.errors import ConfigError
 
 FILE = yaml.safe_load((PROJECT / "deployments.yaml").read_text())["deployments"]
-DEPLOYED = {found["name"]: found["parameters"] for found in FILE}
+DEPLOYED = {found["name"]: found["parameters"] for found in FILE if "parameters" in found}
 
 
 def checked(name: str, flow: str, *overrides: str) -> dict[str, Any]:
