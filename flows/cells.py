@@ -14,7 +14,8 @@ from prefect.states import Failed
 from pydantic import BaseModel
 
 from artifacts.live import keeping
-from flows.config.compare import CompareConfig, PairConfig, TaskConfig
+from flows.config.cells import PairConfig, TaskConfig
+from flows.config.compare import CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair

@@ -4,6 +4,7 @@ Strict means the same as in ``strict_data``. Values have the types of JSON and n
 number of values is limited after aliases are expanded: ten lines of them can mean 10^9 values.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,6 +68,27 @@ def parse_yaml(text: str) -> Any:
     except (ValueError, OverflowError) as error:  # "\UFFFFFFFF", which chr() refuses
         line = loader.get_mark().line + 1
         raise NotStrictError(f"line {line}: an escape of no character ({error})") from None
+
+
+def line_in_yaml(text: str, path: Sequence[str | int]) -> int:
+    """Return the line in which a setting stands, or the nearest one around it that is there.
+
+    Args:
+        text: a document that `parse_yaml` takes.
+        path: keys and places in lists, from the outside in.
+    """
+    node = _Loader(text).get_single_node()
+    line = node.start_mark.line if node is not None else 0
+    for part in path:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = (node.value[part], node.value[part]) if part < len(node.value) else None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line, found[1]
+    return int(line) + 1
 
 
 def _fault(mark: yaml.Mark, what: str) -> yaml.MarkedYAMLError:

@@ -17,7 +17,6 @@ from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.describe import Architecture, describe, foreseen
 from paraknow_core.setting_types import PathOrHubId, Text
 from paraknow_core.settings import Settings, execution
-from tasks.acquire_data import DataConfig
 from tasks.engine.json_files import kind_of, read_json, write_json
 from tasks.engine.progress import StepProgress
 from tasks.engine.ref import Ref, folder_of
@@ -26,6 +25,7 @@ from tasks.engine.source_files import MANIFEST, Source, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 from tasks.engine.step_names import MODEL_STEP
+from tasks.rows.config import DataConfig
 
 FORESEEN_TOKENS = "foreseen-tokens.json"
 """In a plan, of a model that is yet to be trained: token → row. No artifact has this file."""

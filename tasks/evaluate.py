@@ -7,13 +7,21 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from paraknow_core.data import read_split
 from paraknow_core.errors import ConfigError, NumericsError
+from paraknow_core.evaluation.long_prompts import LongPrompts
 from paraknow_core.evaluation.match import MATCHES
-from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED, primary_metric
+from paraknow_core.evaluation.metrics import (
+    LOSS,
+    METRICS,
+    REPORTED,
+    EvaluationResult,
+    primary_metric,
+)
 from paraknow_core.inspection.cost import logits_bytes
 from paraknow_core.setting_types import BatchSize, Count, EachOnce, OneOf
 from paraknow_core.settings import Settings, execution, later
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.json_files import finite, write_json
+from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
@@ -23,7 +31,9 @@ class EvaluateConfig(Settings):
     """How the test split is measured, through lm-evaluation-harness."""
 
     match: Annotated[str, OneOf("match", MATCHES)] = Field(
-        "exact", title="Match", description="What counts as correct: exact, or last_number (GSM8K)."
+        "exact",
+        title="Match",
+        description="What counts as correct: exact, last_number (GSM8K), or letter (MMLU).",
     )
     max_new_tokens: Count = Field(256, title="Longest answer", description="Tokens generated.")
     primary: Annotated[str, OneOf("metric", METRICS)] = execution(
@@ -38,6 +48,12 @@ class EvaluateConfig(Settings):
         validate_default=True,
     )
     compute_dtype: Literal["float32", "bfloat16"] = Field("float32", title="Compute dtype")
+    long_prompts: LongPrompts = later(
+        "refuse",
+        title="Long prompts",
+        description="Of rows that leave the model no room to answer: refuse; cut: the prompt loses "
+        "its beginning; leave-out: the row is not asked. Both are counted.",
+    )
     batch_size: BatchSize = execution(16, title="Batch size", description="Rows a forward pass.")
 
     @field_validator("primary")
@@ -72,6 +88,7 @@ def _compute(job: Job[EvaluateConfig]) -> Facts:
         metrics=job.config.metrics,
         max_new_tokens=job.config.max_new_tokens,
         batch_size=job.config.batch_size,
+        long_prompts=job.config.long_prompts,
         progress=job.progress,
     )
     if result.not_finite and "adapter" not in job.inputs:
@@ -83,9 +100,24 @@ def _compute(job: Job[EvaluateConfig]) -> Facts:
     metrics = finite(result.metrics)
     if result.not_finite:
         metrics["not_finite"] = result.not_finite
+    metrics |= _tell_long(job, result)
     write_items(job.out / "items.parquet", result.items)
     write_json(job.out / "metrics.json", metrics)
     return dict(metrics)
+
+
+def _tell_long(job: Job[EvaluateConfig], result: EvaluationResult) -> dict[str, int]:
+    """Warn of rows that were too long, and count them; nothing where there are none."""
+    rows = len(result.items) + result.left_out
+    found = {}
+    for name, count, told in (
+        ("prompts_cut", result.cut, "lost the beginning of their prompts"),
+        ("left_out", result.left_out, "were too long and not asked"),
+    ):
+        if count:
+            found[name] = count
+            logger.warning("%s: %d of %d test rows %s", job.progress.label, count, rows, told)
+    return found
 
 
 def _model(job: Job[EvaluateConfig]) -> Any:

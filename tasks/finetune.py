@@ -11,6 +11,7 @@ from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.recipe import FineTuningRecipe, examples_at_once
 from paraknow_core.inspection.cost import activation_bytes, logits_bytes
 from paraknow_core.setting_types import Tokens
+from tasks.checks.cut_rows import tell_cut
 from tasks.checks.divergence import DIVERGED
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.json_files import finite, read_json, write_json
@@ -43,7 +44,12 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
     rows = read_split(job.inputs["data"] / "train.parquet")
     held = read_split(job.inputs["data"] / "validation.parquet")
     training = tokenise_all(rows, tokenizer, cutoff=config.cutoff)
-    validation = tokenise_all(held, tokenizer, cutoff=config.cutoff).examples if held else None
+    cut = tell_cut(training, label=job.progress.label, split="train")
+    validation = None
+    if held:
+        judged = tokenise_all(held, tokenizer, cutoff=config.cutoff)
+        tell_cut(judged, label=job.progress.label, split="validation")
+        validation = judged.examples
     try:
         result = train(
             student_folder=student,
@@ -58,7 +64,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
             progress=job.progress,
         )
     except DivergedError as error:
-        return _diverged(job, error) | {"truncated": training.truncated}
+        return _diverged(job, error) | cut
     write_json(job.out / "load_back.json", asdict(result.load_back))
     losses = [row["eval_loss"] for row in result.rows if "eval_loss" in row]
     return {
@@ -66,7 +72,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         "rank": result.adapter.rank,
         "resumed_from": result.resumed_from,
         "validation_nll": losses[-1] if losses else None,
-        "truncated": training.truncated,
+        **cut,
         "load_back": result.load_back.max_difference,
         "tokens": config.epochs * sum(len(row.input_ids) for row in training.examples),
     }

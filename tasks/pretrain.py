@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
-from tasks.acquire_data import SPLIT_FILES
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.rows.config import SPLIT_FILES
 
 
 def _compute(job: Job[PretrainingRecipe]) -> Facts:

@@ -23,6 +23,8 @@ class ReportConfig(Settings):
     """Name of the metric that the verdict is about."""
     metrics: tuple[str, ...] = later(REPORTED)
     """Names of those that were measured."""
+    notes: tuple[str, ...] = later(())
+    """Sentences about the data that a reader has to know."""
 
 
 def _compute(job: Job[ReportConfig]) -> Facts:
@@ -41,8 +43,12 @@ def _compute(job: Job[ReportConfig]) -> Facts:
         summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
     if "factors" in job.inputs:
         summary["decomposition"] = _decomposition(job.inputs["factors"])
+    text = as_markdown(summary)
+    if job.config.notes:
+        summary["notes"] = list(job.config.notes)
+        text += "".join(f"\n{note}\n" for note in job.config.notes)
     write_json(job.out / "summary.json", finite(summary))
-    (job.out / "summary.md").write_text(as_markdown(summary), encoding="utf-8")
+    (job.out / "summary.md").write_text(text, encoding="utf-8")
     metrics = finite(summary["metrics"])
     table = pd.DataFrame([{"arm": name, **m} for name, m in metrics.items()])
     table.to_parquet(job.out / "results.parquet", index=False)

@@ -25,6 +25,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles, listing
 from tasks.engine.step import Step, payload_of
 from tasks.engine.step_names import MODEL_STEP
+from tasks.rows.config import SPLIT_FILES
 from tasks.steps import STEPS
 
 NEEDED = ("config", "device", "threads", "label", "location", "inputs")
@@ -35,7 +36,11 @@ IN_INPUT = ("step", "key", "digest", "location")
 
 OWN_PLACES: Mapping[str, Mapping[str, str]] = {
     MODEL_STEP: {"self": "model"},
-    "acquire-data": {"rows": "rows.path", "test": "test.path"},
+    "acquire-data": {
+        "rows": "rows.path",
+        **{name: f"{name}.path" for name in SPLIT_FILES},
+        "fewshot": "fewshot.rows.path",
+    },
 }
 """Step → role → the setting that says where something from outside the store lies."""
 
@@ -187,7 +192,7 @@ def _config(
             *parents, last = place.split(".")
             below = fields
             for parent in parents:
-                below = below[parent]
+                below = below.setdefault(parent, {})
             below[last] = str(locations[role])
     try:
         return config_type(step).model_validate(fields)

@@ -10,6 +10,7 @@ from paraknow_core.inspection.cost import activation_bytes, logits_bytes
 from paraknow_core.setting_types import Seconds, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
+from tasks.checks.cut_rows import tell_cut
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
@@ -50,6 +51,7 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
         load_tokenizer(folder),
         cutoff=job.config.cutoff,
     )
+    cut = tell_cut(samples, label=job.progress.label, split="seeds")
     model = load_model(
         folder, dtype=parse_dtype(job.config.compute_dtype), device=pick_device(job.run.device)
     )
@@ -65,7 +67,7 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
     write_maps(maps, job.out, architecture)
     write_score_table(table, job.out)
     tokens = sum(len(sample.input_ids) for sample in samples.examples)
-    return {"samples": len(samples.examples), "tokens": tokens, "truncated": samples.truncated}
+    return {"samples": len(samples.examples), "tokens": tokens, **cut}
 
 
 def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | bool]:

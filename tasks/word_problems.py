@@ -8,9 +8,9 @@ from paraknow_core.data import SplitSizes, check_overlap, write_examples
 from paraknow_core.demo.planted_facts import most_facts
 from paraknow_core.setting_types import CountOrNone, Seed, TrainingSeed
 from paraknow_core.settings import Settings, later
-from tasks.acquire_data import SPLIT_FILES, SizesConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.rows.config import SPLIT_FILES, SizesConfig
 
 MAX_ROWS = 200_000
 """A plan generates them too, which takes about five seconds and a quarter of a gigabyte."""

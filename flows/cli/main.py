@@ -24,6 +24,7 @@ from flows.cli.results import results_command
 from flows.cli.store.look import store_app
 from flows.cli.streams import encoding_hint, prepare_streams
 from flows.cli.submit import submit_command
+from flows.cli.tasks import tasks_app
 from flows.cli.up import up_command
 from flows.config.load import drift_overrides, load_config
 from flows.server.prefect_home import replace_unusable_home
@@ -47,6 +48,7 @@ app = typer.Typer(
     "find out honestly whether anything moved.",
 )
 app.add_typer(store_app, name="store")
+app.add_typer(tasks_app, name="tasks")
 app.command("compare")(compare_command)
 app.command("reproduce")(reproduce_command)
 app.command("results")(results_command)
@@ -119,7 +121,15 @@ def _check_working_folder() -> None:
 @app.command("transfer")
 def transfer_command(
     *,
-    config: Annotated[Path, typer.Argument(help="Experiment as YAML, such as configs/demo.yaml.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="Experiment as YAML, such as configs/demo.yaml.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="Task, by its name (`paraknow tasks`) or its YAML file.")
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="Settings of the steps: seeking, or a YAML file.")
+    ] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,12 +164,21 @@ def transfer_command(
     - `paraknow transfer configs/demo.yaml --plan --explain`
     - `paraknow transfer configs/demo.yaml --set lora.rank=4 --set finetune.seed=1`
     - `paraknow transfer configs/demo.yaml --until lora --json`
+    - `paraknow transfer --task gsm8k --recipe seeking --set teacher.model=./big --set
+      student.model=./small`
     """
     from flows.config.transfer import TransferConfig
     from flows.planning.transfer import make_plan
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
-    settings = load_config(TransferConfig, config, overrides)
+    if config is None and not task:
+        raise ConfigError(
+            "say what to run: an experiment as YAML (paraknow transfer configs/demo.yaml), or a "
+            "task (paraknow transfer --task gsm8k --set teacher.model=… --set student.model=…)"
+        )
+    presets = {"task": task} if task else {}
+    presets |= {"recipe": recipe} if recipe else {}
+    settings = load_config(TransferConfig, config, overrides, presets=presets)
     console = Terminal(stderr=json_)
     planned = make_plan(settings, until)
     if plan or explain:

@@ -3,28 +3,28 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
+from flows.config.cells import NAME, PairConfig, TaskConfig
 from flows.config.limits import BudgetConfig, FanOutConfig, Margins, SlotsConfig
 from flows.config.proof import check_orders
 from flows.config.step_settings import STEPS, StepSettingsForm
 from flows.config.transfer import TransferConfig
 from flows.config.tuning import Rates, Seeds, TuningConfig
+from flows.presets.expand import with_recipe
+from paraknow_core.data.deal import PAIR_NAMES
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
 from paraknow_core.setting_errors import explain, first_causes, place_of
-from paraknow_core.setting_types import PathOrHubId, choose_setting
+from paraknow_core.setting_types import Text, choose_setting
 from paraknow_core.settings import Settings
 from paraknow_core.statistics.design import LEAST_SEEDS, seeds_needed
 from paraknow_core.statistics.rate_search import RateSearch
-from tasks.acquire_data import DataConfig
-from tasks.acquire_model import ModelConfig
 from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
-from tasks.word_problems import WordProblemsConfig
+from tasks.rows.config import SplitPairs
 
-_NAME = r"^[A-Za-z0-9][\w.-]{0,63}$"
 _OTHER_METRICS = (
     "method {}: set.evaluate names another primary metric, or other metrics, than the comparison "
     "has; methods are compared by what is measured of all of them. Name them in settings.evaluate, "
@@ -32,54 +32,15 @@ _OTHER_METRICS = (
 )
 
 
-class PairConfig(Settings):
-    """One teacher and one student."""
-
-    name: str = Field(pattern=_NAME, title="Name")
-    teacher: ModelConfig = Field(title="Teacher")
-    student: ModelConfig = Field(title="Student")
-    other_teacher: ModelConfig | None = Field(
-        None,
-        title="Another teacher",
-        description="Of the same shape and tokenizer, which learnt something else; for the "
-        "controls other-teacher and novel-other.",
-    )
-    teacher_base: ModelConfig | None = Field(
-        None,
-        title="Teacher's base",
-        description="The model that the teacher was tuned from; theseus moves what tuning changed.",
-    )
-    teacher_adapter: PathOrHubId = Field(
-        "",
-        title="Teacher's adapter",
-        description="In place of a base: a PEFT folder that was tuned on the teacher; theseus "
-        "moves its product. Other methods see the teacher without it.",
-    )
-
-
-class TaskConfig(Settings):
-    """What is learned and measured."""
-
-    name: str = Field(pattern=_NAME, title="Name")
-    data: DataConfig = Field(DataConfig(), title="Data")
-    problems: WordProblemsConfig | None = Field(None, title="Word problems")
-    other_data: DataConfig | None = Field(
-        None,
-        title="Data of another task",
-        description="For the control other-seeds; only its seeds are used.",
-    )
-    other_problems: WordProblemsConfig | None = Field(
-        None, title="Generated data of another task", description="In place of other_data."
-    )
-    evaluate: EvaluateConfig | None = Field(
-        None, title="Evaluate", description="In place of the comparison's own, for this task."
-    )
+def _all_or_none(given: Any) -> Any:
+    """Read true as all pairs of splits, and false as none."""
+    return {True: PAIR_NAMES, False: ()}[given] if isinstance(given, bool) else given
 
 
 class ArmConfig(Settings):
     """One method or control, with what it does differently from the shared settings."""
 
-    name: str = Field(pattern=_NAME, title="Name", description="How it is shown.")
+    name: str = Field(pattern=NAME, title="Name", description="How it is shown.")
     method: str = Field(
         "",
         max_length=64,
@@ -115,13 +76,19 @@ class ArmConfig(Settings):
 class CompareConfig(Settings):
     """Many pairs × tasks × methods × seeds, and controls that make a claim honest."""
 
-    name: str = Field("compare", pattern=_NAME, title="Name")
+    name: str = Field("compare", pattern=NAME, title="Name")
     pairs: tuple[PairConfig, ...] = Field(min_length=1, title="Pairs")
     tasks: tuple[TaskConfig, ...] = Field(min_length=1, title="Tasks")
     methods: tuple[ArmConfig, ...] = Field(
         (ArmConfig(name="plain"), ArmConfig(name="transfer")), min_length=1, title="Methods"
     )
     controls: tuple[ArmConfig, ...] = Field((), title="Controls")
+    recipe: Text = Field(
+        "",
+        title="Recipe",
+        description="Whose settings of the steps are used where none are given: seeking, or a YAML "
+        "file. Learning rates are tuned all the same.",
+    )
     settings: Annotated[dict[str, dict[str, Any]], StepSettingsForm()] = Field(
         {},
         title="Settings",
@@ -136,10 +103,22 @@ class CompareConfig(Settings):
         description="Paired: the same data order for every method. Fewer than "
         f"{seeds_needed(1)} give means and intervals, and show no difference.",
     )
-    allow_overlap: bool = Field(
-        False,
+    allow_overlap: Annotated[
+        SplitPairs,
+        BeforeValidator(_all_or_none),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "boolean"},
+                    {"type": "array", "items": {"type": "string", "enum": list(PAIR_NAMES)}},
+                ]
+            }
+        ),
+    ] = Field(
+        (),
         title="Allow overlap",
-        description="Go on although splits share texts (13-grams); the report says so.",
+        description="Pairs of splits that may share rows, such as [seeds-train], or true for all; "
+        "the report says what they share.",
     )
     proof: ProofConfig = Field(ProofConfig(), title="Proof")
     margins: Margins = Field(
@@ -169,6 +148,11 @@ class CompareConfig(Settings):
         return RateSearch(
             self.rates_of(arm), tuning.seeds, tuning.halving, tuning.extensions, tuning.refine
         )
+
+    def may_overlap(self, task: TaskConfig) -> tuple[str, ...]:
+        """Return the pairs of splits of a task that may share rows."""
+        own = () if task.problems else task.data.may_share_rows()
+        return tuple(dict.fromkeys((*self.allow_overlap, *own)))
 
     def evaluation(self, task: TaskConfig) -> EvaluateConfig:
         """Return what is measured on a task, and what its verdicts are about."""
@@ -221,6 +205,11 @@ class CompareConfig(Settings):
             if arm in arms:
                 return name, arms.index(arm)
         return (arm.name,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_recipe(cls, given: Any) -> Any:
+        return with_recipe(given, among=STEPS)
 
     @model_validator(mode="after")
     def _steps_known(self) -> "CompareConfig":

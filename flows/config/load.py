@@ -15,29 +15,37 @@ from paraknow_core.strict_yaml import parse_yaml, read_yaml
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
+def load_config(
+    model: type[M],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    presets: Mapping[str, str] | None = None,
+) -> M:
     """Read an experiment.
 
     Args:
         model: the config's type.
-        path: a YAML file.
+        path: a YAML file; None where all is said by overrides and presets.
         overrides: ``key=value``, dots for nesting (``finetune.seed=3``); the value is YAML.
+        presets: settings such as ``task``, which replace those of the file.
 
     Raises:
         ConfigError: for a missing file, bad YAML (with its line), an unknown key (with the nearest
             known one), or a value that is not allowed.
     """
-    fields = read_yaml(path, refuse=ConfigError)
+    fields = {} if path is None else read_yaml(path, refuse=ConfigError)
     if not isinstance(fields, dict):
         raise ConfigError(
             f"{path} must hold settings (key: value), it holds {type(fields).__name__}"
         )
+    fields |= presets or {}
     for name, value in read_overrides(overrides).items():
         _place(fields, name, value, "--set ")
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise refusal(model, error, file=str(path)) from None
+        raise refusal(model, error, file="" if path is None else str(path)) from None
 
 
 def with_overrides(config: M, overrides: Mapping[str, Any] | None) -> M:

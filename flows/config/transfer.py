@@ -1,14 +1,15 @@
 """The parameters of the flows, composed of the steps' own configs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from flows.config.baseline import BaselineConfig
 from flows.config.needs import NEEDS
+from flows.presets.expand import with_presets
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER, transfer_among
-from paraknow_core.setting_types import EachOnce, LearningRate, OneOf, PathOrHubId
+from paraknow_core.setting_types import EachOnce, LearningRate, OneOf, PathOrHubId, Text
 from paraknow_core.settings import Settings, later
-from tasks.acquire_data import DataConfig
 from tasks.acquire_model import ModelConfig
 from tasks.align import AlignConfig
 from tasks.decompose import DecomposeConfig
@@ -17,6 +18,7 @@ from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig, RoleName, expand_roles
 from tasks.finetune import FinetuneConfig
 from tasks.random_model import RandomModelConfig
+from tasks.rows.config import DataConfig
 from tasks.sensitivity import SensitivityConfig
 from tasks.starts.lora import LoraConfig
 from tasks.starts.novel_tokens import NovelOptionsConfig
@@ -26,17 +28,6 @@ from tasks.starts.transport import TransportOptionsConfig
 from tasks.word_problems import WordProblemsConfig
 
 MethodName = Annotated[str, OneOf("method", METHODS)]
-
-
-class BaselineConfig(Settings):
-    """Plain LoRA on the same data: without it a transfer's result says nothing."""
-
-    enabled: bool = Field(True, title="Train plain LoRA too")
-    learning_rate: LearningRate = Field(
-        3e-4,
-        title="Learning rate",
-        description="Its own: inits that start from singular vectors want about half of it.",
-    )
 
 
 class SignalsConfig(SignalOptionsConfig):
@@ -71,6 +62,18 @@ class TransferConfig(Settings):
         pattern=r"^[A-Za-z0-9][\w.-]{0,127}$",
         title="Name",
         description="How the run is shown; no identity.",
+    )
+    task: Text = Field(
+        "",
+        title="Task",
+        description="Whose data and evaluation are used where none are given: a name that "
+        "`paraknow tasks` lists, or a YAML file.",
+    )
+    recipe: Text = Field(
+        "",
+        title="Recipe",
+        description="Whose settings of the steps are used where none are given: seeking, or a YAML "
+        "file.",
     )
     teacher: ModelConfig = Field(title="Teacher")
     student: ModelConfig = Field(title="Student")
@@ -137,6 +140,11 @@ class TransferConfig(Settings):
     other_problems: WordProblemsConfig | None = Field(
         None, title="Generated data of another task", description="In place of other_data."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_presets(cls, given: Any) -> Any:
+        return with_presets(given)
 
     def chosen_arms(self) -> tuple[str, ...]:
         """The arms to train, without plain LoRA where that is switched off."""

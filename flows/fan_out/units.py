@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from artifacts.canonical import canonical_bytes
 from artifacts.disk.digests import digest_bytes
-from flows.config.compare import CompareConfig, PairConfig, TaskConfig
+from flows.config.cells import PairConfig, TaskConfig
+from flows.config.compare import CompareConfig
 from flows.graph.stored import StoredCell, stored_cell
 
 _ELSEWHERE: Final = {"name", "pairs", "tasks", "margins", "budget", "slots", "fan_out"}

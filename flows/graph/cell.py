@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from flows.config.compare import ArmConfig, CompareConfig, PairConfig, TaskConfig
+from flows.config.cells import PairConfig, TaskConfig
+from flows.config.compare import ArmConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
 from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, TrialRunner
@@ -121,7 +122,7 @@ class Cell:
             check_teaching(pair, self.arm(arm).settings.finetune)
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
-        allowed = partial(check_contamination, allow=self.config.allow_overlap)
+        allowed = partial(check_contamination, allow=self.config.may_overlap(self.task))
         pair.do.check(allowed, {"overlap": overlap})
         outcome.looks["overlap"] = overlap
         outcome.vanilla = measure(pair, "vanilla")

@@ -10,13 +10,14 @@ from flows.graph.shared_steps import Once
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from paraknow_core.errors import ConfigError
 from paraknow_core.methods import METHODS
-from tasks.acquire_data import DataConfig, acquire_data
+from tasks.acquire_data import acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.checks.other_teacher import check_same_shape
 from tasks.checks.preflight import check_answers, check_pair
 from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
+from tasks.rows.config import DataConfig
 from tasks.word_problems import WordProblemsConfig, word_problems
 
 

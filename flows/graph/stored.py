@@ -7,7 +7,8 @@ from typing import Any
 
 from artifacts.names import StepKey
 from artifacts.records import Record
-from flows.config.compare import CompareConfig, PairConfig, TaskConfig
+from flows.config.cells import PairConfig, TaskConfig
+from flows.config.compare import CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, reason_of, run_arm
 from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair

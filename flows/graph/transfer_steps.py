@@ -34,7 +34,10 @@ def wire(config: TransferConfig, do: Runner) -> None:
     shown = shown_of(main, pair, seed=seed)
     drawn = {role: handle for role, handle in shown.items() if role in report.reads}
     told = ReportConfig(
-        diverged=diverged, primary=config.evaluate.primary, metrics=config.evaluate.metrics
+        diverged=diverged,
+        primary=config.evaluate.primary,
+        metrics=config.evaluate.metrics,
+        notes=() if config.problems else config.data.notes(),
     )
     pair.do(report, told, label="report", **drawn, **results)
 

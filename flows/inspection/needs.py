@@ -17,7 +17,6 @@ from paraknow_core.errors import ConfigError
 from paraknow_core.inspection.cost import Amounts, Work, step_work
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture
 from paraknow_core.setting_errors import explain, first_causes
-from tasks.acquire_data import SizesConfig
 from tasks.decompose import DecomposeConfig, decompose
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each
 from tasks.engine.json_files import write_json
@@ -25,6 +24,7 @@ from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig, evaluate
 from tasks.extract import ExtractConfig, extract
 from tasks.finetune import FinetuneConfig, finetune
+from tasks.rows.config import SizesConfig
 from tasks.sensitivity import SensitivityConfig, sensitivity
 from tasks.starts.lora import LoraConfig, lora
 

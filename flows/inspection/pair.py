@@ -19,10 +19,10 @@ from paraknow_core.inspection.compatibility import (
     compare_vocabularies,
 )
 from paraknow_core.models.describe import Architecture, describe
-from tasks.acquire_data import SizesConfig
 from tasks.acquire_model import find_model
 from tasks.decompose import DecomposeConfig
 from tasks.engine.step import NotDownloadedError
+from tasks.rows.config import SizesConfig
 from tasks.starts.lora import LoraConfig
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from paraknow_core.data.files import read_examples, read_split, write_examples
 from paraknow_core.data.hub import read_hub
 from paraknow_core.data.splits import (
     SPLITS,
+    DealtSizes,
     Overlap,
     SplitSizes,
     check_overlap,
@@ -20,6 +21,7 @@ from paraknow_core.data.tokenisation import TokenisedSplit, tokenise, tokenise_a
 
 __all__ = [
     "Columns",
+    "DealtSizes",
     "Example",
     "NO_LOSS",
     "Overlap",

@@ -11,7 +11,10 @@ NO_LOSS = -100
 class Example:
     """One row: either text (``prompt``, ``answer``) or token numbers (``input_ids``, ``labels``).
 
-    A tokenised row has empty texts; a text row has None in both token fields.
+    A tokenised row has empty texts; a text row has None in both token fields. A row of a test split
+    may lack an answer. ``references`` are further right answers. ``own`` is the row's own question,
+    where the prompt holds more than that (an instruction, few-shot examples): splits are compared
+    by it.
     """
 
     id: str
@@ -19,19 +22,21 @@ class Example:
     answer: str = ""
     input_ids: tuple[int, ...] | None = None
     labels: tuple[int, ...] | None = None
+    references: tuple[str, ...] = ()
+    own: str = ""
 
     @property
     def prompt_key(self) -> str:
         """The prompt as it is compared across splits: see `normalise`."""
         if self.input_ids is None or self.labels is None:
-            return normalise(self.prompt)
+            return normalise(self.own or self.prompt)
         return str([i for i, label in zip(self.input_ids, self.labels, strict=True) if label < 0])
 
     @property
     def content_key(self) -> tuple[str, str]:
         """Prompt and answer as they are compared across splits."""
         if self.input_ids is None or self.labels is None:
-            return normalise(self.prompt), normalise(self.answer)
+            return self.prompt_key, normalise(self.answer)
         return self.prompt_key, str([label for label in self.labels if label >= 0])
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paraknow_core.data.drafts import Draft, to_example
 from paraknow_core.data.examples import Columns, Example
-from paraknow_core.data.rows import to_example
+from paraknow_core.data.rows import RowForm, to_draft
 from paraknow_core.data.templates import get_template
 from paraknow_core.errors import DataError
 from paraknow_core.printable import plain
@@ -36,19 +37,21 @@ def read_examples(
     Raises:
         DataError: with file and line number, for anything that is not a row of a known form.
     """
-    make = get_template(template)
-    examples: list[Example] = []
+    make, form = get_template(template), RowForm(columns)
+    drafts = read_drafts(path, form)
+    return [to_example(draft, template=make, wording=form.wording) for draft in drafts]
+
+
+def read_drafts(path: Path, form: RowForm) -> list[Draft]:
+    """As `read_examples`, of rows that are not put into words yet."""
+    drafts: list[Draft] = []
     for file, prefix in _files(path):
-        before = len(examples)
+        before = len(drafts)
         for where, place, row in _rows(file):
-            examples.append(
-                to_example(
-                    row, where=where, default_id=prefix + place, template=make, columns=columns
-                )
-            )
-        if len(examples) == before:
+            drafts.append(to_draft(row, where=where, default_id=prefix + place, form=form))
+        if len(drafts) == before:
             raise DataError(f"{file} holds no rows; a data file needs at least one")
-    return examples
+    return drafts
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
@@ -154,7 +157,8 @@ def _line_of(error: Exception) -> str:
 def write_examples(path: Path, examples: Sequence[Example]) -> None:
     """Write a split as Parquet: the same rows give the same bytes under one pyarrow version.
 
-    Columns: id, prompt, answer (string), input_ids, labels (list of int32, null for text rows).
+    Columns: id, prompt, answer (string), input_ids, labels (list of int32, null for text rows);
+    references (list of string) and own (string) where any row has them.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -167,6 +171,11 @@ def write_examples(path: Path, examples: Sequence[Example]) -> None:
         "input_ids": pa.array([example.input_ids for example in examples], tokens),
         "labels": pa.array([example.labels for example in examples], tokens),
     }
+    if any(example.references for example in examples):
+        texts = pa.list_(pa.string())
+        columns["references"] = pa.array([example.references for example in examples], texts)
+    if any(example.own for example in examples):
+        columns["own"] = pa.array([example.own for example in examples], pa.string())
     pq.write_table(pa.table(columns), path, compression="zstd", version="2.6", store_schema=False)
 
 
@@ -176,7 +185,7 @@ def read_split(path: Path) -> list[Example]:
     Raises:
         DataError: if the file does not have these columns.
     """
-    names = ("id", "prompt", "answer", "input_ids", "labels")
+    names = ("id", "prompt", "answer", "input_ids", "labels", "references", "own")
     examples = []
     for number, row in enumerate(_parquet_rows(path), start=1):
         if not {"id", "prompt", "answer"} <= row.keys() <= set(names):
@@ -192,6 +201,8 @@ def read_split(path: Path) -> list[Example]:
                 answer=row["answer"],
                 input_ids=None if input_ids is None else tuple(input_ids),
                 labels=None if labels is None else tuple(labels),
+                references=tuple(row.get("references") or ()),
+                own=row.get("own") or "",
             )
         )
     return examples

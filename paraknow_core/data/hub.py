@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paraknow_core.data.drafts import Draft, to_example
 from paraknow_core.data.examples import Columns, Example
-from paraknow_core.data.rows import to_example
+from paraknow_core.data.rows import RowForm, to_draft
 from paraknow_core.data.templates import get_template
 from paraknow_core.errors import DataError
 
@@ -40,17 +41,32 @@ def read_hub(
     Raises:
         DataError: if it cannot be loaded, or a row is not of a known form.
     """
-    make = get_template(template)
+    make, form = get_template(template), RowForm(columns)
+    drafts = read_hub_drafts(
+        name, config=config, split=split, revision=revision, form=form, offline=offline
+    )
+    return [to_example(draft, template=make, wording=form.wording) for draft in drafts]
+
+
+def read_hub_drafts(
+    name: str,
+    *,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    form: RowForm,
+    offline: bool = False,
+) -> list[Draft]:
+    """As `read_hub`, of rows that are not put into words yet."""
     rows = _load(name, config=config, split=split, revision=revision, offline=offline)
     if len(rows) == 0:
         raise DataError(f"split {split!r} of data set {name} holds no rows")
     return [
-        to_example(
+        to_draft(
             _present(row),
             where=f"{name} [{split}] row {number}",
             default_id=f"row-{number}",
-            template=make,
-            columns=columns,
+            form=form,
         )
         for number, row in enumerate(rows, start=1)
     ]

@@ -1,44 +1,87 @@
-"""From a row (a JSON object, a Parquet row, a Hub row) to an `Example`, checked field by field."""
+"""From a row (a JSON object, a Parquet row, a Hub row) to a `Draft`, checked field by field."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from paraknow_core.data.drafts import Draft
 from paraknow_core.data.examples import NO_LOSS, Columns, Example
-from paraknow_core.data.templates import ROLES, Message, Template
+from paraknow_core.data.templates import ROLES, Message
+from paraknow_core.data.wording import Wording, names_in, render
 from paraknow_core.errors import DataError
 
 MAX_TOKEN = 2**31 - 1
 
 
-def to_example(
-    row: Mapping[str, Any], *, where: str, default_id: str, template: Template, columns: Columns
-) -> Example:
-    """Convert a row; its fields decide the form.
+@dataclass(frozen=True)
+class RowForm:
+    """What the fields of a data set's rows mean.
 
-    Forms, the first whose fields are there wins: prompt and answer texts, chat messages, token
-    numbers with labels. Texts go through the template as one user and one assistant turn.
+    Attributes:
+        columns: the fields' names.
+        wording: templates over the fields.
+        group: the field by which few-shot examples are chosen; empty: none.
+        unanswered: whether rows may lack an answer.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    wording: Wording = field(default_factory=Wording)
+    group: str = ""
+    unanswered: bool = False
+
+    @property
+    def is_templated(self) -> bool:
+        """Whether question, answer or instruction are made by a template."""
+        return bool(self.wording.prompt or self.wording.answer or self.wording.instruction)
+
+    def lacking(self, row: Mapping[str, Any]) -> list[str]:
+        """The fields that the templates need and a row does not have."""
+        wording, columns = self.wording, self.columns
+        needed = {*names_in(wording.instruction), *names_in(wording.prompt)}
+        needed |= set() if wording.prompt else {columns.prompt}
+        if not (self.unanswered and row.get(columns.answer) in (None, "")):
+            needed |= names_in(wording.answer) if wording.answer else {columns.answer}
+        return sorted(needed - row.keys())
+
+
+def to_draft(row: Mapping[str, Any], *, where: str, default_id: str, form: RowForm) -> Draft:
+    """Convert a row; its fields decide how.
+
+    The first of these whose fields are there wins: what the templates of the wording name; prompt
+    and answer texts; chat messages; token numbers with labels. The answer may be a list of texts:
+    several are right, and the first is the one that is learned.
 
     Args:
         row: field name to value.
         where: file and line, or row, for errors.
         default_id: used where the row has no id of its own.
-        template: turns a conversation into prompt and answer.
-        columns: the fields' names.
+        form: what the fields mean.
 
     Raises:
         DataError: for a missing field, a wrong type, an empty text, or labels that do not fit.
     """
+    columns = form.columns
     identity = _identity(row, where=where, default=default_id, columns=columns)
     try:
-        if columns.prompt in row or columns.answer in row:
-            return _from_texts(row, identity, template, columns)
+        group = str(_field(row, form.group)) if form.group else ""
+        if form.is_templated and not form.lacking(row):
+            return _from_fields(row, Draft(identity, where, group=group), form)
+        if not form.is_templated and (columns.prompt in row or columns.answer in row):
+            question, answers = _text(row, columns.prompt), _answers(row, form)
+            return Draft(identity, where, question=question, answers=answers, group=group)
         if columns.messages in row:
-            return _from_messages(row, identity, template, columns)
+            return _from_messages(row, Draft(identity, where, group=group), form)
         if columns.input_ids in row or columns.labels in row:
-            return _from_tokens(row, identity, columns)
+            tokens = _from_tokens(row, identity, columns)
+            return Draft(identity, where, group=group, tokenised=tokens)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
+    if form.is_templated:
+        lacking = ", ".join(map(repr, form.lacking(row)))
+        raise DataError(
+            f"{where}: the row has {_names(row)}, but the templates of the wording need {lacking}"
+        )
     raise DataError(f"{where}: {_unknown_form(row, columns)}")
 
 
@@ -51,32 +94,68 @@ def _identity(row: Mapping[str, Any], *, where: str, default: str, columns: Colu
     return str(value)
 
 
-def _from_texts(
-    row: Mapping[str, Any], identity: str, template: Template, columns: Columns
-) -> Example:
-    turns = [
-        Message("user", _text(row, columns.prompt)),
-        Message("assistant", _text(row, columns.answer)),
-    ]
-    prompt, answer = template(turns)
-    return Example(identity, prompt, answer)
+def _from_fields(row: Mapping[str, Any], draft: Draft, form: RowForm) -> Draft:
+    """Fill the templates in."""
+    wording, columns = form.wording, form.columns
+    asked = _filled(wording.prompt, row, "prompt") if wording.prompt else _text(row, columns.prompt)
+    instruction = _filled(wording.instruction, row, "instruction") if wording.instruction else ""
+    return Draft(
+        draft.id,
+        draft.where,
+        instruction=instruction,
+        question=asked,
+        answers=_answers(row, form),
+        group=draft.group,
+    )
 
 
-def _from_messages(
-    row: Mapping[str, Any], identity: str, template: Template, columns: Columns
-) -> Example:
-    turns = row[columns.messages]
-    if not isinstance(turns, list) or len(turns) < 2:
-        raise DataError(
-            f"field {columns.messages!r} must be a list of at least two turns, {_got(turns)}"
-        )
-    messages = [_message(turn, f"{columns.messages}[{place}]") for place, turn in enumerate(turns)]
-    if messages[-1].role != "assistant":
+def _answers(row: Mapping[str, Any], form: RowForm) -> tuple[str, ...]:
+    """The right answers; none where the row has none and may lack them."""
+    name, template = form.columns.answer, form.wording.answer
+    given = row.get(name)
+    if form.unanswered and (given is None or given in ("", [])):
+        return ()
+    if isinstance(given, list):
+        if not given:
+            raise DataError(f"field {name!r} is an empty list; a row needs at least one answer")
+        return tuple(_answer({**row, name: one}, name, template) for one in given)
+    return (_answer(row, name, template),)
+
+
+def _answer(row: Mapping[str, Any], name: str, template: str) -> str:
+    return _filled(template, row, "answer") if template else _text(row, name)
+
+
+def _filled(template: str, row: Mapping[str, Any], setting: str) -> str:
+    text = render(template, row, what=f"wording.{setting}")
+    return _text({setting: text}, setting, what=f"what wording.{setting} gives")
+
+
+def _from_messages(row: Mapping[str, Any], draft: Draft, form: RowForm) -> Draft:
+    name = form.columns.messages
+    turns = row[name]
+    least = 1 if form.unanswered else 2
+    if not isinstance(turns, list) or len(turns) < least:
+        raise DataError(f"field {name!r} must be a list of at least two turns, {_got(turns)}")
+    messages = [_message(turn, f"{name}[{place}]") for place, turn in enumerate(turns)]
+    answers: Sequence[Message] = ()
+    if messages[-1].role == "assistant":
+        *messages, last = messages
+        answers = (last,)
+    elif not form.unanswered:
         raise DataError(
             f"the last turn must be the assistant's (it is the answer), got {messages[-1].role!r}"
         )
-    prompt, answer = template(messages)
-    return Example(identity, prompt, answer)
+    *before, question = messages
+    return Draft(
+        draft.id,
+        draft.where,
+        turns=tuple(before),
+        asker=question.role,
+        question=question.content,
+        answers=tuple(message.content for message in answers),
+        group=draft.group,
+    )
 
 
 def _message(turn: Any, place: str) -> Message:
@@ -120,16 +199,17 @@ def _integers(row: Mapping[str, Any], name: str, *, low: int) -> tuple[int, ...]
     return tuple(values)
 
 
-def _text(row: Mapping[str, Any], name: str) -> str:
+def _text(row: Mapping[str, Any], name: str, *, what: str = "") -> str:
     value = _field(row, name)
+    what = what or f"field {name!r}"
     if not isinstance(value, str):
-        raise DataError(f"field {name!r} must be text, {_got(value)}")
+        raise DataError(f"{what} must be text, {_got(value)}")
     if not value.strip():
-        raise DataError(f"field {name!r} is empty: every row needs a prompt and an answer")
+        raise DataError(f"{what} is empty: every row needs a prompt and an answer")
     try:
         value.encode("utf-8")  # json accepts lone surrogates, which no tokenizer or file can hold
     except UnicodeEncodeError as error:
-        raise DataError(f"field {name!r} is not valid Unicode text: {error.reason}") from None
+        raise DataError(f"{what} is not valid Unicode text: {error.reason}") from None
     return value
 
 

@@ -9,16 +9,34 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
+from typing import Literal
 
 from paraknow_core.data.examples import Example
 from paraknow_core.errors import DataError
 
 SPLITS = ("seeds", "train", "validation", "test")
 FILL_ORDER = ("test", "validation", "seeds", "train")
+ALL: Literal["all"] = "all"
+"""A size: all rows that the other splits leave."""
 
 
 @dataclass(frozen=True)
-class SplitSizes:
+class DealtSizes:
+    """Number of rows of each split; one of them may be ``ALL``."""
+
+    seeds: int | Literal["all"] = 32
+    train: int | Literal["all"] = 1000
+    validation: int | Literal["all"] = 200
+    test: int | Literal["all"] = 500
+
+    def of(self, name: str) -> int | None:
+        """Return a split's size; None for ``ALL``."""
+        size: int | Literal["all"] = getattr(self, name)
+        return None if size == "all" else size
+
+
+@dataclass(frozen=True)
+class SplitSizes(DealtSizes):
     """Number of rows of each split; the defaults for seeds and train are SeeKing's (§4)."""
 
     seeds: int = 32
@@ -39,7 +57,7 @@ class Overlap:
 
 
 def split_examples(
-    examples: Sequence[Example], *, sizes: SplitSizes, seed: int
+    examples: Sequence[Example], *, sizes: DealtSizes, seed: int
 ) -> dict[str, list[Example]]:
     """Deal rows out to disjoint splits.
 
@@ -48,24 +66,32 @@ def split_examples(
 
     Args:
         examples: in any order; the order makes no difference.
-        sizes: rows a split; zero is allowed.
+        sizes: rows a split; zero is allowed, and ``ALL`` for one of them.
         seed: another seed, another deal.
 
     Returns:
         Split name to rows, for all of `SPLITS`.
 
     Raises:
-        DataError: for a negative size, or where there are too few distinct rows.
+        DataError: for a negative size, two splits that are to have all rows, or where there are
+            too few distinct rows.
     """
     for name in SPLITS:
-        if getattr(sizes, name) < 0:
-            raise DataError(
-                f"split {name!r} cannot have {getattr(sizes, name)} rows; use 0 or more"
-            )
+        if (sizes.of(name) or 0) < 0:
+            raise DataError(f"split {name!r} cannot have {sizes.of(name)} rows; use 0 or more")
+    unlimited = [name for name in SPLITS if sizes.of(name) is None]
+    if len(unlimited) > 1:
+        raise DataError(
+            f"{' and '.join(unlimited)} cannot both have all rows of one source; give one of them "
+            "a number, or a source of its own"
+        )
     groups = _shuffled_groups(examples, seed)
-    splits = {name: _take(groups, getattr(sizes, name)) for name in FILL_ORDER}
-    if any(len(splits[name]) < getattr(sizes, name) for name in SPLITS):
-        raise DataError(_too_few(examples, splits, sizes))
+    order = sorted(FILL_ORDER, key=lambda name: name in unlimited)
+    splits = {name: _take(groups, sizes.of(name)) for name in order}
+    # At least one row, where all are asked for.
+    least = {name: 1 if (size := sizes.of(name)) is None else size for name in SPLITS}
+    if any(len(splits[name]) < least[name] for name in SPLITS):
+        raise DataError(_too_few(examples, splits, sizes, sum(least.values())))
     return {name: splits[name] for name in SPLITS}
 
 
@@ -90,22 +116,24 @@ def _spelling(example: Example) -> tuple[str, str, str]:
     return example.prompt, example.answer, example.id
 
 
-def _take(groups: Iterator[list[Example]], size: int) -> list[Example]:
+def _take(groups: Iterator[list[Example]], size: int | None) -> list[Example]:
     taken: list[Example] = []
-    while len(taken) < size:
+    while size is None or len(taken) < size:
         group = next(groups, None)
         if group is None:
             break
-        taken += group[: size - len(taken)]
+        taken += group if size is None else group[: size - len(taken)]
     return taken
 
 
 def _too_few(
-    examples: Sequence[Example], splits: Mapping[str, Sequence[Example]], sizes: SplitSizes
+    examples: Sequence[Example],
+    splits: Mapping[str, Sequence[Example]],
+    sizes: DealtSizes,
+    total: int,
 ) -> str:
     wanted = ", ".join(f"{name} {getattr(sizes, name)}" for name in SPLITS)
     got = ", ".join(f"{name} {len(splits[name])}" for name in SPLITS)
-    total = sum(getattr(sizes, name) for name in SPLITS)
     distinct = len({example.content_key for example in examples})
     return (
         f"too few rows: {total} wanted ({wanted}), but the {len(examples)} rows given hold "
@@ -139,7 +167,8 @@ def check_overlap(
     raise DataError(
         f"{first.first_split} overlap the {first.second_split} split: row {first.first_id!r} of "
         f"{first.first_split} and row {first.second_id!r} of {first.second_split} have the same "
-        f"{first.kind}; {len(overlaps)} such pair(s) over all splits. Remove them from one side"
+        f"{first.kind}; {len(overlaps)} such pair(s) over all splits. Remove them from one side, "
+        f"or allow the pair (data.may_share: [{first.first_split}-{first.second_split}])"
     )
 
 

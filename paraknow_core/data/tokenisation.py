@@ -62,6 +62,18 @@ def encode_pair(
     return prefix, list(tokenizer(answer, add_special_tokens=False)["input_ids"])
 
 
+def encode_prompt(example: Example, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Tokens of the prompt of a row that has no answer, as `encode_pair` encodes prompts.
+
+    Raises:
+        DataError: if there are none.
+    """
+    prefix = list(tokenizer(example.prompt)["input_ids"])
+    if not prefix:
+        raise DataError(f"row {example.id!r}: the prompt gives no tokens with this tokenizer")
+    return prefix
+
+
 def tokenise(
     example: Example, tokenizer: "PreTrainedTokenizerBase", *, cutoff: int
 ) -> TokenisedExample:

@@ -15,7 +15,8 @@ class Item:
     ``nll`` is in nats, summed over the answer's ``tokens`` (the end-of-sequence token excluded);
     NaN or infinite where the model's numbers overflow.
     ``extracted`` is the part of the generated text that was compared, ``expected`` the part of the
-    right answer that it was compared with. ``measured`` holds further values by name, where the
+    right answer that it was compared with, the first of several; empty in a row without an answer,
+    whose ``tokens`` and ``nll`` are 0. ``measured`` holds further values by name, where the
     evaluator gave some.
     """
 
@@ -36,13 +37,17 @@ _FIELDS = tuple(each.name for each in fields(Item) if each.name != "measured")
 
 @dataclass(frozen=True)
 class Question:
-    """A row as the harness gets it: its texts, and the token numbers that training would use."""
+    """A row as the harness gets it: its texts, and the token numbers that training would use.
+
+    A row without an answer has no ``answer_ids``. ``references`` are further right answers.
+    """
 
     id: str
     prompt: str
     answer: str
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
+    references: tuple[str, ...] = ()
 
 
 def write_items(path: Path, items: Sequence[Item]) -> None:

@@ -8,6 +8,7 @@ import copy
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig
 
 from paraknow_core.errors import DataError
+from paraknow_core.evaluation.long_prompts import Fitting, LongPrompts
 from paraknow_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +31,21 @@ if TYPE_CHECKING:
 LIKELIHOOD, GENERATION = "answer_likelihood", "answer_generation"
 
 
+@dataclass(frozen=True)
+class HarnessAnswers:
+    """What a model answered.
+
+    Attributes:
+        answers: for every question, in order: log-likelihood of the answer's tokens (nats, summed;
+            0 where the row has none), and the greedily generated text without its stop. None for a
+            question that was left out.
+        cut: how many prompts lost their beginning.
+    """
+
+    answers: list[tuple[float, str] | None]
+    cut: int
+
+
 def run_harness(
     model: Any,
     tokenizer: "PreTrainedTokenizerBase",
@@ -37,24 +54,31 @@ def run_harness(
     until: Sequence[str],
     max_new_tokens: int,
     batch_size: int,
+    long_prompts: LongPrompts,
     progress: Progress,
-) -> list[tuple[float, str]]:
-    """Run both tasks.
-
-    Returns:
-        For every question, in order: log-likelihood of the answer's tokens (nats, summed), and
-        the greedily generated text without its stop.
+) -> HarnessAnswers:
+    """Run both tasks; a question without an answer is only generated.
 
     Raises:
-        DataError: if a question is too long for the model.
+        DataError: if a question is too long for the model, or all are.
     """
     with _quiet_logs(), _borrowed(model, tokenizer):
-        lm = _AnswerModel(model, tokenizer, questions, batch_size=batch_size, progress=progress)
-        _check_lengths(questions, limit=lm.max_length, max_new_tokens=max_new_tokens)
+        lm = _AnswerModel(model, tokenizer, batch_size=batch_size, progress=progress)
+        fitting = Fitting(limit=lm.max_length, most=max_new_tokens, policy=long_prompts)
+        fitted = [fitting.fit(question, tokenizer) for question in questions]
+        asked = [question for question in fitted if question is not None]
+        answered = [question for question in asked if question.answer_ids]
+        if not answered:
+            raise DataError(
+                f"none of the {len(questions)} test rows that have an answer fits the model's "
+                f"{lm.max_length} positions; let prompts be cut (evaluate.long_prompts: cut), "
+                "lower evaluate.max_new_tokens, or take shorter rows"
+            )
+        lm.know(asked, steps=len(asked) + len(answered))
         tasks = {
-            LIKELIHOOD: _task(questions, LIKELIHOOD, output_type="loglikelihood"),
+            LIKELIHOOD: _task(answered, LIKELIHOOD, output_type="loglikelihood"),
             GENERATION: _task(
-                questions,
+                asked,
                 GENERATION,
                 output_type="generate_until",
                 generation_kwargs={
@@ -66,13 +90,17 @@ def run_harness(
         }
         # No bootstrap of standard errors: `statistics.paired_items` compares paired items.
         results = run_tasks(lm=lm, task_dict=tasks, bootstrap_iters=0, log_samples=True)
-    likelihoods = _responses(results, LIKELIHOOD)
-    return [
-        (float(loglikelihood), str(text))
-        for (loglikelihood, _), text in zip(
-            likelihoods, _responses(results, GENERATION), strict=True
-        )
-    ]
+    likelihoods = iter(_responses(results, LIKELIHOOD))
+    texts = iter(_responses(results, GENERATION))
+    return HarnessAnswers(
+        [
+            None
+            if question is None
+            else (float(next(likelihoods)[0]) if question.answer_ids else 0.0, str(next(texts)))
+            for question in fitted
+        ],
+        cut=sum(q not in (None, given) for q, given in zip(fitted, questions, strict=True)),
+    )
 
 
 class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
@@ -86,7 +114,6 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
         self,
         model: Any,
         tokenizer: "PreTrainedTokenizerBase",
-        questions: "Sequence[Question]",
         *,
         batch_size: int,
         progress: Progress,
@@ -102,6 +129,12 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
             softmax_dtype="float32",  # bfloat16 log-probabilities would be off by 1e-2
             logits_cache=False,  # it merges equal rows, and the progress count would be wrong
         )
+        self._pairs: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+        self._prompts: dict[str, tuple[int, ...]] = {}
+        self._done, self._total, self._progress = 0, 0, progress
+
+    def know(self, questions: "Sequence[Question]", *, steps: int) -> None:
+        """Remember the tokens of what will be asked, and how many answers that will be."""
         self._pairs = {
             (question.prompt, question.answer): (
                 list(question.prompt_ids),
@@ -110,7 +143,7 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
             for question in questions
         }
         self._prompts = {question.prompt: question.prompt_ids for question in questions}
-        self._done, self._total, self._progress = 0, 2 * len(questions), progress
+        self._total = steps
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         return self._pairs[context, continuation]
@@ -192,18 +225,6 @@ def _no_score(_row: Mapping[str, Any], _results: Sequence[Any]) -> dict[str, flo
 def _responses(results: Mapping[str, Any], task: str) -> list[Any]:
     samples = sorted(results["samples"][task], key=lambda sample: int(sample["doc_id"]))
     return [sample["filtered_resps"][0] for sample in samples]
-
-
-def _check_lengths(questions: "Sequence[Question]", *, limit: int, max_new_tokens: int) -> None:
-    for question in questions:
-        prompt, answer = len(question.prompt_ids), len(question.answer_ids)
-        longest = max(answer, max_new_tokens)
-        if prompt + longest > limit:
-            raise DataError(
-                f"row {question.id!r} needs {prompt} prompt tokens and {longest} more (answer "
-                f"{answer}, max_new_tokens {max_new_tokens}), but the model takes {limit}; lower "
-                "max_new_tokens or remove the row"
-            )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,9 @@ from paraknow_core.registry import Registry
 # A minus after a digit, letter or bracket subtracts ("10-3"); elsewhere it is a sign.
 _NUMBER = re.compile(r"(?:(?<![\w.)])-)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
+_LETTER = re.compile(r"(?<![\w'’])([A-J])(?![\w'’])")
+_SAID_LETTER = re.compile(r"(?i:answer is)[\s:(\[\"'*]*([A-J])(?![\w'’])")
+
 Extract = Callable[[str], str]
 """Takes a text, and returns the part of it that is compared; "" if there is none."""
 
@@ -33,8 +36,19 @@ def last_number(text: str) -> str:
     return "0" if value == 0 else plain
 
 
+def letter(text: str) -> str:
+    """The letter of an option: after "answer is", else the first of A to J that stands alone.
+
+    The options of MMLU and its like; "I" and "A" count as letters wherever they stand alone.
+    """
+    found = _SAID_LETTER.search(text) or _LETTER.search(text)
+    return found.group(1) if found else ""
+
+
 MATCHES: Registry[Extract] = Registry(
-    "match", {"exact": whole_text, "last_number": last_number}, error=DataError
+    "match",
+    {"exact": whole_text, "last_number": last_number, "letter": letter},
+    error=DataError,
 )
 
 

@@ -117,6 +117,11 @@ def _is_right(item: Item) -> float:
     return float(item.correct)
 
 
+def per_scored_item(item: Item) -> float:
+    """Weigh items the same, except for those without an answer, for which nothing is right."""
+    return float(item.tokens > 0)
+
+
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
@@ -144,7 +149,7 @@ METRICS: Registry[Metric] = Registry(
             label="exact match",
             higher_is_better=True,
             value=_is_right,
-            weight=per_item,
+            weight=per_scored_item,
             is_share=True,
             is_binary=True,
             digits=3,
@@ -187,10 +192,14 @@ class EvaluationResult:
     Attributes:
         items: one a row.
         names: of the metrics.
+        cut: rows whose prompt lost its beginning, as the model takes no more.
+        left_out: rows that were too long and not asked.
     """
 
     items: tuple[Item, ...]
     names: tuple[str, ...] = REPORTED
+    cut: int = 0
+    left_out: int = 0
 
     @property
     def metrics(self) -> dict[str, float]:

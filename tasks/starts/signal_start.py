@@ -13,6 +13,7 @@ from paraknow_core.models.describe import Role
 from paraknow_core.setting_types import OneOf, Rank, Scale, Seed, Share, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
+from tasks.checks.cut_rows import tell_cut
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
 from tasks.engine.json_files import write_json
 from tasks.engine.progress import logger
@@ -102,7 +103,9 @@ def _compute(job: Job[SignalStartConfig]) -> Facts:
     check_share(match, least=config.min_vocabulary_share)
     rows = read_split(job.inputs["data"] / "seeds.parquet")
     tokenizer = load_tokenizer(where["student"])
-    samples = tokenise_all(rows, tokenizer, cutoff=config.options.cutoff).examples
+    kept = tokenise_all(rows, tokenizer, cutoff=config.options.cutoff)
+    tell_cut(kept, label=job.progress.label, split="seeds")
+    samples = kept.examples
     texts = both_read(samples, match, answers_only=config.options.answers_only)
     request = SignalRequest(
         teacher_folder=where["teacher"],

@@ -10,6 +10,7 @@ from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Role
 from paraknow_core.setting_types import OneOf, Rank, Scale, Seed, Tokens
 from paraknow_core.settings import Settings
+from tasks.checks.cut_rows import tell_cut
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
@@ -87,7 +88,9 @@ def _samples(job: Job[StudentStartConfig]) -> Sequence[Any]:
 
     rows = read_split(job.inputs["data"] / "seeds.parquet")
     tokenizer = load_tokenizer(job.locations["student"])
-    return tokenise_all(rows, tokenizer, cutoff=job.config.options.cutoff).examples
+    kept = tokenise_all(rows, tokenizer, cutoff=job.config.options.cutoff)
+    tell_cut(kept, label=job.progress.label, split="seeds")
+    return kept.examples
 
 
 def _numerics(config: StudentStartConfig, run: RunConfig) -> Mapping[str, str | bool]:

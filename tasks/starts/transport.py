@@ -26,6 +26,7 @@ from paraknow_core.setting_types import (
 )
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
+from tasks.checks.cut_rows import tell_cut
 from tasks.checks.teacher_base import check_teacher_base
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
 from tasks.engine.json_files import kind_of, write_json
@@ -167,7 +168,9 @@ def _compute(job: Job[TransportConfig]) -> Facts:
     check_share(match, least=config.min_vocabulary_share)
     rows = read_split(job.inputs["data"] / "seeds.parquet")
     tokenizer = load_tokenizer(where["student"])
-    samples = tokenise_all(rows, tokenizer, cutoff=options.cutoff).examples
+    kept = tokenise_all(rows, tokenizer, cutoff=options.cutoff)
+    tell_cut(kept, label=job.progress.label, split="seeds")
+    samples = kept.examples
     texts = both_read(samples, match, answers_only=False)
     request = TransportRequest(
         method=config.method,

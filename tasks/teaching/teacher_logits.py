@@ -12,6 +12,7 @@ from paraknow_core.inspection.cost import forward_flops, logits_bytes
 from paraknow_core.setting_types import BatchSize, Count, Seconds, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
+from tasks.checks.cut_rows import tell_cut
 from tasks.checks.distillation import check_one_tokenizer
 from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
 from tasks.engine.progress import logger
@@ -69,6 +70,7 @@ def _compute(job: Job[TeacherLogitsConfig]) -> Facts:
         load_tokenizer(job.locations["student"]),
         cutoff=config.cutoff,
     )
+    tell_cut(rows, label=job.progress.label, split="train")
     found = teacher_targets(
         load_model(
             folder, dtype=parse_dtype(config.compute_dtype), device=pick_device(job.run.device)

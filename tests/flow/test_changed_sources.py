@@ -12,10 +12,10 @@ from support.tiny import tiny_model
 
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
-from paraknow_core.data.examples import Example
+from paraknow_core.data.drafts import Draft
 from paraknow_core.errors import CheckpointError
 from tasks import acquire_data as data_module
-from tasks.acquire_data import DataConfig, RowsConfig, SizesConfig, acquire_data
+from tasks.acquire_data import acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.engine.ref import Ref
 from tasks.engine.run_step import run_step
@@ -23,6 +23,7 @@ from tasks.engine.source_files import SourceChangedError
 from tasks.engine.step import Step
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
+from tasks.rows.config import DataConfig, RowsConfig, SizesConfig
 from tasks.sensitivity import sensitivity
 from tasks.starts.lora import PlainLoraConfig, plain_lora
 
@@ -129,11 +130,11 @@ def test_a_data_set_that_gives_other_rows_the_second_time_is_refused(
 ) -> None:
     draws = iter(range(9))
 
-    def read(*_: Any, **__: Any) -> list[Example]:
+    def read(*_: Any, **__: Any) -> list[Draft]:
         draw = next(draws)
-        return [Example(id=str(i), prompt=f"w{i}", answer=f"{draw}") for i in range(9)]
+        return [Draft(str(i), "here", question=f"w{i}", answers=(f"{draw}",)) for i in range(9)]
 
-    monkeypatch.setattr(data_module, "read_hub", read)
+    monkeypatch.setattr(data_module, "read_hub_drafts", read)
     sizes = SizesConfig(seeds=1, train=1, validation=1, test=1)
     before = lab.records()
     with pytest.raises(SourceChangedError, match=r"no/such.*other rows"):

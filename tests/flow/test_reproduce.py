@@ -22,7 +22,7 @@ from artifacts.store import Store
 from flows.cli.main import app, run_command
 from flows.config.transfer import TransferConfig
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
-from tasks.acquire_data import DataConfig, SizesConfig, acquire_data
+from tasks.acquire_data import acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.diagnose import DiagnoseConfig, LikenessConfig, diagnose, likeness
 from tasks.engine.ref import Ref
@@ -32,6 +32,7 @@ from tasks.engine.source_files import watched as real_watched
 from tasks.pretrain import pretrain
 from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
+from tasks.rows.config import DataConfig, SizesConfig
 from tasks.starts.compose import ComposeConfig, compose
 from tasks.starts.novel_tokens import NovelTokensConfig, novel_tokens
 from tasks.starts.signal_start import SignalStartConfig, signal_start

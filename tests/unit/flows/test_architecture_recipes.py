@@ -64,11 +64,11 @@ from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.judge import about, judge
 from paraknow_core.statistics.verdict import knowledge_controls, questions
 from tasks import finetune as finetuning
-from tasks.acquire_data import DataConfig
 from tasks.align import AlignConfig
 from tasks.engine.ref import Ref, folder_of
 from tasks.engine.stage import Stage
 from tasks.evaluate import EvaluateConfig
+from tasks.rows.config import DataConfig
 
 PAGE = (Path(__file__).parents[3] / "docs" / "architecture.md").read_text()
 

@@ -68,7 +68,7 @@ def test_forms_know_what_is_allowed(flow: Any, model: type[BaseModel]) -> None:
     schema = parameter_schema(flow).model_dump_for_openapi()
     assert model.__name__ in schema["definitions"]
     offered = schema["definitions"]["EvaluateConfig"]["properties"]["match"]["enum"]
-    assert offered == ["exact", "last_number"]
+    assert offered == ["exact", "last_number", "letter"]
     json.dumps(schema, allow_nan=False)
 
 

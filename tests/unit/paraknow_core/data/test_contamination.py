@@ -1,14 +1,19 @@
 """Shared rows and shared runs of words between splits, against a slow reference."""
 
+import itertools
 import random
 import time
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paraknow_core.data.contamination import (
     ALL_PAIRS,
+    GENERIC,
+    LEAST_SHARE,
+    OWN_WORDS,
     SharedRows,
     contamination,
     refuse_contamination,
@@ -67,20 +72,122 @@ def test_tokenised_rows_are_compared_by_tokens_and_never_with_text() -> None:
     assert [(a, b) for a, b, _ in found.examples] == [("a", "c"), ("b", "d")]
 
 
-words = st.lists(st.sampled_from("abc"), max_size=8).map(" ".join)
+words = st.lists(st.sampled_from("abcde"), max_size=9).map(" ".join)
+questions = st.lists(st.tuples(words, words), max_size=5)
 
 
-@given(st.lists(words, max_size=5), st.lists(words, max_size=5), st.integers(1, 5))
-def test_as_a_slow_reference(train: list[str], test: list[str], n: int) -> None:
-    def grams(text: str) -> set[tuple[str, ...]]:
-        parts = text.split()
+def slow_overlaps(train: list[list[Any]], test: list[list[Any]], n: int) -> int:
+    """The rule word by word: how many rows of test overlap one of train."""
+
+    def runs(row: tuple[str, str]) -> list[tuple[int, tuple[str, ...]]]:
+        parts = " ".join(row).split()
         if 0 < len(parts) < n:
-            return {tuple(parts)}
-        return {tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)} - {()}
+            return [(0, tuple(parts))]
+        return [(i, tuple(parts[i : i + n])) for i in range(len(parts) - n + 1)]
 
-    known = set().union(*map(grams, train))
-    table = contamination({"train": rows(*train), "test": rows(*test)}, n=n)
-    assert entry(table, "train", "test", "n-gram").hits == sum(bool(grams(t) & known) for t in test)
+    def is_generic(run: tuple[str, ...]) -> bool:
+        for split in (train, test):
+            rows = sum(run in {r for _, r in runs(row)} for row in split)
+            if rows > GENERIC or (rows > len(split) / 2 and rows >= 3):
+                return True
+        return False
+
+    def split_up(row: Any, shared: set[tuple[str, ...]]) -> tuple[float, int, bool]:
+        parts = " ".join(row).split()
+        asked = len(row[0].split()) or len(parts)
+        kinds = ["own"] * len(parts)
+        for kind, chosen in (("generic", is_generic), ("shared", shared.__contains__)):
+            for start, run in runs(row):
+                if chosen(run):
+                    kinds[start : start + n] = [kind] * len(kinds[start : start + n])
+        kinds = kinds[:asked]
+        left = [kind for kind in kinds if kind != "generic"]
+        longest = max((len(list(g)) for k, g in itertools.groupby(kinds) if k == "own"), default=0)
+        share = left.count("shared") / len(left) if left else 0.0
+        return share, longest, left[-1:] == ["own"]
+
+    def overlap(a: Any, b: Any) -> bool:
+        shared = {r for _, r in runs(a)} & {r for _, r in runs(b)}
+        shared = {run for run in shared if not is_generic(run)}
+        if not shared:
+            return False
+        (_, own_a, end_a), (share, own_b, end_b) = split_up(a, shared), split_up(b, shared)
+        go_on = min(own_a, own_b) >= OWN_WORDS or (end_a and end_b)
+        return share >= LEAST_SHARE and not go_on
+
+    return sum(any(overlap(a, b) for a in train) for b in test)
+
+
+@settings(max_examples=60)
+@given(questions, questions, st.integers(1, 5))
+def test_as_a_slow_reference(train: list[Any], test: list[Any], n: int) -> None:
+    splits = {
+        name: [Example(f"r{i}", *row) for i, row in enumerate(found)]
+        for name, found in (("train", train), ("test", test))
+    }
+    found = entry(contamination(splits, n=n), "train", "test", "n-gram")
+    assert found.hits == slow_overlaps(train, test, n)
+    assert len(found.examples) == found.hits
+
+
+def different(n: int, *, length: int = 20, seed: int = 0) -> list[str]:
+    generator = random.Random(seed)
+    return [" ".join(f"w{generator.randrange(9999)}" for _ in range(length)) for _ in range(n)]
+
+
+def overlapping(train: list[Example], test: list[Example]) -> list[tuple[str, str]]:
+    found = entry(contamination({"train": train, "test": test}), "train", "test", "n-gram")
+    return [(first, second) for first, second, _ in found.examples]
+
+
+def test_instructions_and_examples_that_most_rows_share_do_not_count() -> None:
+    shown = different(1, length=60)[0]
+    train = rows(*(f"{shown} {q}" for q in different(5)))
+    test = rows(*(f"{shown} {q}" for q in different(4, seed=1)))
+    assert overlapping(train, test) == []
+    leaked = [*test, Example("leak", f"{shown} {different(5)[2]}", "")]
+    assert overlapping(train, leaked) == [("r2", "leak")]
+
+
+def test_an_instruction_of_two_rows_only_does_not_count_either() -> None:
+    shown = different(1, length=60)[0]
+    first, second = different(2, length=6)
+    assert overlapping(rows(f"{shown} {first}"), rows(f"{shown} {second}")) == []
+    assert overlapping(rows(f"{shown} {first}"), rows(f"Now: {shown} {second}")) == []
+    assert overlapping(rows(f"{shown} Mexico"), rows(f"{shown} Kuwait")) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda q: q,
+        lambda q: f"Please solve this: {q}",
+        lambda q: f"{q} Thanks a lot!",
+        lambda q: q.replace(q.split()[15], "other"),
+        lambda q: q.upper().replace(" ", ",  "),
+    ],
+)
+def test_a_question_with_few_words_changed_counts(change: Any) -> None:
+    question = different(1, length=32)[0]
+    others = rows(*different(6, seed=2))
+    assert overlapping(
+        [*others, Example("a", question, "4")], [Example("b", change(question), "5")]
+    )
+
+
+def test_a_row_is_compared_by_its_own_question() -> None:
+    shown, question = different(1, length=60)[0], different(1, length=20, seed=3)[0]
+    long = Example("b", f"{shown} {question}", "", own=question)
+    assert overlapping(rows(question), [long]) == [("r0", "b")]
+    assert overlapping(rows(shown), [long]) == []
+
+
+def test_a_phrase_of_many_rows_is_generic_but_a_question_of_few_is_not() -> None:
+    phrase = different(1, length=14)[0]
+    asked = different(40, length=14, seed=4)
+    with_phrase = rows(*(f"{q} {phrase}" for q in asked[:11]), *asked[11:])
+    assert overlapping(with_phrase, rows(f"x y {phrase}")) == []
+    assert overlapping(with_phrase[1:], rows(f"x y {phrase}")) != []
 
 
 def test_all_pairs_of_splits_stand_in_the_table_and_test_comes_last() -> None:
