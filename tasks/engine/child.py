@@ -45,7 +45,7 @@ class Worker:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         """Set what the child's environment has beyond this process's own."""
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._child: Any = None
         self._pipe: Connection | None = None
         self._busy = self._closed = False
@@ -98,7 +98,7 @@ class Worker:
                 context = multiprocessing.get_context("spawn")
                 self._pipe, there = context.Pipe()
                 self._child = context.Process(
-                    target=_serve, args=(there, self._environment), daemon=True
+                    target=_serve, args=(there, self.environment), daemon=True
                 )
                 resource_tracker.ensure_running()  # its start would let signals through again
                 with held_back(signal.SIGINT):  # the terminal's is for this process, which ends it

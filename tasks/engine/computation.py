@@ -63,7 +63,7 @@ class Computation(Generic[C]):
         device = str(step.numerics(self.config, self.run).get("device", "cpu"))
         how = {"threaded": step.threaded, "own_process": step.own_process}
         with watched(job.sources, stamps=stamps, label=self.label):
-            computed = compute_step(step.compute, job, device=device, **how)
+            computed = compute_step(step.compute, job, label=self.label, device=device, **how)
         job.progress.finish()
         return computed
 

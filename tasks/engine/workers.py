@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from paraknow_core.progress import Progress
 from paraknow_core.registry import noted_lookups
 from tasks.engine.child import ChildError, Worker, run_in_child
+from tasks.engine.devices.turn import turn
 from tasks.engine.run import RunConfig
 
 
@@ -124,13 +126,20 @@ def threads_of(run: RunConfig) -> int:
 
 
 def compute_step(
-    compute: Callable[[Any], Any], job: Any, *, threaded: bool, own_process: bool, device: str
+    compute: Callable[[Any], Any],
+    job: Any,
+    *,
+    label: str,
+    threaded: bool,
+    own_process: bool,
+    device: str,
 ) -> Computed:
-    """Compute a step where it belongs.
+    """Compute a step where it belongs, when the device is free for this run.
 
     Args:
         compute: the step's function, importable by name.
         job: its ``Job``; one with a progress that reports here.
+        label: how this use of the step is shown.
         threaded: whether it computes with torch; only such steps are worth a worker.
         own_process: whether it needs a process of its own even without a pool.
         device: ``cpu`` or ``cuda``.
@@ -140,14 +149,20 @@ def compute_step(
     """
     pool, threads = _ACTIVE.get(), threads_of(job.run)
     arguments = {"compute": compute, "job": replace(job, progress=None), "threads": threads}
+    locks = job.run.open_store().root / "leases"
+    its_turn = partial(turn, device, label=label, locks=locks, check=check_going_on)
     found: Computed
-    if pool is not None and (threaded or own_process):
-        with pool.worker(device) as worker:
+    if not (threaded or own_process):
+        found = _compute(compute, job, 0, job.progress)
+    elif pool is not None:
+        with pool.worker(device) as worker, its_turn(worker.environment):
             found = worker.run(_compute, progress=job.progress, **arguments)
-    elif own_process:
-        found = run_in_child(_compute, progress=job.progress, **arguments)
     else:
-        found = _compute(compute, job, threads if threaded else 0, job.progress)
+        with its_turn({}):
+            if own_process:
+                found = run_in_child(_compute, progress=job.progress, **arguments)
+            else:
+                found = _compute(compute, job, threads, job.progress)
     return found
 
 

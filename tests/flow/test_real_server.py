@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import psutil
 import pytest
 import yaml
 from support.pair import pair_settings, write_pair
-from support.site import Site
+from support.patience import PATIENCE
+from support.site import PROJECT, Site
 from support.webhook import listening
+
+from tasks.engine.devices.turn import limit_name
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(2400)]
 
@@ -34,11 +39,59 @@ def test_a_deployed_run_goes_end_to_end_and_the_next_one_is_all_cached(
     assert set(states.values()) == {"Completed"}
     assert {"sensitivity", "decompose", "finetune transfer", "report"} <= states.keys()
 
-    second = deployment_run(site, settings)
+    with_taken_cpu = {"names": [limit_name("cpu")], "slots": 1, "lease_duration": 600}
+    site.post("v2/concurrency_limits/", {"name": limit_name("cpu"), "limit": 1})
+    try:  # what computes nothing waits for nobody
+        assert site.post("v2/concurrency_limits/increment-with-lease", with_taken_cpu)["limits"]
+        second = deployment_run(site, settings)
+    finally:
+        site.delete(f"v2/concurrency_limits/{limit_name('cpu')}")
     again = site.task_runs(second["id"], 15)
     assert {run["state_name"] for run in again.values()} == {"Cached"}
     assert again.keys() == states.keys()
     assert "reused" in again["sensitivity"]["state"]["message"]
+
+
+TURNS = """
+import sys, time
+from pathlib import Path
+from prefect import flow, task
+from tasks.engine.devices.turn import turn
+
+folder, name = Path(sys.argv[1]), sys.argv[2]
+locks = folder / name  # not shared, as those of two containers: only the server knows of both
+locks.mkdir()
+
+@task(persist_result=False)
+def compute():
+    with turn("cuda", {"CUDA_VISIBLE_DEVICES": "7"}, label="s", locks=locks, check=lambda: None):
+        with (folder / "log").open("a") as log:
+            log.write(f"{name} on\\n")
+        time.sleep(2)
+        with (folder / "log").open("a") as log:
+            log.write(f"{name} off\\n")
+
+@flow(persist_result=False)
+def two_steps():
+    compute()
+    compute()
+
+two_steps()
+"""
+
+
+def test_runs_take_turns_on_a_gpu_by_a_limit_of_the_server(site: Site, tmp_path: Path) -> None:
+    environment = site.environment | {"PYTHONPATH": str(PROJECT)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", TURNS, str(tmp_path), name], env=environment)
+        for name in "ab"
+    ]
+    for process in both:
+        assert process.wait(3 * PATIENCE) == 0
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert [what for _, what in lines] == ["on", "off"] * 4, "two had it at once"
+    limit = site.get(f"v2/concurrency_limits/{limit_name('gpu7')}")
+    assert (limit["limit"], limit["active_slots"]) == (1, 0)
 
 
 def test_table_and_heat_map_are_artifacts_of_the_run(site: Site, settings: dict[str, Any]) -> None:

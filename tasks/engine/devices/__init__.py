@@ -1,0 +1,1 @@
+"""Which run computes on a device of this machine: each in its turn, step by step."""
