@@ -2,17 +2,16 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
-from artifacts.names import StepKey
 from artifacts.room import store_free_bytes
-from flows.config.compare import CompareConfig
+from flows.config.compare import CompareConfig, PairConfig, TaskConfig
 from flows.config.limits import BudgetConfig
 from flows.fan_out.units import open_units
 from flows.graph.arm import Arm, ArmOutcome, run_arm
@@ -20,74 +19,13 @@ from flows.graph.cell import Cell, CellOutcome
 from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
 from flows.graph.stored import ElsewhereRun
+from flows.planning.compare_planner import ComparePlanner
 from flows.planning.design import blind_spots, visible_by_items
-from flows.planning.durations import History
-from flows.planning.planner import PlannedStep, Planner, StepsPlan
+from flows.planning.durations import START_SECONDS, History
+from flows.planning.planner import PlannedStep, StepsPlan
+from flows.planning.schedule import makespan
 from flows.results.report_inputs import start_report
 from paraknow_core.errors import BudgetError, ParaknowError
-from tasks.engine.run import RunConfig
-from tasks.engine.stage import Stage
-from tasks.engine.step import C, Step
-
-
-class ComparePlanner(Planner):
-    """A planner that counts a step once, however many methods and pairs ask for it."""
-
-    plans = True
-
-    def __init__(self, run: RunConfig, aside: Path) -> None:
-        super().__init__(run, Stage.REPORT, aside)
-        self._open = False
-        self._asked: dict[str, PlannedStep] = {}
-        self._keyed: dict[str, PlannedStep] = {}
-
-    def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> PlannedStep:
-        """Plan one step, or find it planned."""
-        asked = {role: id(given) for role, given in sorted(inputs.items())}
-        question = json.dumps([step.name, config.model_dump_json(), asked, self._open and label])
-        planned = self._asked.get(question)
-        if planned is None:
-            planned = self._asked[question] = self._plan(step, config, label, inputs)
-        else:
-            planned.uses += 1
-        return planned
-
-    def _plan(
-        self, step: Step[C], config: C, label: str, inputs: Mapping[str, Handle]
-    ) -> PlannedStep:
-        before = len(self.steps)
-        try:
-            planned = super().start(step, config, label=label, **inputs)
-        except BaseException:
-            del self.steps[before:]  # a step that cannot run is listed as a failure
-            raise
-        if self._open:
-            planned.status, planned.key = "unknown", ""
-            planned.known = planned.folder = None
-        if not planned.key:
-            return planned
-        same = self._keyed.setdefault(planned.key, planned)
-        if same is not planned:  # the same key by other settings that mean the same
-            self.steps.pop()
-            same.uses += 1
-        return same
-
-    def facts(self, handle: Handle) -> Mapping[str, Any]:
-        """Return the facts of a step's stored output; empty if it has none."""
-        if not isinstance(handle, PlannedStep) or handle.status != "cached":
-            return {}
-        key = StepKey(handle.key)
-        record = self._store.lookup_here(key) or self._store.record_elsewhere(key)
-        return dict(record.facts) if record else {}
-
-    @contextmanager
-    def undecided(self, undecided: bool) -> Iterator[None]:
-        """Plan the steps inside as ones whose settings depend on results that are not there yet."""
-        self._open = undecided
-        try:
-            yield
-        finally:
-            self._open = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +35,7 @@ class ComparePlan(StepsPlan):
     Attributes:
         failures: what cannot run, a sentence each.
         slots: how many steps compute at the same time.
+        hours: how long it would probably take, by the schedule of the steps whose time is known.
         more_trials: trainings that may be added, where a best rate lies at the end of its grid.
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
@@ -107,6 +46,7 @@ class ComparePlan(StepsPlan):
 
     failures: list[str] = field(default_factory=list)
     slots: int = 1
+    hours: float = 0.0
     more_trials: int = 0
     outcomes: list[CellOutcome] = field(default_factory=list)
     report: Handle | None = None
@@ -118,11 +58,6 @@ class ComparePlan(StepsPlan):
     def asked(self) -> int:
         """How often the wiring asked for a step."""
         return sum(step.uses for step in self.steps)
-
-    @property
-    def hours(self) -> float:
-        """Estimated hours of the steps whose time is known, the slots all busy."""
-        return sum(step.seconds or 0.0 for step in self.to_run) / self.slots / 3600
 
     @property
     def untimed(self) -> int:
@@ -211,7 +146,7 @@ def _plan_arm(arm: Arm, planner: ComparePlanner) -> ArmOutcome:
     """Plan one method; its own settings are checked as if it were the only one."""
     try:
         pair = acquire_pair(arm.settings, planner, methods=(arm.config.start,))
-        return run_arm(arm, pair, planner)
+        return run_arm(arm, pair, planner, planner.together)
     except (ParaknowError, StoreError) as error:
         return ArmOutcome(arm.config.name, arm.config.start, reason=str(error))
 
@@ -239,6 +174,19 @@ def _more_trials(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> int:
     return sum(search.most() - len(search.without_surprise()) for search in undecided)
 
 
+def _scheduled_hours(
+    steps: Sequence[PlannedStep], history: History, places: Mapping[str, int]
+) -> float:
+    """Put to each step to run its seconds, as far as they are known, and schedule them."""
+    to_run = [step for step in steps if step.status != "cached"]
+    for step in to_run:
+        step.seconds = history.seconds(step.step, step.inputs)
+    if all(step.seconds is None for step in to_run):
+        return 0.0
+    each = {id(step): (step.seconds or 0.0) + history.overhead(step.step) for step in to_run}
+    return (START_SECONDS + makespan(to_run, each, places)) / 3600
+
+
 def make_compare_plan(config: CompareConfig) -> ComparePlan:
     """Plan a comparison; raises what of its settings cannot work.
 
@@ -250,21 +198,22 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
     config.check()
     store = config.run.open_store()
     away = config.fan_out.deployment != ""
-    slots = config.slots.cpu + len(config.slots.gpus)
+    runs_at_once = config.fan_out.in_flight if away else 1
     with tempfile.TemporaryDirectory(prefix="paraknow-plan-") as aside:
         planner = ComparePlanner(
             ElsewhereRun(**dict(config.run)) if away else config.run, Path(aside)
         )
 
         def run_arms(arms: Sequence[Arm], _acquired: ModelPair) -> list[ArmOutcome]:
-            return [_plan_arm(arm, planner) for arm in arms]
+            return planner.side_by_side([partial(_plan_arm, arm, planner) for arm in arms])
 
-        outcomes = []
-        for pair, task in config.cells():
+        def run_cell(pair: PairConfig, task: TaskConfig) -> CellOutcome:
             before = len(planner.steps)
             outcome = Cell(config, pair, task).run(planner, run_arms)
             outcome.refs = [step.known for step in planner.steps[before:] if step.known]
-            outcomes.append(outcome)
+            return outcome
+
+        outcomes = planner.side_by_side([partial(run_cell, *cell) for cell in config.cells()])
         with planner.undecided(any(step.status != "cached" for step in planner.steps)):
             report = start_report(config, outcomes, planner)
         failures = _failures(outcomes)
@@ -273,17 +222,17 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         arms = [arm for outcome in outcomes for arm in outcome.arms]
         if arms and all(arm.reason for arm in arms):
             raise ParaknowError("No method can be trained. " + " ".join(failures))
-        history = History(store)
-        for step in planner.steps:
-            if step.status != "cached":
-                step.seconds = history.seconds(step.step, step.inputs)
+        places = {"cpu": config.slots.cpu, "cuda": len(config.slots.gpus)}
+        places = {kind: count * runs_at_once for kind, count in places.items()}
+        hours = _scheduled_hours(planner.steps, History(store), places)
     return ComparePlan(
         planner.steps,
         store.root,
         store_free_bytes(store.root),
         config.run.drift,
         failures,
-        slots * (config.fan_out.in_flight if away else 1),
+        (config.slots.cpu + len(config.slots.gpus)) * runs_at_once,
+        hours,
         _more_trials(config, outcomes),
         outcomes,
         report,

@@ -41,6 +41,8 @@ class PlannedStep(Handle):
         inputs: digests of what it is made of, as far as they are known.
         seconds: how long it would probably take; None if that was not asked, or nothing like it
             ever ran.
+        after: steps that end before it begins, in a run.
+        slot: the kind of slot that it computes in, ``cpu`` or ``cuda``; "": it takes none.
     """
 
     step: str = ""
@@ -55,6 +57,8 @@ class PlannedStep(Handle):
     uses: int = 1
     inputs: frozenset[str] = frozenset()
     seconds: float | None = None
+    after: tuple["PlannedStep", ...] = field(default=(), repr=False, compare=False)
+    slot: str = ""
 
     @property
     def size(self) -> int:
@@ -80,6 +84,7 @@ class Planner:
         self.steps.append(planned)
         known = {role: ref for role, given in inputs.items() if (ref := given.known) is not None}
         planned.inputs = frozenset(str(ref.tree) for ref in known.values())
+        planned.after = tuple(given for given in inputs.values() if isinstance(given, PlannedStep))
         folders = {
             r: f for r, g in inputs.items() if isinstance(g, PlannedStep) and (f := g.folder)
         }

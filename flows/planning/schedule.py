@@ -1,0 +1,57 @@
+"""When planned steps would run: in the order, the slots and after the steps that a run has."""
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from flows.planning.planner import PlannedStep
+
+
+def makespan(
+    steps: Sequence[PlannedStep], seconds: Mapping[int, float], slots: Mapping[str, int]
+) -> float:
+    """Simulate a run, and return how long it takes.
+
+    A step begins when all that it comes after has ended and one of its slots is free; of several
+    that could begin, the first of the plan does. A step that takes no slot begins at once.
+
+    Args:
+        steps: that would run, in the order of the plan. Steps that they come after and that are
+            none of these are there already.
+        seconds: ``id`` of a step → how long it takes.
+        slots: ``cpu`` and ``cuda`` → how many steps compute there at once. Without slots of its own
+            kind, a step takes one for ``cpu``.
+
+    Returns:
+        Seconds from the first begin to the last end.
+    """
+    place = {id(step): number for number, step in enumerate(steps)}
+    kinds = [step.slot if slots.get(step.slot) else step.slot and "cpu" for step in steps]
+    earlier = [{place[id(one)] for one in step.after if id(one) in place} for step in steps]
+    later: list[list[int]] = [[] for _ in steps]
+    for number, before in enumerate(earlier):
+        for one in before:
+            later[one].append(number)
+    missing = [len(before) for before in earlier]
+    free = Counter(slots)
+    ready: dict[str, list[int]] = {kind: [] for kind in {*kinds, ""}}
+    for number, kind in enumerate(kinds):
+        if not missing[number]:
+            heapq.heappush(ready[kind], number)
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while running or any(ready.values()):
+        for kind, waiting in ready.items():
+            while waiting and (not kind or free[kind] > 0):
+                number = heapq.heappop(waiting)
+                free[kind] -= bool(kind)
+                heapq.heappush(running, (now + seconds[id(steps[number])], number))
+        now = running[0][0]
+        while running and running[0][0] == now:
+            _, ended = heapq.heappop(running)
+            free[kinds[ended]] += bool(kinds[ended])
+            for number in later[ended]:
+                missing[number] -= 1
+                if not missing[number]:
+                    heapq.heappush(ready[kinds[number]], number)
+    return now
