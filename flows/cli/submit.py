@@ -63,11 +63,21 @@ def submit_command(
 
 
 def _ended(submitted: "Submitted") -> "FlowRun":
-    """Wait for a run as long as it takes."""
+    """Wait for a run as long as it takes.
+
+    Raises:
+        ServerError: if the server is gone meanwhile; the run is not.
+    """
     import anyio
     from prefect.flow_runs import wait_for_flow_run
 
     async def wait() -> "FlowRun":
         return await wait_for_flow_run(submitted.id, timeout=None)
 
-    return anyio.run(wait)
+    try:
+        return anyio.run(wait)
+    except Exception as error:  # noqa: BLE001 - of requests, sockets, and Prefect's own
+        raise ServerError(
+            f"the server no longer answers ({type(error).__name__}). The run {submitted.id} goes "
+            f"on without this command; look again with `prefect flow-run inspect {submitted.id}`"
+        ) from None

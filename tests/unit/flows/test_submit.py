@@ -1,19 +1,26 @@
 """Runs with settings of their own: what is sent, what is refused before, what a form offers."""
 
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import httpx
 import pytest
+import typer
 import yaml
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 from support.site import PROJECT
 
+from flows.cli.submit import submit_command
 from flows.compare import compare
 from flows.config.compare import CompareConfig
 from flows.config.load import read_overrides, with_overrides
 from flows.config.quick import QuickConfig
-from flows.operation.submit import settings_sent
+from flows.operation.submit import Submitted, settings_sent
 from flows.quick import quick
+from flows.server.server_settings import ServerError
 from flows.transfer import transfer
 from paraknow_core.errors import ConfigError
 
@@ -92,3 +99,62 @@ def test_a_server_refuses_what_the_form_s_schema_can_tell() -> None:
     assert faults(transfer, {"evaluate": {"match": "nearly"}}, "demo")
     assert not faults(quick, {}, "quick")
     assert faults(quick, {"rank": "many"}, "quick")
+
+
+class Ended(NamedTuple):
+    """A flow run that has ended, as `--watch` sees it."""
+
+    state: State[Any]
+
+    @property
+    def state_name(self) -> str:
+        return str(self.state.name)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "said"),
+    [
+        (Completed(), 0, "Completed"),
+        (Failed(name="SomeFailed", message="3 of 10 results failed"), 1, "SomeFailed: 3 of 10"),
+        (Cancelled(), 1, "Cancelled"),
+    ],
+)
+def test_watching_tells_how_it_ended_and_only_success_is_success(
+    state: State[Any],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def ended(_run: UUID, *, timeout: float | None) -> Ended:
+        return Ended(state)
+
+    monkeypatch.setattr("prefect.flow_runs.wait_for_flow_run", ended)
+    assert watched(monkeypatch) == code
+    assert said in capsys.readouterr().out
+
+
+def test_a_server_that_goes_away_while_it_is_watched_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def gone(_run: UUID, *, timeout: float | None) -> Ended:
+        raise httpx.ConnectError("all connection attempts failed")
+
+    monkeypatch.setattr("prefect.flow_runs.wait_for_flow_run", gone)
+    with pytest.raises(
+        ServerError, match=r"no longer answers \(ConnectError\)\. The run .* goes on"
+    ):
+        watched(monkeypatch)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit code of `paraknow submit --watch`, without a server."""
+    monkeypatch.setattr("flows.cli.submit.server_is_set", lambda: True)
+    monkeypatch.setattr("flows.cli.submit.server_problem", lambda: "")
+    sent = Submitted(UUID(int=1), "mine")
+    monkeypatch.setattr("flows.operation.submit.submit", lambda *_, **__: sent)
+    try:
+        submit_command(deployment="compare/nightly", watch=True)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    return 0
