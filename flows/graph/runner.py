@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prefect.futures import PrefectFuture
 
 from artifacts.names import StepKey
+from flows.graph.task_runners import SUBMIT, check_task_runner
 from tasks.checks.preflight import Check
 from tasks.engine.prefect_task import arguments_of, task_of
 from tasks.engine.ref import Ref, folder_of
@@ -79,12 +80,19 @@ class PrefectRunner:
     handles: list[Handle] = field(default_factory=list)
     plans: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot work before anything runs."""
+        check_task_runner(self.run)
+
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Submit the step, unless it lies beyond the last stage."""
         handle = Handle(label)
         if step.stage.is_within(self.until):
             given = {role: asked.future or asked.known for role, asked in inputs.items()}
-            handle.future = task_of(step).submit(**arguments_of(label, config, given, self.run))
+            arguments = arguments_of(label, config, given, self.run)
+            submit = SUBMIT[self.run.task_runner]
+            gpu = step.threaded and self.run.device == "cuda"
+            handle.future = submit(task_of(step), arguments, self.run, gpu=gpu)
             self.handles.append(handle)
         return handle
 

@@ -53,6 +53,18 @@ class RunConfig(Settings):
         "warning (warn), refused (strict), or computed again into a new generation (rebuild).",
     )
 
+    task_runner: Literal["threads", "ray"] = execution(
+        "threads",
+        title="Task runner",
+        description="Where steps are carried out: in the run's own process (threads), or on the "
+        "nodes of a Ray cluster (ray).",
+    )
+    ray_address: Text = execution(
+        "",
+        title="Ray cluster",
+        description="ray://HOST:10001; empty: the one of this node, or one that is started here.",
+    )
+
     def open_store(self) -> Store:
         """Open the store, creating it at first use."""
         root = Path(self.store).expanduser() if self.store else default_store_root()

@@ -20,7 +20,7 @@ def keep_what_is_there(client: "SyncPrefectClient", deployment: dict[str, Any]) 
     """Leave out of a deployment what the server has already; say where that differs."""
     from prefect.exceptions import ObjectNotFound
 
-    name = f"{str(deployment['entrypoint']).rpartition('.')[2]}/{deployment['name']}"
+    name = full_name(deployment)
     try:
         there = client.read_deployment_by_name(name)
     except ObjectNotFound:
@@ -39,6 +39,28 @@ def keep_what_is_there(client: "SyncPrefectClient", deployment: dict[str, Any]) 
             deployment["concurrency_limit"] = limit
         else:
             deployment.pop("concurrency_limit", None)
+
+
+def full_name(deployment: Mapping[str, Any]) -> str:
+    """Return FLOW/NAME of a deployment in the file."""
+    return f"{str(deployment['entrypoint']).rpartition('.')[2]}/{deployment['name']}"
+
+
+def give_runs(client: "SyncPrefectClient", name: str, environment: Mapping[str, str]) -> None:
+    """Add variables to the environment of a deployment's runs, where it sets none of its own.
+
+    Args:
+        client: of the server.
+        name: FLOW/NAME.
+        environment: name → value, in which ``{{ prefect.variables.… }}`` stays as it is: Prefect
+            fills it in when a run starts. ``prefect deploy`` would at once, and for good.
+    """
+    there = client.read_deployment_by_name(name)
+    job = dict(there.job_variables or {})
+    own = dict(job.get("env") or {})
+    if environment.keys() - own.keys():
+        body = {"job_variables": job | {"env": {**environment, **own}}}
+        client.request("PATCH", "/deployments/{id}", path_params={"id": there.id}, json=body)
 
 
 def _states(schedules: Mapping[str, bool]) -> str:

@@ -1,7 +1,6 @@
 """The file of deployments: what of it is Prefect's, and what this project adds in ``server``."""
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -77,12 +76,3 @@ class DeploymentsFile:
         """The deployments, as Prefect is told of them."""
         found: list[dict[str, Any]] = self.for_prefect["deployments"]
         return found
-
-    def give_runs(self, environment: Mapping[str, str]) -> None:
-        """Add variables to the environment of every deployment that does not set them itself."""
-        for one in self.deployments:
-            # Copies: aliases of YAML are one object in several places.
-            pool = dict(one.get("work_pool") or {})
-            job = dict(pool.get("job_variables") or {})
-            job["env"] = {**environment, **(job.get("env") or {})}
-            one["work_pool"] = pool | {"job_variables": job}

@@ -57,18 +57,33 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, told: Any, said: str) ->
         DeploymentsFile(written(tmp_path, told))
 
 
-def test_runs_are_given_variables_that_their_deployment_does_not_set(tmp_path: Path) -> None:
-    pool = {"name": "paraknow", "job_variables": {"stream_output": False, "env": {"A": "own"}}}
-    two = [ONE | {"work_pool": pool}, ONE | {"name": "other", "work_pool": pool}]
-    text = yaml.safe_dump({"deployments": two})
-    assert "&id" in text  # one object in two places, as in the project's own file
-    file = DeploymentsFile(written(tmp_path, {"deployments": two}))
-    file.give_runs({"A": "given", "B": "{{ prefect.variables.b }}"})
-    for one in file.deployments:
-        assert one["work_pool"]["job_variables"] == {
-            "stream_output": False,
-            "env": {"A": "own", "B": "{{ prefect.variables.b }}"},
-        }
+class Deployed:
+    """A client of a server that has one deployment."""
+
+    def __init__(self, job_variables: dict[str, Any]) -> None:
+        self.deployment = SimpleNamespace(id="d", job_variables=job_variables)
+        self.sent: list[Any] = []
+
+    def read_deployment_by_name(self, name: str) -> Any:
+        assert name == "transfer/demo"
+        return self.deployment
+
+    def request(self, method: str, path: str, *, path_params: Any, json: Any) -> None:
+        self.sent.append((method, path, path_params, json))
+
+
+def test_runs_are_given_variables_that_their_deployment_does_not_set() -> None:
+    given = {"A": "given", "B": "{{ prefect.variables.b }}"}
+    server: Any = Deployed({"stream_output": False, "env": {"A": "own"}})
+    name = deployments.full_name(ONE)
+    deployments.give_runs(server, name, given)
+    ((method, _path, place, body),) = server.sent
+    assert (method, place) == ("PATCH", {"id": "d"})
+    env = {"A": "own", "B": "{{ prefect.variables.b }}"}
+    assert body == {"job_variables": {"stream_output": False, "env": env}}
+    server = Deployed({"env": {"A": "own", "B": "own"}})
+    deployments.give_runs(server, name, given)
+    assert server.sent == []
 
 
 def test_paths_mean_the_files_folder_wherever_the_command_is_called(
