@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from flows.server.server_settings import server_is_set
 from paraknow_core.errors import ConfigError
 from tasks.engine.run import RunConfig
 
@@ -51,6 +52,10 @@ def _check_ray(run: RunConfig) -> None:
         raise ConfigError(
             "run.task_runner: ray needs run.device: cpu or cuda, as nodes may differ in what auto "
             "would choose"
+        )
+    if not server_is_set():
+        raise ConfigError(
+            "run.task_runner: ray needs a Prefect server that its nodes reach: set PREFECT_API_URL"
         )
 
 

@@ -72,12 +72,22 @@ def test_a_device_that_nodes_would_choose_is_refused() -> None:
         task_runners.check_task_runner(RunConfig(task_runner="ray"))
 
 
+@pytest.mark.usefixtures("ray")
+def test_nodes_that_would_report_to_nobody_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_runners, "server_is_set", lambda: False)
+    with pytest.raises(ConfigError, match="PREFECT_API_URL"):
+        task_runners.check_task_runner(RunConfig(task_runner="ray", device="cpu"))
+
+
 @pytest.mark.flow
 @pytest.mark.usefixtures("ray", "prefect_server")
-def test_steps_are_given_to_ray_with_what_they_need(pair: Path, tmp_path: Path) -> None:
+def test_steps_are_given_to_ray_with_what_they_need(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = pair_settings(pair, tmp_path)
     run = {"task_runner": "ray", "ray_address": "ray://head:10001", "device": "cpu", "threads": 2}
     config = TransferConfig.model_validate(settings | {"run": settings["run"] | run})
+    monkeypatch.setattr(task_runners, "server_is_set", lambda: True)
     result = transfer(config, until="acquire")
     (runner,) = RayTaskRunner.made
     assert runner.address == "ray://head:10001"
