@@ -155,9 +155,16 @@ class CompareConfig(Settings):
         return tuple(dict.fromkeys((*self.allow_overlap, *own)))
 
     def evaluation(self, task: TaskConfig) -> EvaluateConfig:
-        """Return what is measured on a task, and what its verdicts are about."""
+        """Return what is measured on a task, and what its verdicts are about.
+
+        What a task's file says lies over the shared settings; a task that is written out has its
+        own in place of them.
+        """
         shared = self.settings.get("evaluate", {})
-        return task.evaluate or EvaluateConfig.model_validate(shared)
+        if task.evaluate is None or not task.task:
+            return task.evaluate or EvaluateConfig.model_validate(shared)
+        own = task.evaluate.model_dump(exclude_unset=True)
+        return EvaluateConfig.model_validate({**shared, **own})
 
     def transfer(self, pair: PairConfig, task: TaskConfig, arm: ArmConfig) -> TransferConfig:
         """Return the settings of one pair, task and method; the fine-tuning's seed and rate vary.
@@ -167,7 +174,7 @@ class CompareConfig(Settings):
         """
         settings: dict[str, Any] = _merged(self.settings, arm.set)
         if task.evaluate is not None:
-            settings["evaluate"] = task.evaluate
+            settings["evaluate"] = self.evaluation(task)
         try:
             config = TransferConfig(
                 name=f"{pair.name}.{task.name}.{arm.name}"[:128],

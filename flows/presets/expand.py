@@ -1,5 +1,6 @@
 """Settings that name a task or a recipe: its own settings are laid below those that are given."""
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -56,7 +57,7 @@ def with_recipe(given: Any, *, among: Collection[str]) -> Any:
 
 def task_name(task: str) -> str:
     """Return how a task is called, by its name or its file's."""
-    return PurePath(task).stem
+    return re.sub(r"[^A-Za-z0-9]+", "_", PurePath(task).stem).strip("_") or "task"
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

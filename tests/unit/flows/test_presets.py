@@ -14,6 +14,7 @@ from flows.config.compare import CompareConfig
 from flows.config.load import load_config, with_overrides
 from flows.config.transfer import TransferConfig
 from flows.presets.check import check_task
+from flows.presets.expand import task_name
 from flows.presets.files import FOLDER, RecipeFile, TaskFile, read_preset, shipped
 from flows.presets.overrides import task_with
 from paraknow_core.data.deal import deal
@@ -136,6 +137,9 @@ def test_a_comparison_names_tasks_and_a_recipe() -> None:
     ]
     assert config.settings["lora"] == {"rank": 8, "alpha": 16, "split": "output"}
     assert "baseline" not in config.settings
+    shared = given | {"settings": {"evaluate": {"compute_dtype": "bfloat16", "match": "exact"}}}
+    measured = CompareConfig.model_validate(shared).evaluation(config.tasks[1])
+    assert (measured.compute_dtype, measured.match) == ("bfloat16", "letter")
     assert config.may_overlap(config.tasks[0]) == ("seeds-train",)
     everything = CompareConfig.model_validate(given | {"allow_overlap": True})
     assert len(everything.may_overlap(everything.tasks[0])) == 6
@@ -150,6 +154,14 @@ data:
   sizes: {seeds: 2, train: all, validation: 2, test: 3}
 evaluate: {match: last_number, max_new_tokens: 8, primary: exact_match}
 """
+
+
+def test_a_task_is_called_as_its_file() -> None:
+    assert [task_name(name) for name in ("gsm8k", "a/my task.yaml", "-.yaml")] == [
+        "gsm8k",
+        "my_task",
+        "task",
+    ]
 
 
 def mine(folder: Path, *, rows: int = 12) -> Path:
