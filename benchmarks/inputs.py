@@ -36,7 +36,7 @@ MEDIUM = Pair("medium", Size(1024, 2752, 12), Size(768, 2064, 8))
 TINY = Pair("tiny", Size(128, 352, 3), Size(64, 176, 2))
 
 
-def model(size: Size, seed: int = 0) -> Any:
+def model(size: Size, seed: int = 0, *, vocabulary: int = VOCABULARY) -> Any:
     """A Llama-style model with weights N(0, 0.02), float32, in evaluation mode."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -47,7 +47,7 @@ def model(size: Size, seed: int = 0) -> Any:
         num_hidden_layers=size.layers,
         num_attention_heads=size.hidden // 64,
         num_key_value_heads=size.hidden // 64,
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         tie_word_embeddings=False,
         initializer_range=0.02,
         use_cache=False,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -18,12 +19,13 @@ from transformers import (
 )
 
 from paraknow_core.data.batches import collate
-from paraknow_core.data.examples import NO_LOSS, TokenisedExample
+from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.distillation.loss import kl_of_targets
 from paraknow_core.distillation.recipe import DistillationRecipe
 from paraknow_core.distillation.targets import collate_taught, take_targets
 from paraknow_core.divergence import check_start
 from paraknow_core.errors import DivergedError
+from paraknow_core.finetuning.batches import predictions
 from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS
 from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress
@@ -59,16 +61,8 @@ class AdapterTrainer(Trainer):
                 parameter.copy_(stored[name])
 
 
-class DistillingTrainer(AdapterTrainer):
-    """Mixes the answers' loss with the KL to a teacher's outputs; all else is as without.
-
-    Both are means over the answer tokens of the whole batch, however it is cut into micro-batches.
-    """
-
-    def __init__(self, *, distillation: DistillationRecipe, **given: Any) -> None:
-        super().__init__(**given)
-        self._mix = distillation
-        self._answer_loss = 0.0
+class AnswerTrainer(AdapterTrainer):
+    """Learns answers: the loss of Transformers' causal language models, at their tokens alone."""
 
     def compute_loss(
         self,
@@ -77,31 +71,58 @@ class DistillingTrainer(AdapterTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return share · KL + (1 − share) · the answers' loss."""
-        batch = dict(inputs)
-        targets = take_targets(batch)
-        answers, outputs = super().compute_loss(
-            model, batch, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
-        predicts_BT = batch["labels"][:, 1:] != NO_LOSS
-        kl = kl_of_targets(
-            outputs.logits[:, :-1][predicts_BT], targets, temperature=self._mix.temperature
-        )
+        """Return the loss of a micro-batch: a mean over the answer tokens of the whole batch."""
+        logits_NV, labels_N = predictions(model, inputs)
+        total = self.summed_loss(logits_NV, labels_N, inputs)
+        loss = total / self._divisor(labels_N, num_items_in_batch)
+        return (loss, {"logits": logits_NV}) if return_outputs else loss
+
+    def summed_loss(
+        self,
+        logits_NV: torch.Tensor,
+        labels_N: torch.Tensor,
+        inputs: dict[str, Any],  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Return the sum over answer tokens, in nats."""
+        return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
+
+    def _divisor(
+        self, labels_N: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor | int:
+        """Return the batch's answer tokens; the micro-batch's, where the Trainer averages them."""
         if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
-            kl, part = kl / num_items_in_batch, answers.detach()
-        else:  # a mean of the micro-batch, as the model's own loss then is
-            kl = kl / predicts_BT.sum()
-            part = answers.detach() / self.current_gradient_accumulation_steps
-        self._answer_loss += float(part)
-        loss = self._mix.share * kl
-        if self._mix.share < 1:
-            loss = loss + (1 - self._mix.share) * answers
-        return (loss, outputs) if return_outputs else loss
+            return num_items_in_batch
+        return len(labels_N)
+
+
+class DistillingTrainer(AnswerTrainer):
+    """Mixes the answers' loss with the KL to a teacher's outputs; all else is as without.
+
+    Both are means over the answer tokens of the whole batch, however it is cut into micro-batches.
+    """
+
+    def __init__(self, *, distillation: DistillationRecipe, **given: Any) -> None:
+        super().__init__(**given)
+        self._mix = distillation
+        self._answers, self._tokens = 0.0, 0
+
+    def summed_loss(
+        self, logits_NV: torch.Tensor, labels_N: torch.Tensor, inputs: dict[str, Any]
+    ) -> torch.Tensor:
+        """Return share · KL + (1 − share) · the answers' loss, summed over answer tokens."""
+        answers = super().summed_loss(logits_NV, labels_N, inputs)
+        self._answers += float(answers.detach())
+        self._tokens += len(labels_N)
+        targets = take_targets(dict(inputs))
+        kl = kl_of_targets(logits_NV, targets, temperature=self._mix.temperature)
+        mixed = self._mix.share * kl
+        return mixed + (1 - self._mix.share) * answers if self._mix.share < 1 else mixed
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Say of each step what the answers' own loss was, which other arms' logs hold too."""
         if "loss" in logs:
-            logs[ANSWER_LOSS], self._answer_loss = self._answer_loss, 0.0
+            logs[ANSWER_LOSS] = self._answers / self._tokens
+            self._answers, self._tokens = 0.0, 0
         super().log(logs, start_time)
 
 
@@ -239,7 +260,7 @@ def run_trainer(
     settings._n_gpu = min(settings.n_gpu, 1)
     given = {"model": model, "args": settings, "train_dataset": train, "callbacks": [watch]}
     trainer = (
-        AdapterTrainer(**given, data_collator=collate)
+        AnswerTrainer(**given, data_collator=collate)
         if distillation is None
         else DistillingTrainer(**given, data_collator=collate_taught, distillation=distillation)
     )

@@ -1,9 +1,9 @@
-"""The student as it is trained: ``W − s·B₀A₀ + s·BA`` with W never changed.
+"""The student as it is trained: ``W − s·B₀A₀ + s·BA``.
 
-The start product is subtracted by a second, frozen adapter ``(A₀, −B₀)``, the *anchor*, which PEFT
-adds to the output as it adds the trained one. Changing W instead would round it (in bfloat16 by up
-to 0.4 % of each entry); with an anchor, step 0 is the untouched student up to the rounding of a
-float32 sum.
+In float32 the start product is subtracted from W once, so that a step costs what one of plain LoRA
+costs; step 0 is the untouched student up to the rounding of a float32 sum. In bfloat16 that would
+round each entry by up to 0.4 %. There W stays, and the product is subtracted by a second, frozen
+adapter ``(A₀, −B₀)``, the *anchor*, which PEFT adds to the output as it adds the trained one.
 
 Where the start product is an update (``Adapter.added``), nothing is subtracted: there training
 starts at ``W + s·B₀A₀``.
@@ -18,6 +18,7 @@ linear layer to PEFT: weight and embedding stay tied, only the adapter tells the
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -30,6 +31,8 @@ from paraknow_core.models.modules import is_conv1d, logical
 TRAINED = "default"
 ANCHOR = "anchor"
 _PREFIX = "base_model.model."
+_EXACT = (torch.float32, torch.float64)
+"""Dtypes in which a weight can hold W − s·B₀A₀ as precisely as the model computes with it."""
 
 
 def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
@@ -39,9 +42,11 @@ def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
 
     Args:
         student: a Transformers causal language model on any device, in any float dtype. It is
-            wrapped in place; its weights are frozen, and keep their values.
+            wrapped in place; its weights are frozen, and in float32 (or float64) the start product
+            is subtracted from them.
         start: the start point. If nothing of it is to be subtracted, as its products are zero
-            (plain LoRA) or updates (``start.added``), there is no anchor.
+            (plain LoRA) or updates (``start.added``), the weights keep their values, and there is
+            no anchor.
         dropout: on the inputs of the trained adapter, 0..1; the anchor has none, as it stands for
             a part of W. PEFT applies none to an embedding.
 
@@ -54,13 +59,16 @@ def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
     from peft import get_peft_model
 
     _check_fit(student, start)
+    subtracted = start.subtracted()
+    negated = {m: LoraFactors(a, -b) for m, (a, b) in subtracted.factors.items()}
+    anchored = not subtracted.is_zero and student.dtype not in _EXACT
+    if not (subtracted.is_zero or anchored):
+        merge_into(student, replace(subtracted, factors=negated))
     with quiet_peft():
         model = get_peft_model(student, _lora_config(start, dropout), adapter_name=TRAINED)
         _set_factors(model, TRAINED, start.factors, start.embeddings)
-        subtracted = start.subtracted()
-        if not subtracted.is_zero:
+        if anchored:
             model.add_adapter(ANCHOR, _lora_config(start, 0.0))
-            negated = {m: LoraFactors(a, -b) for m, (a, b) in subtracted.factors.items()}
             _set_factors(model, ANCHOR, negated, start.embeddings)
             model.base_model.set_adapter([TRAINED, ANCHOR])
     for name, parameter in model.named_parameters():

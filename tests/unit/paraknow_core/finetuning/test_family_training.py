@@ -12,10 +12,9 @@ from support.transfer import start_of, trained_and_delivered, transferred_weight
 
 from paraknow_core.alignment.matrices import match_matrices, skipped_roles
 from paraknow_core.data.batches import collate
-from paraknow_core.errors import (
-    ConfigError,
-)
-from paraknow_core.finetuning.batches import next_token_logits
+from paraknow_core.data.examples import NO_LOSS
+from paraknow_core.errors import ConfigError
+from paraknow_core.finetuning.batches import next_token_logits, predictions
 from paraknow_core.initialisation.student import METHODS_OF_STUDENT, student_start
 from paraknow_core.lora.adapter import CONFIG
 from paraknow_core.lora.adapter_reader import read_adapter
@@ -55,6 +54,12 @@ def test_step_zero_is_the_student_and_the_adapter_is_what_was_trained(tmp_path, 
         user = AutoModelForCausalLM.from_pretrained(student)
         user = PeftModel.from_pretrained(user, tmp_path / "out")
     assert (logits(user) - after).abs().max() < 1e-5
+    batch = collate(token_examples(6))
+    with torch.no_grad():
+        answers_NV, tokens_N = predictions(user, batch)
+    predicted_BT = batch["labels"][:, 1:] != NO_LOSS
+    assert (answers_NV - after[:, :-1][predicted_BT]).abs().max() < 1e-5
+    assert torch.equal(tokens_N, batch["labels"][:, 1:][predicted_BT])
     merged = load_model(student)
     merge_into(merged, read_adapter(tmp_path / "out"))
     assert (logits(merged) - after).abs().max() < 1e-5
