@@ -13,6 +13,7 @@ from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture, Matrix
 from tasks.acquire_model import ModelConfig, load_architecture
 from tasks.align import AlignConfig
+from tasks.engine.file_memory import once_a_file
 from tasks.extract import ExtractConfig
 from tasks.vocabulary import match_vocabularies
 
@@ -134,11 +135,16 @@ def check_answers(
     if student.pretrain is None or student.texts is not None or "data" not in known:
         return  # how many tokens a text has, only its tokenizer knows
     positions = student.pretrain.positions
-    rows = read_split(known["data"] / "test.parquet")
-    prompt = max(1 + len(row.prompt.split()) for row in rows)  # <s>, then a token for each word
+    prompt = _longest_prompt(known["data"] / "test.parquet")
     if prompt + most > positions:
         raise ConfigError(
             f"evaluate.max_new_tokens is {most}, and the longest prompt of the test rows has "
             f"{prompt} tokens, but a student that is trained from scratch takes {positions} in "
             f"all. Allowed is 1..{max(positions - prompt, 0)}."
         )
+
+
+@once_a_file
+def _longest_prompt(path: Path) -> int:
+    """Count ``<s>``, then a token for each word."""
+    return max(1 + len(row.prompt.split()) for row in read_split(path))

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from paraknow_core.data import read_split
 from paraknow_core.models.describe import Architecture
+from tasks.engine.file_memory import once_a_file
 from tasks.engine.json_files import read_json
 
 CHARACTERS_A_TOKEN = 4
@@ -37,7 +39,7 @@ class Foreseen:
 
     def architecture(self, role: str) -> Architecture:
         """Return an acquired model's sizes; the step must be sized by this role."""
-        return Architecture.from_json(read_json(self.folders[role] / "architecture.json"))
+        return _architecture(self.folders[role] / "architecture.json")
 
 
 def adapter_bytes(model: Architecture, roles: Collection[str], rank: int) -> int:
@@ -53,20 +55,37 @@ def bytes_each(compute_dtype: str) -> int:
 
 def tokens_of(known: Foreseen, split: str) -> int | None:
     """Return about how many tokens a split has, or None while the data is not known."""
-    lengths = _lengths(known, split)
-    return None if lengths is None else sum(lengths)
+    return None if "data" not in known.folders else _lengths(known, split).total
 
 
 def longest_row(known: Foreseen, split: str, *, cutoff: int | None = None) -> int:
     """Return about how many tokens the longest row has; 0 while that is not known."""
-    longest = known.row_tokens or max(_lengths(known, split) or [0])
+    longest = known.row_tokens or 0
+    if not longest and "data" in known.folders:
+        longest = _lengths(known, split).longest
     return longest if cutoff is None else min(longest, cutoff)
 
 
-def _lengths(known: Foreseen, split: str) -> list[int] | None:
-    if "data" not in known.folders:
-        return None
-    return [
+class _Lengths(NamedTuple):
+    """Tokens of a split's rows: all together, and the most."""
+
+    total: int
+    longest: int
+
+
+def _lengths(known: Foreseen, split: str) -> _Lengths:
+    return _lengths_in(known.folders["data"] / f"{split}.parquet")
+
+
+@once_a_file
+def _lengths_in(path: Path) -> _Lengths:
+    each = [
         (len(row.prompt) + len(row.answer)) // CHARACTERS_A_TOKEN + len(row.input_ids or ())
-        for row in read_split(known.folders["data"] / f"{split}.parquet")
+        for row in read_split(path)
     ]
+    return _Lengths(sum(each), max(each, default=0))
+
+
+@once_a_file
+def _architecture(path: Path) -> Architecture:
+    return Architecture.from_json(read_json(path))
