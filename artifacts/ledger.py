@@ -31,6 +31,7 @@ from artifacts.names import StepKey, is_hex_digest
 from artifacts.records import MAX_RECORD_BYTES, TOMBSTONE, Record, decode_record
 
 _FIRST: Final = re.compile(r"([0-9a-f]{64})\.json")
+_SHARD: Final = re.compile(r"[0-9a-f]{2}")
 _USE_SECONDS: Final = 3600.0
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,14 @@ class Current(NamedTuple):
 
     generation: int
     record: Record | None
+
+
+class LastName(NamedTuple):
+    """Where the last generation under a key lies."""
+
+    key: StepKey
+    generation: int
+    entry: os.DirEntry[str]
 
 
 class Ledger:
@@ -70,6 +79,33 @@ class Ledger:
                     match = _FIRST.fullmatch(path.name)
                     if match is not None and match[1].startswith(prefix):
                         yield StepKey(match[1])
+
+    def last_names(self) -> Iterator[LastName]:
+        """Iterate over the last generation of every key, in key order, without reading one.
+
+        Raises:
+            StoreIOError: if a folder could not be read.
+        """
+        folder = self._root / "records"
+        with reading(folder):
+            for shard in sorted(p.name for p in folder.iterdir() if _SHARD.fullmatch(p.name)):
+                with os.scandir(folder / shard) as entries:
+                    files = {entry.name: entry for entry in entries}
+                firsts = (name for name in files if name.startswith(shard))
+                for key in sorted(name[:64] for name in firsts if _FIRST.fullmatch(name)):
+                    generation, last = 0, files[f"{key}.json"]
+                    while following := files.get(f"{key}.g{generation + 1}.json"):
+                        generation, last = generation + 1, following
+                    yield LastName(StepKey(key), generation, last)
+
+    def raw(self, key: StepKey, generation: int) -> bytes:
+        """Return a record's bytes as they lie there, unchecked; empty if it is gone or no file.
+
+        Raises:
+            StoreIOError: if it could not be read.
+        """
+        found = self._read(key, generation)
+        return found[0] or b"" if found is not None else b""
 
     def current(self, key: StepKey) -> Current | None:
         """Read the last generation of a key; a damaged one is quarantined and marked.

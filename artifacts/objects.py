@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import os
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from blake3 import blake3
 
@@ -27,6 +29,7 @@ from artifacts.errors import NameRefusedError, StoreIOError
 from artifacts.names import Digest, is_hex_digest
 from artifacts.records import FileEntry
 
+_SHARD: Final = re.compile(r"[0-9a-f]{2}")
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +60,21 @@ class Objects:
             for path in sorted((self._root / "objects").glob("[0-9a-f][0-9a-f]/*"))
             if is_hex_digest(path.name) and path.parent.name == path.name[:2]
         ]
+
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
+        """Iterate over every object present, in order, with its bytes on the disk.
+
+        Raises:
+            OSError: if a folder cannot be read.
+        """
+        folder = self._root / "objects"
+        for shard in sorted(p.name for p in folder.iterdir() if _SHARD.fullmatch(p.name)):
+            with os.scandir(folder / shard) as entries:
+                found = {entry.name: entry for entry in entries if is_hex_digest(entry.name)}
+            for name in sorted(found):
+                if name.startswith(shard):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield Digest(name), found[name].stat(follow_symlinks=False).st_size
 
     def is_intact(self, digest: Digest, size: int | None, *, again: bool = False) -> bool:
         """Tell whether an object is there with the right bytes; a corrupt one is quarantined.

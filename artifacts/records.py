@@ -97,6 +97,18 @@ class Record:
         """The bytes of all its files together."""
         return sum(entry.size for entry in self.files.values())
 
+    @property
+    def inputs(self) -> dict[str, Digest]:
+        """Role -> content digest of what it was made from."""
+        return self.payload.inputs
+
+    @property
+    def named_inputs(self) -> dict[str, dict[str, Json]]:
+        """Role -> what its provenance says of that input, such as the key of its record."""
+        said = self.provenance.get("inputs")
+        named = said.items() if isinstance(said, dict) else ()
+        return {role: value for role, value in named if isinstance(value, dict)}
+
     def objects(self) -> dict[Digest, int]:
         """Return digest -> size of every object it needs, its tree object included."""
         sizes = {entry.digest: entry.size for entry in self.files.values()}

@@ -22,13 +22,13 @@ def human_age(seconds: float) -> str:
     return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} d"
 
 
-def age_of(record: Record) -> float | None:
-    """Return the seconds since a result was finished, None if its record does not say when."""
+def age_of(finished: str) -> float | None:
+    """Return the seconds since a result was finished, None for what is no date, such as ""."""
     try:
-        finished = datetime.fromisoformat(text_of(record, "finished")).astimezone(UTC)
+        then = datetime.fromisoformat(finished).astimezone(UTC)
     except ValueError:
         return None
-    return (datetime.now(UTC) - finished).total_seconds()
+    return (datetime.now(UTC) - then).total_seconds()
 
 
 def text_of(record: Record, field: str) -> str:

@@ -17,11 +17,12 @@ from artifacts.care.pins import keys_in_use, pins
 from artifacts.care.roots import roots
 from artifacts.care.sweep import Leftover, leftovers, measure, sweep
 from artifacts.care.take import batches, only_one
-from artifacts.care.trash import Trash, object_in, record_in
+from artifacts.care.trash import Trash, object_in, record_in, still_needed
 from artifacts.names import Digest
+from artifacts.queries.index import summaries
 from artifacts.queries.lineage import Lineage
+from artifacts.queries.summary import Result, Summary
 from artifacts.queries.usage import object_sizes
-from artifacts.records import Record
 from artifacts.store import Store
 
 GRACE_SECONDS: Final = 3600.0
@@ -51,12 +52,12 @@ class Doomed:
     """A result that goes.
 
     Attributes:
-        record: of the result.
+        record: of the result, in summary.
         used: seconds since the epoch when it was last used.
         why: "age" or "size".
     """
 
-    record: Record
+    record: Summary
     used: float
     why: str
 
@@ -77,7 +78,7 @@ class CollectionPlan:
     """
 
     now: float
-    lineage: Lineage = field(repr=False)
+    lineage: Lineage[Summary] = field(repr=False)
     records: list[Doomed] = field(default_factory=list)
     objects: dict[Digest, int] = field(default_factory=dict)
     leftovers: list[Leftover] = field(default_factory=list)
@@ -111,12 +112,15 @@ class Collected:
 def plan(store: Store, policy: Policy) -> CollectionPlan:
     """Find out what may go; nothing is changed.
 
+    Most of what records say may come from the index (``artifacts.queries.index``); nothing is
+    deleted by it alone.
+
     Raises:
         UnknownKeyError: if the policy keeps something that is no step and no key here.
         StoreIOError: if something could not be read.
     """
     now = store_clock(store)
-    lineage = Lineage.of(store)
+    lineage = Lineage(summaries(store))
     sizes = object_sizes(store)
     doomed = _choose(store, lineage, policy, now, sizes)
     gone = {item.record.key for item in doomed}
@@ -200,15 +204,14 @@ def store_clock(store: Store) -> float:
 
 
 def _choose(
-    store: Store, lineage: Lineage, policy: Policy, now: float, sizes: dict[Digest, int]
+    store: Store, lineage: Lineage[Summary], policy: Policy, now: float, sizes: dict[Digest, int]
 ) -> list[Doomed]:
     """Choose the results that go, the least recently used first."""
     staying = lineage.upstream(roots(store, lineage, policy.keep, now))
     free = [
-        (used, record)
+        (record.used, record)
         for key, record in lineage.records.items()
-        if key not in staying and (used := store.ledger.last_used(record)) is not None
-        if now - used >= policy.grace
+        if key not in staying and now - record.used >= policy.grace
     ]
     free.sort(key=lambda pair: (pair[0], pair[1].key))
     users = Counter(d for record in lineage.records.values() for d in record.objects())
@@ -230,8 +233,14 @@ def _unchanged(store: Store, digest: Digest, now: float, grace: float) -> bool:
 
 
 def _remove_record(store: Store, trash: Trash, item: Doomed) -> bool:
-    """Move one result's records to the trash, unless it was used or pinned meanwhile."""
-    if store.ledger.last_used(item.record) != item.used:
+    """Move one result's records to the trash, unless it was used or changed meanwhile.
+
+    Its record is read again: the plan may have been made by an index.
+    """
+    record = store.lookup_record(item.record.key)
+    if record is None or Summary.of(record, item.used) != item.record:
+        return False
+    if store.ledger.last_used(record) != item.used:
         return False
     return trash.put_record(item.record.key, item.record.generation + 1)
 
@@ -249,7 +258,7 @@ def _empty(store: Store, trash: Trash) -> tuple[int, int, int]:
     if not content:
         return 0, 0, 0
     restored = _restore_pinned(store, trash, content)
-    needed = {digest for record in store.records() for digest in record.objects()}
+    needed = still_needed(store, {d for path in content if (d := object_in(path)) is not None})
     objects = freed = 0
     for path in content:
         digest = object_in(path)
@@ -268,7 +277,8 @@ def _restore_pinned(store: Store, trash: Trash, content: list[Path]) -> int:
     trashed = [record for path in content if (record := trash.record(path)) is not None]
     if not trashed:
         return 0
-    lineage = Lineage([*trashed, *store.records()])
+    results: list[Result] = [*trashed, *summaries(store)]
+    lineage = Lineage(results)
     wanted = lineage.upstream({*pins(store).values(), *keys_in_use(store, store_clock(store))[0]})
     keys = {record.key for record in trashed} & wanted
     for key in sorted(keys):

@@ -5,11 +5,11 @@ from collections.abc import Collection
 from artifacts.care.pins import keys_in_use, pins
 from artifacts.errors import UnknownKeyError
 from artifacts.names import StepKey
-from artifacts.queries.lineage import Lineage
+from artifacts.queries.lineage import Lineage, R
 from artifacts.store import Store
 
 
-def roots(store: Store, lineage: Lineage, keep: Collection[str], now: float) -> set[StepKey]:
+def roots(store: Store, lineage: Lineage[R], keep: Collection[str], now: float) -> set[StepKey]:
     """What stays whatever its age, before what it was made from: pinned, in use here, or kept.
 
     Args:

@@ -12,7 +12,7 @@ from artifacts.ledger import Ledger
 from artifacts.live import taking
 from artifacts.names import Digest, StepKey
 from artifacts.queries.lineage import Lineage
-from artifacts.records import Record
+from artifacts.queries.summary import Result, Summary
 from artifacts.store import Store
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class InUse:
 
 
 def batches(
-    store: Store, lineage: Lineage, now: float, items: Sequence[T]
+    store: Store, lineage: Lineage[Summary], now: float, items: Sequence[T]
 ) -> Iterator[tuple[InUse, T]]:
     """Yield each item with what is in use; until the next is asked for, that cannot become more.
 
@@ -82,12 +82,14 @@ def batches(
                 yield used, item
 
 
-def _in_use(store: Store, lineage: Lineage, now: float) -> InUse:
+def _in_use(store: Store, lineage: Lineage[Summary], now: float) -> InUse:
     named = keys_in_use(store, now)[0]
-    known = dict(lineage.records)
-    new = [_newest(store.ledger, key, known.get(key)) for key in sorted(named)]
-    known |= {record.key: record for record in new if record is not None}
-    keys = Lineage(known.values()).upstream(named) | named
+    newest = {key: _newest(store.ledger, key, lineage.records.get(key)) for key in sorted(named)}
+    changed = {key: r for key, r in newest.items() if r is not lineage.records.get(key)}
+    known: dict[StepKey, Result] = {**lineage.records}
+    known |= {key: record for key, record in changed.items() if record is not None}
+    above = Lineage(known.values()) if changed else lineage
+    keys = above.upstream(named) | named
     records = [known[key] for key in keys if key in known]
     for key in named:
         if key in known and known[key].generation:
@@ -99,7 +101,7 @@ def _in_use(store: Store, lineage: Lineage, now: float) -> InUse:
     )
 
 
-def _newest(ledger: Ledger, key: StepKey, planned: Record | None) -> Record | None:
+def _newest(ledger: Ledger, key: StepKey, planned: Summary | None) -> Result | None:
     """Return the record of a key, read again only if it has another one since the plan."""
     if planned is not None and ledger.generations(key) == planned.generation + 1:
         return planned

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from artifacts.records import MAX_RECORD_BYTES, Record, decode_record
 from artifacts.store import Store
 
 _RECORD: Final = re.compile(r"([0-9a-f]{64})(?:\.g([1-9][0-9]*))?\.json")
+_HEX: Final = re.compile(rb"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
 
 
@@ -154,6 +156,24 @@ class Trash:
             _log.warning("cannot move %s to the trash: %s; it stays", path, error)
             return False
         return True
+
+
+def still_needed(store: Store, objects: Set[Digest]) -> set[Digest]:
+    """Return those of some objects that a result needs, by the records as they lie there now.
+
+    This is what deletes for good, so it reads every record and uses no index. A record needs
+    nothing that its bytes do not name; only one that names some of these is decoded.
+
+    Raises:
+        StoreIOError: if a record could not be read.
+    """
+    named = {digest.encode() for digest in objects}
+    needed: set[Digest] = set()
+    for last in store.ledger.last_names() if named else ():
+        if not named.isdisjoint(_HEX.findall(store.ledger.raw(last.key, last.generation))):
+            record = store.lookup_record(last.key)
+            needed.update(record.objects() if record is not None else ())
+    return needed & objects
 
 
 def object_in(path: Path) -> Digest | None:

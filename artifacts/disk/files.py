@@ -37,10 +37,15 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreIOError(
-            f"cannot read {error.filename or path}: {error.strerror}. Nothing was judged corrupt; "
-            "run again when the disk, permissions or open-file limit are in order"
-        ) from error
+        raise read_error(error, path) from error
+
+
+def read_error(error: OSError, path: Path) -> StoreIOError:
+    """Return what to say of an OSError met while reading ``path``."""
+    return StoreIOError(
+        f"cannot read {error.filename or path}: {error.strerror}. Nothing was judged corrupt; "
+        "run again when the disk, permissions or open-file limit are in order"
+    )
 
 
 @contextlib.contextmanager

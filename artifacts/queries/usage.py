@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from artifacts.disk.files import reading
 from artifacts.names import Digest
+from artifacts.queries.index import summaries
 from artifacts.queries.lineage import Lineage, model_name
-from artifacts.records import Record
+from artifacts.queries.summary import Summary
 from artifacts.store import Store
 
 
@@ -55,12 +56,12 @@ def usage(store: Store, *, model_step: str) -> Usage:
     Raises:
         StoreIOError: if something could not be read.
     """
-    lineage = Lineage.of(store)
+    lineage = Lineage(summaries(store))
     records = list(lineage.records.values())
     sizes = object_sizes(store)
     used = {digest for record in records for digest in record.objects()}
 
-    def models(record: Record) -> list[str]:
+    def models(record: Summary) -> list[str]:
         found = lineage.depends_on(record, model_step)
         return [model_name(model) for model in found] or ["(no model)"]
 
@@ -74,32 +75,28 @@ def usage(store: Store, *, model_step: str) -> Usage:
 
 def object_sizes(store: Store) -> dict[Digest, int]:
     """Return digest -> bytes of every object that is on the disk."""
-    sizes = {}
     with reading(store.root / "objects"):
-        for digest in store.objects.digests():
-            try:
-                sizes[digest] = store.objects.path(digest).lstat().st_size
-            except FileNotFoundError:
-                continue
-    return sizes
+        return dict(store.objects.sizes())
 
 
 def _shares(
-    records: Iterable[Record], sizes: dict[Digest, int], names: Callable[[Record], list[str]]
+    records: Iterable[Summary], sizes: dict[Digest, int], names: Callable[[Summary], list[str]]
 ) -> list[GroupUsage]:
     counts: Counter[str] = Counter()
     objects: dict[str, set[Digest]] = {}
     for record in records:
         for name in names(record):
             counts[name] += 1
-            objects.setdefault(name, set()).update(d for d in record.objects() if d in sizes)
-    groups = Counter(digest for needed in objects.values() for digest in needed)
+            objects.setdefault(name, set()).update(record.objects())
+    groups: Counter[Digest] = Counter()
+    for needed in objects.values():
+        groups.update(needed)
     shares = [
         GroupUsage(
             name,
             counts[name],
-            sum(sizes[digest] for digest in needed),
-            sum(sizes[digest] for digest in needed if groups[digest] == 1),
+            sum(sizes.get(digest, 0) for digest in needed),
+            sum(sizes.get(digest, 0) for digest in needed if groups[digest] == 1),
         )
         for name, needed in objects.items()
     ]

@@ -46,7 +46,7 @@ class Asked:
 
 
 def find_models(
-    store: Store, lineage: Lineage, asked: Mapping[str, Asked]
+    store: Store, lineage: Lineage[Record], asked: Mapping[str, Asked]
 ) -> dict[str, PlacedModel]:
     """Find each model's folder and licence; a model that the user names must be the recorded one.
 

@@ -123,7 +123,7 @@ class AdapterOrigin:
         return {name: str(version) for name, version in found.items() if version}
 
 
-def find_adapter(store: Store, lineage: Lineage, prefix: str) -> Record:
+def find_adapter(store: Store, lineage: Lineage[Record], prefix: str) -> Record:
     """Return the fine-tuning whose key starts with ``prefix``.
 
     Raises:
@@ -157,7 +157,7 @@ def _with_weights(trained: Record) -> Record:
     return trained
 
 
-def origin_of(lineage: Lineage, adapter: Record) -> AdapterOrigin:
+def origin_of(lineage: Lineage[Record], adapter: Record) -> AdapterOrigin:
     """Follow an adapter's inputs to its models, data and steps, and find its evaluations."""
     direct = {found.role: found.record for found in lineage.inputs(adapter)}
     student, data = direct.get("student"), direct.get("data")
@@ -172,7 +172,7 @@ def origin_of(lineage: Lineage, adapter: Record) -> AdapterOrigin:
     )
 
 
-def _teacher(lineage: Lineage, adapter: Record, student: Record | None) -> Record | None:
+def _teacher(lineage: Lineage[Record], adapter: Record, student: Record | None) -> Record | None:
     for _, found in lineage.walk(adapter):
         if found.role == "teacher" and found.record is not None and found.step == MODEL_STEP:
             return found.record
@@ -184,7 +184,7 @@ def _teacher(lineage: Lineage, adapter: Record, student: Record | None) -> Recor
     return models[0] if len(models) == 1 and student is not None else None
 
 
-def _steps(lineage: Lineage, adapter: Record) -> Iterable[StepNote]:
+def _steps(lineage: Lineage[Record], adapter: Record) -> Iterable[StepNote]:
     seen = set()
     for _, found in lineage.walk(adapter):
         if found.record is not None and found.record.key not in seen:
@@ -221,7 +221,7 @@ def _numbers(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.facts.items() if type(value) in (int, float)}  # type: ignore[misc]
 
 
-def folder_of_built(lineage: Lineage, store: Store, model: Record | None) -> Path | None:
+def folder_of_built(lineage: Lineage[Record], store: Store, model: Record | None) -> Path | None:
     """Return where the files of a model lie that was trained here, None for one from outside."""
     if model is None:
         return None

@@ -10,10 +10,11 @@ from artifacts.canonical import Json
 from artifacts.disk.sizes import size_text
 from artifacts.queries.explain import explain
 from artifacts.queries.find import find_record
+from artifacts.queries.index import summaries
 from artifacts.queries.lineage import Input, Lineage, model_name
+from artifacts.queries.summary import Summary
 from artifacts.queries.usage import GroupUsage, usage
 from artifacts.records import Record
-from artifacts.store import Store
 from flows.cli.store.care import care_app
 from flows.cli.store.options import (
     JsonOption,
@@ -28,7 +29,7 @@ from flows.cli.store.options import (
 )
 from flows.cli.store.remote import remote_app
 from flows.terminal import say
-from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of, text_of
+from flows.text import SHOWN, age_of, explanation_lines, human_age, name_of
 from paraknow_core.printable import one_line
 from tasks.engine.step_names import MODEL_STEP
 
@@ -64,15 +65,16 @@ def list_records(
     store: StoreOption = None,
 ) -> None:
     """List the results in the store, the newest first."""
-    found = [r for r in open_store(store).records() if step is None or r.step == step]
+    listed = list(summaries(open_store(store)))
+    found = [r for r in listed if step is None or r.step == step]
     if model is not None:
-        found = _of_model(open_store(store), found, model)
+        found = _of_model(Lineage(listed), found, model)
     if older_than is not None or newer_than is not None:
         low, high = older_than or 0.0, newer_than if newer_than is not None else float("inf")
-        found = [r for r in found if (age := age_of(r)) is not None and low <= age <= high]
+        found = [r for r in found if (age := age_of(r.finished)) is not None and low <= age <= high]
     if larger_than is not None:
         found = [r for r in found if r.size > larger_than]
-    found.sort(key=lambda record: (text_of(record, "finished"), record.key), reverse=True)
+    found.sort(key=lambda record: (record.finished, record.key), reverse=True)
     if as_json:
         print_json([_summary(record) for record in found])
         return
@@ -81,10 +83,8 @@ def list_records(
     say(f"{len(rows)} results, {size_text(sum(r.size for r in found))} before sharing")
 
 
-def _of_model(store: Store, records: list[Record], wanted: str) -> list[Record]:
-    lineage = Lineage.of(store)
-
-    def fits(model: Record) -> bool:
+def _of_model(lineage: Lineage[Summary], records: list[Summary], wanted: str) -> list[Summary]:
+    def fits(model: Summary) -> bool:
         return model.key.startswith(wanted) or wanted.lower() in model_name(model).lower()
 
     return [r for r in records if any(fits(model) for model in lineage.depends_on(r, MODEL_STEP))]
@@ -129,7 +129,7 @@ def show_lineage(key: KeyArgument, as_json: JsonOption = False, store: StoreOpti
         say("  " * depth + _input_text(found))
 
 
-def _input_json(found: Input) -> dict[str, Json]:
+def _input_json(found: Input[Record]) -> dict[str, Json]:
     return {
         "role": found.role,
         "digest": found.digest,
@@ -139,7 +139,7 @@ def _input_json(found: Input) -> dict[str, Json]:
     }
 
 
-def _input_text(found: Input) -> str:
+def _input_text(found: Input[Record]) -> str:
     role = one_line(found.role)
     if found.record is not None:
         return f"{role}: {name_of(found.record)}"
@@ -180,14 +180,14 @@ def explain_keys(a: KeyArgument, b: KeyArgument, store: StoreOption = None) -> N
         say(line)
 
 
-def _summary(record: Record) -> dict[str, Json]:
+def _summary(record: Summary) -> dict[str, Json]:
     return {
         "key": record.key,
         "step": record.step,
         "output": record.tree,
         "size": record.size,
-        "finished": record.provenance.get("finished"),
-        "seconds": record.provenance.get("seconds"),
+        "finished": record.finished or None,
+        "seconds": record.seconds,
     }
 
 
@@ -201,11 +201,10 @@ def _provenance(record: Record) -> dict[str, Json]:
     return said
 
 
-def _age(record: Record) -> str:
-    age = age_of(record)
+def _age(record: Summary) -> str:
+    age = age_of(record.finished)
     return human_age(age) if age is not None else "-"
 
 
-def _seconds(record: Record) -> str:
-    value = record.provenance.get("seconds")
-    return f"{value:.1f}" if isinstance(value, int | float) else "-"
+def _seconds(record: Summary) -> str:
+    return f"{record.seconds:.1f}" if record.seconds is not None else "-"

@@ -73,9 +73,9 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Print a table, its columns as wide as they need to be; rich takes 1 ms for a row."""
     lines = [list(columns), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        say("  ".join(cells).rstrip())
+    told = (zip(line, widths, strict=True) for line in lines)
+    # At once: each piece that is printed is flushed, and with many lines that takes the longest.
+    say("\n".join("  ".join(c.ljust(w) for c, w in cells).rstrip() for cells in told))
 
 
 def print_fields(title: str, fields: dict[str, Json]) -> None:
