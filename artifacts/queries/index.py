@@ -39,7 +39,7 @@ _TABLE: Final = (
 )
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
     """What the index holds of one record.
 
     Attributes:
@@ -55,7 +55,7 @@ class Row(NamedTuple):
     checked: str
 
     @classmethod
-    def of(cls, name: str, stamp: str, summary: str) -> "Row":
+    def of(cls, name: str, stamp: str, summary: str) -> "IndexRow":
         """Make a row and its check digest."""
         return cls(name, stamp, summary, _check(name, stamp, summary))
 
@@ -71,7 +71,7 @@ def summaries(store: Store) -> Iterator[Summary]:
     """
     path = index_path(store)
     known = {row.name: row for row in read_index(path)}
-    rows: list[Row] = []
+    rows: list[IndexRow] = []
     anew = 0
     for last in store.ledger.last_names():
         try:
@@ -81,7 +81,7 @@ def summaries(store: Store) -> Iterator[Summary]:
         except OSError as error:
             raise read_error(error, Path(last.entry.path)) from error
         stamp, row = _stamp_text(status), known.get(last.entry.name)
-        if row is None or row.stamp != stamp or row != Row.of(*row[:3]):
+        if row is None or row.stamp != stamp or row != IndexRow.of(*row[:3]):
             row = _read(store, last, stamp, status)
             anew += bool(row.stamp)
         if row.stamp:
@@ -99,7 +99,7 @@ def index_path(store: Store) -> Path:
     return user_cache_folder() / "index" / f"{store.info.id}-{place[:16]}.sqlite3"
 
 
-def read_index(path: Path) -> list[Row]:
+def read_index(path: Path) -> list[IndexRow]:
     """Read an index; none, or one that is damaged or of another format, is empty.
 
     A row may still be wrong: whoever uses it compares its check digest.
@@ -115,12 +115,12 @@ def read_index(path: Path) -> list[Row]:
             if opened.execute("PRAGMA user_version").fetchone() != (INDEX_FORMAT,):
                 return []
             found = opened.execute("SELECT name, stamp, summary, checked FROM records")
-            return [Row._make(row) for row in found]
+            return [IndexRow._make(row) for row in found]
     except (OSError, sqlite3.Error):
         return []
 
 
-def write_index(path: Path, rows: Iterable[Row]) -> None:
+def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
     """Write an index anew, complete or not at all; a failure costs only time.
 
     Of two processes that do so at once the later one's stays; each is right by itself.
@@ -150,7 +150,7 @@ def write_index(path: Path, rows: Iterable[Row]) -> None:
         return
 
 
-def _read(store: Store, last: LastName, stamp: str, status: os.stat_result) -> Row:
+def _read(store: Store, last: LastName, stamp: str, status: os.stat_result) -> IndexRow:
     """Read a record; the row has a stamp only if it may be kept, and no summary if it is damaged.
 
     The stamp is older than what was read, and its file lay still by then: if it is the same later,
@@ -158,10 +158,10 @@ def _read(store: Store, last: LastName, stamp: str, status: os.stat_result) -> R
     """
     found = store.ledger.current(last.key)
     if found is None or found.record is None:
-        return Row("", "", "", "")
+        return IndexRow("", "", "", "")
     settled = stat.S_ISREG(status.st_mode) and Stamp.of(status).is_settled()
     keep = settled and found.generation == last.generation
-    return Row.of(last.entry.name, stamp if keep else "", Summary.of(found.record).encode())
+    return IndexRow.of(last.entry.name, stamp if keep else "", Summary.of(found.record).encode())
 
 
 def _stamp_text(status: os.stat_result) -> str:

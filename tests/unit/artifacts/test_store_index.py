@@ -261,7 +261,7 @@ def falsify(store: Store, key: str, made: Record) -> None:
     lied = {row.name: row for row in read_index(index_path(store))}
     own = lied[f"{key}.json"]
     said = Summary.of(made)._replace(key=key, generation=0)
-    lied[own.name] = index.Row.of(own.name, own.stamp, said.encode())
+    lied[own.name] = index.IndexRow.of(own.name, own.stamp, said.encode())
     write_index(index_path(store), lied.values())
 
 
