@@ -116,7 +116,7 @@ def _tell_long(job: Job[EvaluateConfig], result: EvaluationResult) -> dict[str, 
     ):
         if count:
             found[name] = count
-            logger.warning("%s: %d of %d test rows %s", job.progress.label, count, rows, told)
+            logger.warning("%s: %d of %d test rows %s", job.label, count, rows, told)
     return found
 
 

@@ -44,11 +44,11 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
     rows = read_split(job.inputs["data"] / "train.parquet")
     held = read_split(job.inputs["data"] / "validation.parquet")
     training = tokenise_all(rows, tokenizer, cutoff=config.cutoff)
-    cut = tell_cut(training, label=job.progress.label, split="train")
+    cut = tell_cut(training, label=job.label, split="train")
     validation = None
     if held:
         judged = tokenise_all(held, tokenizer, cutoff=config.cutoff)
-        tell_cut(judged, label=job.progress.label, split="validation")
+        tell_cut(judged, label=job.label, split="validation")
         validation = judged.examples
     try:
         result = train(

@@ -51,7 +51,7 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
         load_tokenizer(folder),
         cutoff=job.config.cutoff,
     )
-    cut = tell_cut(samples, label=job.progress.label, split="seeds")
+    cut = tell_cut(samples, label=job.label, split="seeds")
     model = load_model(
         folder, dtype=parse_dtype(job.config.compute_dtype), device=pick_device(job.run.device)
     )

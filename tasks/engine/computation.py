@@ -50,7 +50,9 @@ class Computation(Generic[C]):
             self.step.compute, self.payload, work, sources=sources, label=self.label
         )
         progress, digests = StepProgress(self.label), self.source.digests
-        return Job(self.config, folders, sources, out, partial, self.run, progress, digests)
+        return Job(
+            self.config, folders, sources, out, partial, self.run, progress, digests, self.label
+        )
 
     def compute(self, job: Job[C]) -> Computed:
         """Compute where the step belongs.

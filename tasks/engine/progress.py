@@ -21,7 +21,7 @@ class StepProgress:
     """Reports one step's progress, each channel no more often than it can bear."""
 
     def __init__(self, label: str) -> None:
-        self.label = label
+        self._label = label
         self._line_at = time.monotonic()
         self._artifact: UUID | None = None
         self._said = ""
@@ -33,11 +33,11 @@ class StepProgress:
         now = time.monotonic()
         self._said = message
         self._first = self._first or (done, now)
-        ticks.info(message, extra={"label": self.label, "done": done, "total": total})
+        ticks.info(message, extra={"label": self._label, "done": done, "total": total})
         if now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             left = self._left(done, total, now)
-            text = f"{self.label}: {done} of {total}, {message}{left}"
+            text = f"{self._label}: {done} of {total}, {message}{left}"
             logger.info(text, extra={"is_progress": True})
         if now - self._artifact_at >= ARTIFACT_SECONDS:
             self._artifact_at = now
@@ -61,7 +61,7 @@ class StepProgress:
         if not in_task_run():
             return
         if self._artifact is None:
-            key = re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") + "-progress"
+            key = re.sub(r"[^a-z0-9]+", "-", self._label.lower()).strip("-") + "-progress"
             created = create_progress_artifact(percent, key=key, description=message)
             self._artifact = created if isinstance(created, UUID) else None
         else:

@@ -39,6 +39,7 @@ class Job(Generic[C]):
         run: store, device, threads.
         progress: called with what is done, the total, and a message.
         digests: role → digest of what the step's own source resolved to.
+        label: how this use of the step is shown, such as ``finetune plain``.
     """
 
     config: C
@@ -49,6 +50,7 @@ class Job(Generic[C]):
     run: RunConfig
     progress: StepProgress
     digests: Mapping[str, Digest] = field(default_factory=dict)
+    label: str = ""
 
     @property
     def locations(self) -> Mapping[str, Path]:

@@ -89,7 +89,7 @@ def _samples(job: Job[StudentStartConfig]) -> Sequence[Any]:
     rows = read_split(job.inputs["data"] / "seeds.parquet")
     tokenizer = load_tokenizer(job.locations["student"])
     kept = tokenise_all(rows, tokenizer, cutoff=job.config.options.cutoff)
-    tell_cut(kept, label=job.progress.label, split="seeds")
+    tell_cut(kept, label=job.label, split="seeds")
     return kept.examples
 
 

@@ -169,7 +169,7 @@ def _compute(job: Job[TransportConfig]) -> Facts:
     rows = read_split(job.inputs["data"] / "seeds.parquet")
     tokenizer = load_tokenizer(where["student"])
     kept = tokenise_all(rows, tokenizer, cutoff=options.cutoff)
-    tell_cut(kept, label=job.progress.label, split="seeds")
+    tell_cut(kept, label=job.label, split="seeds")
     samples = kept.examples
     texts = both_read(samples, match, answers_only=False)
     request = TransportRequest(

@@ -70,7 +70,7 @@ def _compute(job: Job[TeacherLogitsConfig]) -> Facts:
         load_tokenizer(job.locations["student"]),
         cutoff=config.cutoff,
     )
-    tell_cut(rows, label=job.progress.label, split="train")
+    tell_cut(rows, label=job.label, split="train")
     found = teacher_targets(
         load_model(
             folder, dtype=parse_dtype(config.compute_dtype), device=pick_device(job.run.device)
