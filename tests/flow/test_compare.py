@@ -16,12 +16,15 @@ from artifacts.store import Store
 from flows.cli.main import app
 from flows.compare import compare, finished
 from flows.config.compare import CompareConfig
+from flows.fan_out.fan_out import fanned_out
+from flows.graph.stored import StoredRunner
 from flows.planning.compare import make_compare_plan
-from flows.results.conclude import CompareResult
+from flows.results.conclude import CompareResult, conclude
 from flows.results.dataset import read, results_folder
 from flows.results.items import read_comparison
+from flows.results.report_inputs import start_report
 from flows.server.server_settings import ServerError
-from paraknow_core.errors import BudgetError, DataError
+from paraknow_core.errors import BudgetError, ConfigError, DataError
 
 pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
@@ -101,6 +104,42 @@ def test_a_comparison_of_hits_needs_no_server(settings, first, tmp_path):
     pd.testing.assert_frame_equal(here, there)
     assert Path(told.page).read_bytes() == Path(first.page).read_bytes()
     assert isinstance(other.exception, ServerError)
+
+
+def with_fan_out(settings, **other):
+    return settings | {"fan_out": {"deployment": "compare-cells/cells"}} | other
+
+
+def test_what_is_looked_up_is_what_was_computed(settings, first):
+    config = CompareConfig.model_validate(with_fan_out(settings))
+    looked_up = fanned_out(config)  # asks no server: nothing is left to compute
+    plan = make_compare_plan(config)
+    assert plan.runs == []
+    drawn = start_report(config, looked_up, StoredRunner(config.run))  # raises if it is not there
+    assert drawn.ref.key == plan.stored_report().ref.key
+    concluded = conclude(config, looked_up, plan.stored_report)
+    assert (concluded.computed, concluded.reused) == (0, first.computed)
+    assert concluded.verdicts == first.verdicts
+
+
+def test_a_fan_out_is_planned_and_refused_before_anything_runs(settings, first, tmp_path):
+    more = with_fan_out(settings, seeds=[0, 1, 2, 3, 9])
+    assert make_compare_plan(CompareConfig.model_validate(more)).runs == [
+        "small on words",
+        "smaller on words",
+    ]
+    file = tmp_path / "tiny.yaml"
+    file.write_text(json.dumps(more))
+    planned = CliRunner().invoke(app, ["compare", str(file), "--plan"])
+    assert "Fan out: 2 runs of compare-cells/cells, one for each cell" in planned.output
+    unknown = CliRunner().invoke(app, ["compare", str(file)])
+    assert isinstance(unknown.exception, ConfigError)
+    assert "no deployment 'compare-cells/cells'" in str(unknown.exception)
+    of_another = ["compare", str(file), "--set", "fan_out.deployment=compare/nightly"]
+    other = CliRunner().invoke(app, of_another)
+    assert "of the flow compare; cells are computed by the flow compare-cells" in str(
+        other.exception
+    )
 
 
 def test_without_tuning_seeds_the_given_rates_are_used_and_nothing_is_tried(settings, first):
