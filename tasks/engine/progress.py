@@ -56,6 +56,13 @@ class StepProgress:
         return f", about {(now - began) / (done - first) * (total - done):.0f} s left"
 
     def _update_artifact(self, percent: float, message: str) -> None:
+        """Show it in the UI; a server that is away costs the view, not the step."""
+        try:
+            self._put_artifact(percent, message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the step goes on
+            logger.debug("%s: its progress is not shown: %s", self.label, error)
+
+    def _put_artifact(self, percent: float, message: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
         if not in_task_run():

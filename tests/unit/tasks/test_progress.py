@@ -25,3 +25,20 @@ def test_the_artifact_is_written_seldom_and_ends_with_what_was_said_last(
     progress.finish()
     assert len(written) == 4
     assert written[-1] == (100.0, "finished: loss 60")
+
+
+def test_a_server_that_is_away_costs_the_view_and_not_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def away(*_given: object, **_more: object) -> None:
+        asked.append(True)
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr("tasks.engine.progress.in_task_run", lambda: True)
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", away)
+    progress = StepProgress("finetune")
+    progress(1, 2, "loss 1")
+    progress.finish()
+    assert asked == [True]
