@@ -206,7 +206,7 @@ def test_a_server_gets_limits_variables_and_whom_to_tell(
         wrong = settings | {"teacher": {"model": "/nowhere/at/all"}, "run": run}
         told = {
             "server": {
-                "limits": {"licence": 2},
+                "limits": {"licence": 2, "bandwidth": 4},
                 "variables": {"paraknow_store": str(tmp_path / "its-own")},
                 "notify": "custom-webhook/ops",
             },
@@ -224,13 +224,13 @@ def test_a_server_gets_limits_variables_and_whom_to_tell(
         }
         file = tmp_path / "deployments.yaml"
         file.write_text(yaml.safe_dump(told))
-        for made in (True, False):
-            done = site.paraknow("init-server", str(file))
-            assert done.returncode == 0, done.stderr
-            assert ("limit licence: made (2)" in done.stdout) == made
-            assert ("notifies custom-webhook/ops now" in done.stdout) == made
-            site.patch("v2/concurrency_limits/licence", {"limit": 3})
+        site.post("v2/concurrency_limits/", {"name": "licence", "limit": 3})
+        done = site.paraknow("init-server", str(file))
+        assert done.returncode == 0, done.stderr
         assert "limit licence: kept as it is (3; the file has 2)" in done.stdout
+        assert "limit bandwidth: made (4)" in done.stdout
+        assert done.stdout.count("notifies custom-webhook/ops now") == 2
+        assert site.get("v2/concurrency_limits/bandwidth")["limit"] == 4
         deployed = site.get("deployments/name/transfer/failing")
         (pull,) = deployed["pull_steps"]
         assert list(pull.values()) == [{"directory": str(tmp_path)}]
