@@ -208,6 +208,8 @@ def _choose(
 ) -> list[Doomed]:
     """Choose the results that go, the least recently used first."""
     staying = lineage.upstream(roots(store, lineage, policy.keep, now))
+    if policy.older_than is None and policy.max_bytes is None:
+        return []
     free = [
         (record.used, record)
         for key, record in lineage.records.items()
