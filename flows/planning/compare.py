@@ -11,7 +11,8 @@ from typing import Any
 from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
 from artifacts.room import store_free_bytes
-from flows.config.compare import CompareConfig, PairConfig, TaskConfig
+from flows.config.cells import PairConfig, TaskConfig
+from flows.config.compare import CompareConfig
 from flows.config.limits import BudgetConfig
 from flows.fan_out.units import open_units
 from flows.graph.arm import Arm, ArmOutcome, run_arm

@@ -47,7 +47,7 @@ def _power(items: int, disagreeing: float, delta: float, alpha: float) -> float:
     import numpy as np
     from scipy.stats import binom
 
-    least, most = binom.ppf([1e-9, 1 - 1e-9], items, disagreeing).astype(int)
+    least, most = (int(binom.ppf(tail, items, disagreeing)) for tail in (1e-9, 1 - 1e-9))
     counts = np.arange(least, most + 1)
     # The most items that the worse model may win alone with the test still rejecting; −1: none.
     critical = binom.ppf(alpha / 2, counts, 0.5) - 1

@@ -60,7 +60,7 @@ class StepProgress:
         try:
             self._put_artifact(percent, message)
         except Exception as error:  # noqa: BLE001 - whatever it is, the step goes on
-            logger.debug("%s: its progress is not shown: %s", self.label, error)
+            logger.debug("%s: its progress is not shown: %s", self._label, error)
 
     def _put_artifact(self, percent: float, message: str) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
