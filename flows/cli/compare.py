@@ -127,7 +127,7 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
     for failure in plan.failures:
         console.print(f"cannot run: {failure}", style="yellow", soft_wrap=True)
-    for told in plan.visible:
+    for told in plan.visible():
         console.print(told, soft_wrap=True)
     _tell_blind_spots(console, plan)
 

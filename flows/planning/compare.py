@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ class ComparePlan(StepsPlan):
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
         blind_spots: what cannot be shown, however the numbers come out, a sentence each.
-        visible: how small a difference the test items can show, a sentence each.
+        visible: says how small a difference the test items can show, a sentence each; takes
+            SciPy, so only who is to be told asks for it.
         runs: names of the runs that would compute cells elsewhere; None if all is computed here.
     """
 
@@ -52,7 +53,7 @@ class ComparePlan(StepsPlan):
     outcomes: list[CellOutcome] = field(default_factory=list)
     report: Handle | None = None
     blind_spots: list[str] = field(default_factory=list)
-    visible: list[str] = field(default_factory=list)
+    visible: Callable[[], list[str]] = list
     runs: list[str] | None = None
 
     @property
@@ -136,7 +137,7 @@ class ComparePlan(StepsPlan):
             "drifted": {label: drift.text() for label, drift in self.drifted.items()},
             "failures": self.failures,
             "blind_spots": self.blind_spots,
-            "visible": self.visible,
+            "visible": self.visible(),
             "runs": self.runs,
             "store": str(self.store),
         }
@@ -238,6 +239,6 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         outcomes,
         report,
         blind_spots(config),
-        visible_by_items(config),
+        partial(visible_by_items, config),
         [unit.name for unit in open_units(config)] if away else None,
     )

@@ -43,6 +43,8 @@ def visible_by_items(config: CompareConfig) -> list[str]:
     told = []
     for task in config.tasks:
         items = (task.problems or task.data).sizes.test
+        if not isinstance(items, int) or not items:
+            continue  # how many rows a file has is not known before it is read
         how = config.evaluation(task)
         for metric in filter(attrgetter("is_binary"), metrics_of(how.metrics, how.primary)):
             least = [

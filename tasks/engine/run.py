@@ -76,6 +76,8 @@ class RunConfig(Settings):
 
     def device_type(self) -> str:
         """Return ``cpu`` or ``cuda``: part of the numerics class, unlike the device's number."""
+        if self.device == "cpu":
+            return "cpu"  # without a look at what torch sees, which takes its import
         from paraknow_core.models.load import pick_device
 
-        return "cpu" if self.device == "cpu" else pick_device(self.device).partition(":")[0]
+        return pick_device(self.device).partition(":")[0]
