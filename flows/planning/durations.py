@@ -8,8 +8,8 @@ from typing import Any, Final
 from artifacts.store import Store
 
 TASK_SECONDS: Final = 0.4
-"""What a task costs besides its step: Prefect's states, key, lookup, publishing. Measured with an
-embedded server on two cores; see docs/operations.md."""
+"""What a task costs besides its step: Prefect's states, key, lookup, publishing. An
+estimate; docs/operations.md says how right plans were."""
 START_SECONDS: Final = 12.0
 """What a run costs before its first step computes: server, plan, the worker's imports."""
 _WAITED: Final = 2.0
