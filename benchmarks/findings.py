@@ -42,6 +42,7 @@ def page(folder: Path = FOLDER) -> str:
         "table": score_table,
         "report": report,
         "gaps": gaps,
+        "spread": spread,
         "shares": shares,
         "headlines": headlines,
         "largest_p": largest_p,
@@ -96,6 +97,12 @@ def gaps(comparison: Comparison, method: str, other: str) -> list[float]:
         LookupError: if a pair lacks a result of one of them.
     """
     return [_mean(pair, method) - _mean(pair, other) for pair in comparison.pairs]
+
+
+def spread(comparison: Comparison) -> float:
+    """Return how far apart the best and the worst method of any pair are, means over seeds."""
+    means = [[s.mean for s in pair.scores if s.mean is not None] for pair in comparison.pairs]
+    return max(max(known) - min(known) for known in means)
 
 
 def shares(comparison: Comparison, method: str, controls: Sequence[str]) -> list[float]:

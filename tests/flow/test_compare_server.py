@@ -72,6 +72,7 @@ def test_a_person_sees_them_in_the_ui(site: Site, run: dict[str, Any], tmp_path:
     address, found = site.api.removesuffix("/api"), site.artifacts(run["id"])
     with browser_tab(BROWSER, tmp_path / "profile") as tab:
         tab.size(1400, 1100)
+        site.log_in(tab)
 
         def look(key: str, shown: str) -> None:
             tab.open(f"{address}/artifacts/artifact/{found[key]['id']}")

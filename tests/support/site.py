@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from support.browser import Tab
 from support.patience import PATIENCE, wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -92,6 +93,12 @@ class Site:
         self.wait("`paraknow up`", ready)
         kept = self.folder / "home" / "paraknow" / "auth"
         self.environment["PREFECT_API_AUTH_STRING"] = kept.read_text().strip()
+
+    def log_in(self, tab: Tab) -> None:
+        """Give a browser the server's password, as the UI's own form does."""
+        tab.open(self.api.removesuffix("/api"))
+        password = json.dumps(self.environment["PREFECT_API_AUTH_STRING"])
+        tab.eval(f"localStorage.setItem('prefect-password', btoa({password}))")
 
     def kill(self) -> None:
         """SIGKILL what was started last, with its children."""

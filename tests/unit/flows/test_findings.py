@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.findings import FOLDER, gaps, largest_p, must, page, shares, stored
+from benchmarks.findings import FOLDER, gaps, largest_p, must, page, shares, spread, stored
 
 
 def test_the_page_is_what_the_command_prints() -> None:
@@ -19,6 +19,9 @@ def test_the_readme_says_the_same() -> None:
     gains = gaps(found, "plain", "novel-tokens")
     owed = shares(found, "novel-tokens", ["novel-random", "novel-shuffled", "novel-untrained"])
     assert f"by {min(gains):.2f} to {max(gains):.2f} nats a token" in readme
+    real = stored(FOLDER / "smollm2.parquet")
+    assert spread(real) < 0.006
+    assert "all end within 0.006 nats" in readme
     assert f"{100 * min(owed):.0f} to {100 * max(owed):.0f} % of that gain" in readme
 
 
@@ -39,6 +42,7 @@ def test_shares_of_a_gain_are_those_that_no_control_has() -> None:
     assert shares(both, "novel", ["random", "shuffled"]) == pytest.approx([0.5, 0.6])
     assert shares(both, "novel", ["worse"]) == [1.0, 1.0]
     assert largest_p(both) == 0.004
+    assert spread(both) == 1.5
     with pytest.raises(LookupError, match="no mean of pissa"):
         gaps(both, "pissa", "plain")
 
