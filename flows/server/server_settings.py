@@ -10,6 +10,8 @@ from paraknow_core.errors import ParaknowError
 _SECONDS: Final = 10.0
 """Patience for the first answer. Prefect's client would try again for minutes."""
 
+_REFUSED: Final = (401, 403)
+
 NO_ADDRESS: Final = "PREFECT_API_URL is no address. Give http://HOST:PORT/api, or unset it."
 
 
@@ -83,6 +85,12 @@ def _sentence(shown: str, error: BaseException) -> str:
 
     cause = error.__cause__ or error
     server = f"Prefect's server {shown} (PREFECT_API_URL)"
+    if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code in _REFUSED:
+        return (
+            f"{server} refuses the password (HTTP {cause.response.status_code}). Set "
+            "PREFECT_API_AUTH_STRING to the server's user:password; `paraknow up` prints where it "
+            "keeps its own."
+        )
     if isinstance(cause, httpx.TimeoutException):
         found = f"has not answered within {_SECONDS:.0f} s"
     elif isinstance(cause, httpx.HTTPStatusError):

@@ -72,7 +72,7 @@ def test_a_server_that_answers_is_no_problem(serve: Callable[..., str]) -> None:
     ("answer", "said"),
     [
         ({"status": 404}, "HTTP 404"),
-        ({"status": 401}, "HTTP 401"),
+        ({"status": 401}, "HTTP 401). Set PREFECT_API_AUTH_STRING"),
         ({"status": 500}, "HTTP 500"),
         ({"body": "<html>"}, "does not answer as Prefect's API does"),
         ({"body": '"1.0.0"'}, "of another version"),
