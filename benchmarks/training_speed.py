@@ -1,6 +1,6 @@
 """Time of a training step: ours against a bare script of PEFT and the Transformers Trainer.
 
-    python -m benchmarks.training_speed    # three minutes of one core
+    python -m benchmarks.training_speed    # eight minutes of one core
 
 Same rows, LoRA modules, rank, batches and optimiser. What is compared is a step: the difference
 between a longer and a shorter training, so that loading, checks and the proof at the end, which a
