@@ -7,6 +7,7 @@ or on all, without a report.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
@@ -25,6 +26,8 @@ from flows.graph.side_by_side import Precedence, in_turn, side_by_side, turns
 from paraknow_core.errors import ConfigError
 from tasks.engine.stage import Stage
 from tasks.engine.workers import WorkerPool, worker_pool
+
+T = TypeVar("T")
 
 CellPlace = tuple[PairConfig, TaskConfig]
 """A pair and a task."""
@@ -54,12 +57,8 @@ def compare_cells(
     arms, seeds = len(config.arms), len(config.seeds)
     failed = sum(outcome.failed(arms=arms, seeds=seeds) for outcome in outcomes)
     found = ComputedCells(results=arms * seeds * len(outcomes), failed=failed)
-    if failed == 0:
-        return found
     reason = next((outcome.first_reason for outcome in outcomes if outcome.first_reason), "")
-    name = "SomeFailed" if failed < found.results else "Failed"
-    message = f"{failed} of {found.results} results failed: {reason}"
-    return Failed(name=name, message=message, data=found)
+    return _ended(found, failed, found.results, reason)
 
 
 def cells_of(config: CompareConfig, pair: str, task: str = "") -> list[CellPlace]:
@@ -134,12 +133,16 @@ def compare_pair(
     outcome = Cell(config, pair, task).run(do, run_arms)
     outcome.refs = do.finished()
     arms, seeds = len(config.arms), len(config.seeds)
-    failed, results = outcome.failed(arms=arms, seeds=seeds), arms * seeds
+    failed = outcome.failed(arms=arms, seeds=seeds)
+    return _ended(CellAnswer(outcome), failed, arms * seeds, outcome.first_reason)
+
+
+def _ended(answer: T, failed: int, results: int, reason: str) -> T | State[T]:
+    """Return what a flow run ends with: its answer, in a state that is red where results failed."""
     if failed == 0:
-        return CellAnswer(outcome)
+        return answer
     name = "SomeFailed" if failed < results else "Failed"
-    message = f"{failed} of {results} results failed: {outcome.first_reason}"
-    return Failed(name=name, message=message, data=CellAnswer(outcome))
+    return Failed(name=name, message=f"{failed} of {results} results failed: {reason}", data=answer)
 
 
 def _arm(config: CompareConfig, arm: Arm, acquired: ModelPair, place: Precedence) -> ArmOutcome:

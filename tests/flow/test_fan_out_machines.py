@@ -1,8 +1,8 @@
 """A comparison on two machines: a killed parent, a lost worker, and a server that goes and returns.
 
-The machines are workers with stores of their own and one shared folder; the server has its
-database in PostgreSQL where that is installed. What the automation of docs/operations.md does a
-minute and a half after a machine's end (mark its run Crashed), the test does at once.
+The machines are workers with stores of their own and one bucket of an S3 server; Prefect's server
+has its database in PostgreSQL where that is installed. What the automation of docs/operations.md
+does a minute and a half after a machine's end (mark its run Crashed), the test does at once.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from support import postgres
 from support.direct import compare_direct
 from support.pair import pair_settings, write_pair, write_rows
 from support.patience import PATIENCE
+from support.s3_server import BUCKET, s3_server
 from support.site import PROJECT, Site
 
 from artifacts.store import Store
@@ -81,7 +82,8 @@ class Machine:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("fan-out")
     with contextlib.ExitStack() as running:
-        shared = {"PARAKNOW_REMOTE": (folder / "shared").as_uri()}
+        shared = {"PARAKNOW_REMOTE": f"s3://{BUCKET}/shared"}
+        running.enter_context(s3_server(shared.__setitem__))
         if place := postgres.programs():
             address = running.enter_context(postgres.database(place))
             shared["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = address
