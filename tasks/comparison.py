@@ -32,6 +32,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
     from paraknow_core.report.page.data import Comparison
     from paraknow_core.report.page.render import render_page
     from paraknow_core.statistics.whole import whole_sentence
+    from tasks.comparison_parts.cell import items_of
     from tasks.comparison_parts.design import design_of, methods_of
     from tasks.comparison_parts.proof import orders_of
 
@@ -49,7 +50,7 @@ def _compute(job: Job[ComparisonConfig]) -> Facts:
         summary=summary,
         methods=methods_of(config),
         pairs=tuple(pairs),
-        orders=orders_of(job),
+        orders=orders_of(config, items_of(job)),
         design=design_of(config),
         caveats=(*config.caveats, RULE) if has_diverged else config.caveats,
     )

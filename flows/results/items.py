@@ -5,6 +5,7 @@ training: all numbers of the report's verdicts and tables follow from it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.statistics.judge import Judgement
 from paraknow_core.statistics.whole import whole_sentence
 from tasks.comparison import comparison
-from tasks.comparison_parts.config import ComparisonConfig, arm_role
+from tasks.comparison_parts.config import ComparisonConfig, arm_role, cell_role
 from tasks.comparison_parts.design import design_of, methods_of
+from tasks.comparison_parts.proof import orders_of, untrained_of
+from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.comparison_parts.told import failed_pair, told_of
 
 _ABOUT = b"paraknow.comparison"
@@ -34,7 +37,9 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
         path: of a Parquet file; appears complete or not at all.
 
     Returns:
-        How many rows: cell, method, seed, item, NLL in nats, answer's tokens, whether it is right.
+        How many rows: cell, method, seed, what was measured (the method's ``items``; for proofs
+        also what is ``untrained``, and the ``vanilla`` student's and the teacher's answers, which
+        have no method and seed), item, NLL in nats, answer's tokens, whether it is right.
 
     Raises:
         ConfigError: if the store has no report of that name, or lacks an evaluation.
@@ -45,11 +50,9 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
     record = _newest_report(store, name)
     config = ComparisonConfig.model_validate(record.payload.config)
     columns: dict[str, list[Any]] = {column.name: [] for column in _schema()}
-    for cell, arm, seed in _places(config):
-        for number, item in enumerate(
-            _stored_items(store, record, arm_role(cell, arm, "items", seed))
-        ):
-            row = (cell, arm, seed, number, item.nll, item.tokens, item.correct)
+    for place in _places(config, record):
+        for number, item in enumerate(_stored_items(store, record, _role(*place))):
+            row = (*place, number, item.nll, item.tokens, item.correct)
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
     table = pa.table(columns, schema=_schema().with_metadata({_ABOUT: config.model_dump_json()}))
@@ -83,13 +86,15 @@ def read_comparison(path: Path) -> Comparison:
     try:
         table = pq.read_table(path)
         config = ComparisonConfig.model_validate_json(table.schema.metadata[_ABOUT])
+        if "what" not in table.column_names:  # written before proofs were in it
+            table = table.append_column("what", pa.array(["items"] * table.num_rows))
         rows = table.select(_schema().names).to_pydict()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} holds no comparison: {error}") from error
-    found: dict[tuple[int, int, int], list[Item]] = {}
-    for cell, arm, seed, number, nll, tokens, correct in zip(*rows.values(), strict=True):
+    found: dict[str, list[Item]] = {}
+    for *place, number, nll, tokens, correct in zip(*rows.values(), strict=True):
         item = Item(str(number), "", "", nll, tokens, "", "", "", correct)
-        found.setdefault((cell, arm, seed), []).append(item)
+        found.setdefault(_role(*place), []).append(item)
     judged = {
         f"{cell.pair} on {cell.task}": _judged(config, number, found)
         for number, cell in enumerate(config.cells)
@@ -100,6 +105,7 @@ def read_comparison(path: Path) -> Comparison:
         summary=whole_sentence({name: judgement for name, (_, judgement) in judged.items()}),
         methods=methods_of(config),
         pairs=tuple(pair for pair, _ in judged.values()),
+        orders=orders_of(config, found.get),
         design=design_of(config),
         caveats=config.caveats,
     )
@@ -108,24 +114,47 @@ def read_comparison(path: Path) -> Comparison:
 def _judged(
     config: ComparisonConfig,
     number: int,
-    found: Mapping[tuple[int, int, int], Sequence[Item]],
+    found: Mapping[str, Sequence[Item]],
 ) -> tuple[Pair, Judgement]:
     cell = config.cells[number]
     if cell.failure:
         return failed_pair(cell, cell.failure, "Nothing was compared"), Judgement()
     answers = [
-        {seed: found[number, place, seed] for seed in arm.seeds}
+        {seed: found[arm_role(number, place, "items", seed)] for seed in arm.seeds}
         for place, arm in enumerate(cell.arms)
     ]
-    return told_of(cell, answers, config)
+    pair, judgement = told_of(cell, answers, config)
+    return replace(pair, untrained=untrained_of(config, number, found.get)), judgement
 
 
-def _places(config: ComparisonConfig) -> Iterator[tuple[int, int, int]]:
-    """Every cell, method and seed with a result."""
+_Place = tuple[int, int | None, int | None, str]
+"""Cell, method and seed, and what was measured; no method and seed: of the cell as a whole."""
+
+
+def _places(config: ComparisonConfig, report: Record) -> Iterator[_Place]:
+    """Every evaluation with a result that verdicts and proofs are made of."""
+    inputs = report.provenance.get("inputs")
+    known = set(inputs) if isinstance(inputs, dict) else set()
     for number, cell in enumerate(config.cells):
         for place, arm in enumerate(cell.arms):
             for seed in arm.seeds:
-                yield number, place, seed
+                yield number, place, seed, "items"
+    if config.proof == ProofConfig():
+        return
+    for number, cell in enumerate(config.cells):
+        besides: list[_Place] = [
+            (number, None, None, what) for what in ("vanilla", "teacher-items")
+        ]
+        besides += [
+            (number, place, seed, "untrained")
+            for place, arm in enumerate(cell.arms)
+            for seed in arm.seeds
+        ]
+        yield from (one for one in besides if _role(*one) in known)
+
+
+def _role(cell: int, arm: int | None, seed: int | None, what: str) -> str:
+    return cell_role(cell, what) if arm is None else arm_role(cell, arm, what, seed)
 
 
 def _newest_report(store: Store, name: str) -> Record:
@@ -159,6 +188,7 @@ def _schema() -> Any:
             ("cell", pa.int16()),
             ("arm", pa.int16()),
             ("seed", pa.int64()),
+            ("what", pa.string()),
             ("item", pa.int32()),
             ("nll", pa.float32()),  # reports show four digits; it halves the file
             ("tokens", pa.int32()),

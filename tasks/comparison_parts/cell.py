@@ -23,7 +23,7 @@ from tasks.comparison_parts.config import (
     cell_role,
 )
 from tasks.comparison_parts.looks import looks_of
-from tasks.comparison_parts.proof import untrained_of
+from tasks.comparison_parts.proof import ItemsOf, untrained_of
 from tasks.comparison_parts.told import failed_pair, told_of
 from tasks.engine.json_files import read_json
 from tasks.engine.step import Job
@@ -60,12 +60,22 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
             )
         ),
         predictions=_predictions(items, shared.items("vanilla")),
-        untrained=untrained_of(job, number),
+        untrained=untrained_of(job.config, number, items_of(job)),
         **looks_of(job, number),
         **shared.pictures(_transfer(cell)),
         **shared.records(),
     )
     return pair, judgement
+
+
+def items_of(job: Job[ComparisonConfig]) -> ItemsOf:
+    """Return what reads the items of the evaluation with a role."""
+
+    def items(role: str) -> Sequence[Item] | None:
+        folder = job.inputs.get(role)
+        return None if folder is None else read_items(folder / "items.parquet")
+
+    return items
 
 
 class _Shared:

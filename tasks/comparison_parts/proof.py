@@ -1,13 +1,12 @@
 """What of the results speaks for the teacher, besides verdicts: start points at step 0, orders."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 
 from paraknow_core.errors import DataError
-from paraknow_core.evaluation.items import read_items
+from paraknow_core.evaluation.items import Item
 from paraknow_core.evaluation.metrics import METRICS, Metric
 from paraknow_core.report.page.outcome import Measure
 from paraknow_core.report.page.proof import OrderLine, PairOrder, Untrained
@@ -15,18 +14,20 @@ from paraknow_core.statistics.proofs import PROOFS, MethodTrend, conclusion, cor
 from paraknow_core.statistics.trend import trend
 from tasks.comparison_parts.config import CellReport, ComparisonConfig, arm_role, cell_role
 from tasks.comparison_parts.proof_config import OrderConfig
-from tasks.engine.step import Job
+
+ItemsOf = Callable[[str], Sequence[Item] | None]
+"""From an evaluation's role among a report's inputs to its items; None where it was not run."""
 
 
-def untrained_of(job: Job[ComparisonConfig], number: int) -> tuple[Untrained, ...]:
-    """Read what each start point of a cell scores without training, as far as it was measured."""
-    cell = job.config.cells[number]
+def untrained_of(config: ComparisonConfig, number: int, items: ItemsOf) -> tuple[Untrained, ...]:
+    """Say what each start point of a cell scores without training, as far as it was measured."""
+    cell = config.cells[number]
     metric = METRICS.choose(cell.primary)
-    student = _score(job.inputs.get(cell_role(number, "vanilla")), metric)
+    student = _score(items(cell_role(number, "vanilla")), metric)
     found = []
     for place, arm in enumerate(cell.arms):
-        folders = [job.inputs.get(arm_role(number, place, "untrained", s)) for s in arm.seeds]
-        values = tuple(_score(folder, metric) for folder in folders if folder is not None)
+        answers = [items(arm_role(number, place, "untrained", seed)) for seed in arm.seeds]
+        values = tuple(_score(answer, metric) for answer in answers if answer is not None)
         known = [value for value in values if value is not None]
         if values:
             mean = fmean(known) if len(known) == len(values) else None
@@ -37,16 +38,18 @@ def untrained_of(job: Job[ComparisonConfig], number: int) -> tuple[Untrained, ..
     return tuple(found)
 
 
-def orders_of(job: Job[ComparisonConfig]) -> tuple[PairOrder, ...]:
+def orders_of(config: ComparisonConfig, items: ItemsOf) -> tuple[PairOrder, ...]:
     """Put together every declared order of pairs, on every task."""
-    tasks = dict.fromkeys(cell.task for cell in job.config.cells)
-    return tuple(_order(job, order, task) for order in job.config.proof.orders for task in tasks)
+    tasks = dict.fromkeys(cell.task for cell in config.cells)
+    return tuple(
+        _order(config, items, order, task) for order in config.proof.orders for task in tasks
+    )
 
 
-def _order(job: Job[ComparisonConfig], order: OrderConfig, task: str) -> PairOrder:
+def _order(config: ComparisonConfig, items: ItemsOf, order: OrderConfig, task: str) -> PairOrder:
     kind = PROOFS.choose(order.kind)
-    places = {cell.pair: n for n, cell in enumerate(job.config.cells) if cell.task == task}
-    cells = {pair: job.config.cells[places[pair]] for pair in order.pairs}
+    places = {cell.pair: n for n, cell in enumerate(config.cells) if cell.task == task}
+    cells = {pair: config.cells[places[pair]] for pair in order.pairs}
     metric = METRICS.choose(next(iter(cells.values())).primary)
     empty = PairOrder(
         kind=order.kind,
@@ -61,10 +64,9 @@ def _order(job: Job[ComparisonConfig], order: OrderConfig, task: str) -> PairOrd
     if failed:
         return replace(empty, missing=f"Nothing was compared on {'; '.join(failed)}.")
     teachers = tuple(
-        _score(job.inputs.get(cell_role(places[pair], "teacher-items")), metric)
-        for pair in order.pairs
+        _score(items(cell_role(places[pair], "teacher-items")), metric) for pair in order.pairs
     )
-    found = corrected([_along(job, places, cells, name, metric) for name in _shared(cells)])
+    found = corrected([_along(items, places, cells, name, metric) for name in _shared(cells)])
     rising = rise(teachers, higher_is_better=metric.higher_is_better)
     return replace(
         empty,
@@ -92,7 +94,7 @@ def _shared(cells: Mapping[str, CellReport]) -> Iterator[tuple[str, str]]:
 
 
 def _along(
-    job: Job[ComparisonConfig],
+    items: ItemsOf,
     places: Mapping[str, int],
     cells: Mapping[str, CellReport],
     named: tuple[str, str],
@@ -103,7 +105,7 @@ def _along(
     for pair, cell in cells.items():
         place, arm = next((p, a) for p, a in enumerate(cell.arms) if a.name == name)
         scores = {
-            seed: _score(job.inputs.get(arm_role(places[pair], place, "items", seed)), metric)
+            seed: _score(items(arm_role(places[pair], place, "items", seed)), metric)
             for seed in arm.seeds
         }
         values.append({seed: score for seed, score in scores.items() if score is not None})
@@ -113,9 +115,9 @@ def _along(
         return MethodTrend(name, start, None)
 
 
-def _score(folder: Path | None, metric: Metric) -> float | None:
+def _score(items: Sequence[Item] | None, metric: Metric) -> float | None:
     """Pool the items of one evaluation; None where there is none, or no finite number."""
-    if folder is None:
+    if items is None:
         return None
-    value = metric.pooled(read_items(folder / "items.parquet"))
+    value = metric.pooled(items)
     return value if math.isfinite(value) else None
