@@ -9,11 +9,18 @@ from pydantic import Field
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.recipe import FineTuningRecipe, examples_at_once
-from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from paraknow_core.inspection.cost import training_bytes
 from paraknow_core.setting_types import Tokens
 from tasks.checks.cut_rows import tell_cut
 from tasks.checks.divergence import DIVERGED
-from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.estimates import (
+    Estimate,
+    Foreseen,
+    answers_at_once,
+    bytes_each,
+    longest_row,
+    tokens_of,
+)
 from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import logger
 from tasks.engine.ref import Ref
@@ -96,20 +103,21 @@ def _numerics(config: FinetuneConfig, run: RunConfig) -> Mapping[str, str | bool
 
 def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
     """The student, a batch, and for each adapter weight itself, a gradient and two moments."""
-    student = known.architecture("student")
-    at_once = examples_at_once(config) * longest_row(known, "train", cutoff=config.cutoff)
-    batch = logits_bytes(student, at_once) + activation_bytes(
-        student, at_once, adapter=True, recomputed=config.gradient_checkpointing
-    )
+    student, rows = known.architecture("student"), examples_at_once(config)
     adapter = known.sizes.get("start", 0)
     targets = known.sizes.get(TARGETS, 0)
     tokens = tokens_of(known, "train")
     # Two checkpoints of weights and moments while it trains, then the adapter at twice the rank.
     return Estimate(
-        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype)
-        + 5 * adapter
-        + batch
-        + targets,
+        memory_bytes=targets
+        + training_bytes(
+            student,
+            element_bytes=bytes_each(config.compute_dtype),
+            adapter_bytes=adapter,
+            tokens=rows * longest_row(known, "train", cutoff=config.cutoff),
+            predicted=answers_at_once(known, "train", rows=rows, cutoff=config.cutoff),
+            recomputed=config.gradient_checkpointing,
+        ),
         disk_bytes=8 * adapter if adapter else None,
         tokens=None if tokens is None else tokens * config.epochs,
     )

@@ -16,6 +16,8 @@ _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
 _KRYLOV_PASSES = 16
 _FLOAT = 4  # bytes; even with bfloat16 weights, norms, adapters and losses are float32
 _LOGITS = 3  # their values, log-probabilities and gradient
+_ADAPTER = 5  # copies: as read, as trained, its gradient, and two moments
+_WITH_ANCHOR = 2  # adapters in the model where the start product is not subtracted once
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,13 @@ def step_work(
             moved=float(_WINDOW_BYTES) * sum(_elements(m.teacher.shape) for m in matches)
         ),
         "decompose": Work(flops64=sum(_svd(m.student.shape, max_rank) for m in matches)),
-        "finetune": Work(flops=training_flops(student, trained, 2 * adapter_parameters)),
+        "finetune": Work(
+            flops=training_flops(
+                student,
+                trained,
+                adapter_parameters * (1 if element_bytes == _FLOAT else _WITH_ANCHOR),
+            )
+        ),
         # Likelihood of every row, then answers token by token: each reads all weights once a batch.
         "evaluate": Work(
             flops=2.0 * used * amounts.test * (amounts.tokens + amounts.answer),
@@ -123,7 +131,7 @@ def training_flops(model: Architecture, tokens: int, adapter_parameters: int) ->
     Args:
         model: that is adapted.
         tokens: that go through it, prompt and answer.
-        adapter_parameters: of the adapter as it is delivered, so that an anchor is counted.
+        adapter_parameters: in the model, a frozen anchor's included.
     """
     return (2 * forward_flops(model, 1) + 6.0 * adapter_parameters) * tokens
 
@@ -150,6 +158,38 @@ def activation_bytes(
         layer += (_FLOAT + 1) * (5 * hidden + q + ffn)
     kept = layer + _FLOAT * hidden * model.num_layers if recomputed else layer * model.num_layers
     return tokens * kept
+
+
+def training_bytes(
+    model: Architecture,
+    *,
+    element_bytes: int,
+    adapter_bytes: int,
+    tokens: int,
+    predicted: int,
+    recomputed: bool = False,
+) -> int:
+    """Estimate the tensors in memory at the peak of training an adapter.
+
+    The weights, what a forward pass keeps, the logits of the places where an answer's token is
+    predicted (the head runs nowhere else), and the adapter with its gradient and AdamW's moments.
+
+    Args:
+        model: that is adapted.
+        element_bytes: of a weight of it; below 4 the adapter has an anchor beside it.
+        adapter_bytes: of the start point, in float32.
+        tokens: that go through at once, padding included.
+        predicted: of these, how many predict an answer's token.
+        recomputed: gradient checkpointing.
+    """
+    anchor = 0 if element_bytes == _FLOAT else adapter_bytes
+    return (
+        model.num_parameters * element_bytes
+        + _ADAPTER * adapter_bytes
+        + anchor
+        + activation_bytes(model, tokens, adapter=True, recomputed=recomputed)
+        + logits_bytes(model, predicted)
+    )
 
 
 def logits_bytes(model: Architecture, tokens: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from artifacts.names import StepKey, is_hex_digest
-from artifacts.records import Record
+from artifacts.records import FileEntry, Record
 from artifacts.store import Store
 from paraknow_core.inspection.cost import backward_flops, training_flops
 from paraknow_core.methods import METHODS
@@ -70,7 +70,7 @@ def compute_of(
             found[name] = Compute()
             continue
         found[name] = Compute(
-            _training(records[0], student, tokens.get(_rows(records[0]))),
+            _training(store, records[0], student, tokens.get(_rows(records[0]))),
             sum(_pass(record, teacher) for record in above[name]),
             fmean(float(str(r.provenance.get("seconds", 0.0))) for r in records),
         )
@@ -117,11 +117,26 @@ def _epochs(record: Record) -> int:
     return int(str(record.payload.config.get("epochs", 1)))
 
 
-def _training(trained: Record, student: Architecture, an_epoch: int | None) -> float | None:
-    file = trained.files.get(_WEIGHTS)
-    if an_epoch is None or file is None:
+def _training(
+    store: Store, trained: Record, student: Architecture, an_epoch: int | None
+) -> float | None:
+    delivered = trained.files.get(_WEIGHTS)
+    if an_epoch is None or delivered is None:
         return None
-    return training_flops(student, an_epoch * _epochs(trained), file.size // _FLOAT)
+    in_model = _in_model(store, trained) or delivered
+    return training_flops(student, an_epoch * _epochs(trained), in_model.size // _FLOAT)
+
+
+def _in_model(store: Store, trained: Record) -> FileEntry | None:
+    """Return the weights that stand for the adapters of the model that was trained, if known.
+
+    In float32 it has the start point's alone, as the start product is subtracted from the weights.
+    In bfloat16 it has an anchor as well: as many weights as the delivered adapter.
+    """
+    if trained.payload.config.get("compute_dtype", "float32") != "float32":
+        return None
+    starts = _inputs(store, trained, role="start")
+    return next((start.files.get(_WEIGHTS) for start in starts), None)
 
 
 def _pass(record: Record, teacher: Architecture) -> float:
@@ -137,13 +152,19 @@ def _above(store: Store, records: Iterable[Record]) -> Iterator[Record]:
     """Everything that results were made from, as their records name it, each once."""
     waiting, seen = list(records), set[str]()
     while waiting:
-        said = waiting.pop().provenance.get("inputs")
-        for value in said.values() if isinstance(said, Mapping) else ():
-            key = str(value.get("key", "")) if isinstance(value, Mapping) else ""
-            if key in seen or not is_hex_digest(key):
-                continue
-            seen.add(key)
+        for found in _inputs(store, waiting.pop()):
+            if found.key not in seen:
+                seen.add(found.key)
+                yield found
+                waiting.append(found)
+
+
+def _inputs(store: Store, record: Record, *, role: str | None = None) -> Iterator[Record]:
+    """What a result was made from directly, or one input of it, as far as there are records."""
+    said = record.provenance.get("inputs")
+    for name, value in said.items() if isinstance(said, Mapping) else ():
+        key = str(value.get("key", "")) if isinstance(value, Mapping) else ""
+        if role in (None, name) and is_hex_digest(key):
             found = store.lookup_record(StepKey(key))
             if found is not None:
                 yield found
-                waiting.append(found)

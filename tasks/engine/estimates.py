@@ -1,5 +1,7 @@
 """What steps are expected to need, from the sizes of models and data that are known beforehand."""
 
+import math
+import statistics
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,11 +68,33 @@ def longest_row(known: Foreseen, split: str, *, cutoff: int | None = None) -> in
     return longest if cutoff is None else min(longest, cutoff)
 
 
+def answers_at_once(known: Foreseen, split: str, *, rows: int, cutoff: int) -> int:
+    """Return about how many answer tokens the fullest of many batches has.
+
+    Batches are drawn at random, so not all of a batch's answers are among the longest: their mean,
+    and three standard deviations of a batch's sum. Half of the tokens while the data is not known.
+
+    Args:
+        known: what a plan knows.
+        split: that batches are drawn from.
+        rows: in a batch.
+        cutoff: tokens kept of a row.
+    """
+    longest = longest_row(known, split, cutoff=cutoff)
+    if "data" not in known.folders:
+        return rows * longest // 2
+    found = _lengths(known, split)
+    spread = 3 * math.sqrt(rows) * found.answer_deviation
+    return min(rows * longest, math.ceil(rows * found.answer_mean + spread))
+
+
 class _Lengths(NamedTuple):
-    """Tokens of a split's rows: all together, and the most."""
+    """Tokens of a split's rows: all together, and the most; and of their answers."""
 
     total: int
     longest: int
+    answer_mean: float
+    answer_deviation: float
 
 
 def _lengths(known: Foreseen, split: str) -> _Lengths:
@@ -79,11 +103,18 @@ def _lengths(known: Foreseen, split: str) -> _Lengths:
 
 @once_a_file
 def _lengths_in(path: Path) -> _Lengths:
+    rows = read_split(path)
     each = [
         (len(row.prompt) + len(row.answer)) // CHARACTERS_A_TOKEN + len(row.input_ids or ())
-        for row in read_split(path)
+        for row in rows
     ]
-    return _Lengths(sum(each), max(each, default=0))
+    answers = [
+        len(row.answer) / CHARACTERS_A_TOKEN + sum(label >= 0 for label in row.labels or ())
+        for row in rows
+    ] or [0.0]
+    return _Lengths(
+        sum(each), max(each, default=0), statistics.fmean(answers), statistics.pstdev(answers)
+    )
 
 
 @once_a_file

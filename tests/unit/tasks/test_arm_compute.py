@@ -1,5 +1,6 @@
 """What arms took to train, from records, and where page and text show it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,12 @@ class Records(dict[str, Record]):
     def lookup_record(self, key: StepKey) -> Record | None:
         return self.get(key)
 
-    def add(self, step: str, *made_from: str, seconds: float = 0.0, **facts: Any) -> str:
+    def add(
+        self, step: str, *made_from: str, start: str = "", seconds: float = 0.0, **facts: Any
+    ) -> str:
         key = f"{len(self) + 1:064x}"
         config = {"cutoff": 9, "epochs": facts.pop("epochs", 1)}
+        config |= {"compute_dtype": facts.pop("compute_dtype", "float32")}
         inputs = ROWS if step in ("finetune", "teacher-logits") else {}
         self[key] = Record(
             key=StepKey(key),
@@ -39,7 +43,10 @@ class Records(dict[str, Record]):
             tree=Digest(key),
             files={WEIGHTS: FileEntry(Digest(key), 4 * PARAMETERS)} if step == "finetune" else {},
             facts=facts,
-            provenance={"seconds": seconds, "inputs": {k: {"key": k} for k in made_from}},
+            provenance={
+                "seconds": seconds,
+                "inputs": {k: {"key": k} for k in made_from} | {"start": {"key": start}},
+            },
         )
         return key
 
@@ -76,6 +83,22 @@ def test_training_and_each_pass_of_a_teacher_are_counted_once(folders: dict[str,
     assert found["both"] == Compute(300 * a_token, 7000 + 20 * 6 * used(folders["teacher"]), 5.0)
     assert found["none"] == Compute()
     assert compute_of(store, arms, teacher=None, student=None)["plain"] == Compute()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dtype", "in_model"), [("float32", 1), ("bfloat16", 2)])
+def test_an_anchor_is_counted_where_there_is_one(
+    folders: dict[str, Path], dtype: str, in_model: int
+) -> None:
+    """The delivered adapter has rank 2r; what is trained in float32 has the start point's rank."""
+    models = {who: describe(folder) for who, folder in folders.items()}
+    store = Records()
+    start = store.add("lora")
+    store[start] = replace(
+        store[start], files={WEIGHTS: FileEntry(Digest(start), 4 * PARAMETERS // 2)}
+    )
+    trained = store.add("finetune", start=start, tokens=10, compute_dtype=dtype)
+    (found,) = compute_of(store, {"arm": [trained]}, **models).values()  # type: ignore[arg-type]
+    assert found.flops == 10 * (4 * used(folders["student"]) + 6 * in_model * PARAMETERS // 2)
 
 
 def test_arms_are_told_in_multiples_of_plain_lora() -> None:

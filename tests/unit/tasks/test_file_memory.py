@@ -6,7 +6,7 @@ from paraknow_core.data import read_split
 from paraknow_core.data.examples import Example
 from paraknow_core.data.files import write_examples
 from tasks.engine import estimates
-from tasks.engine.estimates import Foreseen, longest_row, tokens_of
+from tasks.engine.estimates import Foreseen, answers_at_once, longest_row, tokens_of
 from tasks.engine.file_memory import once_a_file
 
 
@@ -53,6 +53,19 @@ def test_a_plan_reads_a_split_once_for_all_its_steps(tmp_path, monkeypatch):
     for _step in range(5):
         assert (tokens_of(known, "train"), longest_row(known, "train")) == (14, 11)
         assert longest_row(known, "train", cutoff=5) == 5
+        assert (
+            answers_at_once(known, "train", rows=3, cutoff=99) == 3
+        )  # each has one, says 4 letters
     assert len(asked) == 1
     assert (tokens_of(Foreseen(), "train"), longest_row(Foreseen(), "train")) == (None, 0)
     assert longest_row(Foreseen(row_tokens=7), "train") == 7
+    assert answers_at_once(Foreseen(row_tokens=8), "train", rows=3, cutoff=6) == 9
+
+
+def test_a_batchs_answers_are_neither_all_average_nor_all_the_longest(tmp_path):
+    rows = [Example(str(i), "a" * 400, "b" * (400 if i == 0 else 40)) for i in range(100)]
+    write_examples(tmp_path / "train.parquet", rows)
+    found = answers_at_once(Foreseen({"data": tmp_path}), "train", rows=64, cutoff=2048)
+    assert 64 * 10.9 < found < 64 * 20
+    few = answers_at_once(Foreseen({"data": tmp_path}), "train", rows=1, cutoff=2048)
+    assert 10 < few < 100

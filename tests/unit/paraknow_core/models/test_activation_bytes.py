@@ -8,7 +8,10 @@ import torch
 from support.tiny import tiny_model
 from torch import Tensor
 
-from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from paraknow_core.data.batches import collate
+from paraknow_core.data.examples import NO_LOSS, TokenisedExample
+from paraknow_core.finetuning.batches import predictions
+from paraknow_core.inspection.cost import activation_bytes, logits_bytes, training_bytes
 from paraknow_core.lora.anchored_model import quiet_peft
 from paraknow_core.lora.start_point import plain_start
 from paraknow_core.models.describe import MATRIX_ROLES, describe
@@ -57,6 +60,30 @@ def test_it_is_what_a_pass_keeps(tmp_path: Path, kv_heads: int, adapter: bool) -
     found = describe(folder)
     foreseen = activation_bytes(found, TOKENS, adapter=adapter) + logits_bytes(found, TOKENS)
     assert foreseen == pytest.approx(kept_by_forward(model), rel=0.3)
+
+
+def test_logits_are_counted_where_an_answer_is_predicted(tmp_path: Path) -> None:
+    """With a vocabulary this large, those of all places would be twelve times as much."""
+    folder = tiny_model(tmp_path / "model", layers=1, vocab=4096)
+    model: Any = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+    model.requires_grad_(False)
+    model.get_input_embeddings().weight.requires_grad_(True)
+    ids, answers = tuple(range(10, 10 + TOKENS)), TOKENS // 8
+    batch = collate([TokenisedExample(ids, (NO_LOSS,) * (TOKENS - answers) + ids[-answers:])])
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, Tensor] = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t) is None or t, lambda t: t
+    ):
+        logits, labels = predictions(model, batch)
+        torch.nn.functional.cross_entropy(logits, labels)
+    held = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
+    about: dict[str, Any] = {"element_bytes": 4, "adapter_bytes": 0, "tokens": TOKENS}
+    found = describe(folder)
+    bare = training_bytes(found, predicted=0, **about)
+    foreseen = training_bytes(found, predicted=answers, **about) - bare
+    assert foreseen == 3 * 4 * 4096 * answers
+    assert held < activation_bytes(found, TOKENS) + foreseen < 3 * held
 
 
 def test_recomputation_keeps_one_layer_and_the_inputs_of_all(tmp_path: Path) -> None:
