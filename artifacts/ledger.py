@@ -73,7 +73,9 @@ class Ledger:
     def all_keys(self, prefix: str = "") -> Iterator[StepKey]:
         """Iterate over every key that has a record and begins with ``prefix``, in order."""
         with reading(self._root / "records"):
-            shards = sorted((self._root / "records").iterdir())
+            shards = sorted(
+                p for p in (self._root / "records").iterdir() if _SHARD.fullmatch(p.name)
+            )
             for shard in (s for s in shards if s.name.startswith(prefix[:2])):
                 for path in sorted(shard.iterdir()):
                     match = _FIRST.fullmatch(path.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.names import StepKey
+from artifacts.queries.index import summaries
 from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.durable_files import settle
@@ -158,7 +159,8 @@ def _role(cell: int, arm: int | None, seed: int | None, what: str) -> str:
 
 
 def _newest_report(store: Store, name: str) -> Record:
-    reports = [record for record in store.records() if record.step == comparison.name]
+    made = [summary.key for summary in summaries(store) if summary.step == comparison.name]
+    reports = [record for key in made if (record := store.lookup_record(key)) is not None]
     own = [record for record in reports if record.payload.config.get("name") == name]
     if not own:
         known = sorted({str(record.payload.config.get("name")) for record in reports})

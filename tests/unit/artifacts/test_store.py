@@ -104,6 +104,14 @@ def test_what_was_published_is_found_with_its_bytes_and_facts(store):
     assert list(store.records()) == [record]
 
 
+def test_a_file_that_does_not_belong_among_the_records_is_passed_over(store):
+    record = published(store)
+    (store.root / "records" / ".DS_Store").write_bytes(b"?")
+    (store.root / "records" / record.key[:2] / "notes.txt").write_text("mine")
+    assert list(store.records()) == [record]
+    assert find_record(store, record.key[:8]) == record
+
+
 def test_an_unknown_key_is_a_miss(store):
     published(store)
     assert store.lookup(payload(8).key()) is None
