@@ -9,6 +9,7 @@ A test compares what this prints with the page.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flows.results.items import read_comparison
 from paraknow_core.report.comparison_markdown import as_markdown
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.statistics.contrast import Contrast
+from paraknow_core.statistics.proofs import PROOFS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "findings"
 
@@ -41,6 +43,11 @@ def page(folder: Path = FOLDER) -> str:
         "comparison": lambda name: stored(folder / f"{name}.parquet"),
         "table": score_table,
         "report": report,
+        "claims": claims,
+        "means": means,
+        "orders": orders,
+        "verdicts": verdicts,
+        "untrained": untrained,
         "gaps": gaps,
         "spread": spread,
         "shares": shares,
@@ -90,13 +97,54 @@ def report(comparison: Comparison) -> str:
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in lines).strip()
 
 
-def gaps(comparison: Comparison, method: str, other: str) -> list[float]:
-    """Return method minus another in each pair, in its metric, means over seeds.
+def verdicts(comparison: Comparison) -> str:
+    """Write the verdict of every pair, and that of all of them, as the command does."""
+    return report(comparison).split("\n\n####")[0]
+
+
+def orders(comparison: Comparison) -> str:
+    """Write the tables of orders of pairs and their sentences, as the command does."""
+    only = replace(comparison, title="", summary="", pairs=(), methods=(), caveats=())
+    return report(only)
+
+
+def claims(comparison: Comparison) -> list[str]:
+    """Name the methods whose students get better along an order of pairs, where no control does."""
+    return [
+        line.method
+        for order in comparison.orders
+        for line in order.lines
+        if f": {PROOFS[order.kind].shown} (" in line.said
+    ]
+
+
+def means(comparison: Comparison, method: str) -> str:
+    """Write a method's means along the first order of pairs."""
+    order = comparison.orders[0]
+    line = next(line for line in order.lines if line.method == method)
+    return ", ".join(f"{value:.{order.metric.digits}f}" for value in line.means)
+
+
+def untrained(comparison: Comparison) -> str:
+    """Write what start points do without training, as the command does, of every pair."""
+    blocks = report(comparison).split("\n\n")
+    found = [f"{b}\n\n{blocks[n + 1]}" for n, b in enumerate(blocks) if b.startswith("Step 0,")]
+    return "\n\n".join(found)
+
+
+def gaps(comparison: Comparison, method: str, other: str, beside: str | None = None) -> list[float]:
+    """Return method minus another in each pair, means over seeds.
+
+    Args:
+        comparison: with both.
+        method: one of its arms.
+        other: another one.
+        beside: name of a metric beside the pair's own; None: its own.
 
     Raises:
         LookupError: if a pair lacks a result of one of them.
     """
-    return [_mean(pair, method) - _mean(pair, other) for pair in comparison.pairs]
+    return [_mean(pair, method, beside) - _mean(pair, other, beside) for pair in comparison.pairs]
 
 
 def spread(comparison: Comparison) -> float:
@@ -135,10 +183,11 @@ def must(holds: bool, claim: str) -> str:
     return ""
 
 
-def _mean(pair: Pair, method: str) -> float:
+def _mean(pair: Pair, method: str, beside: str | None = None) -> float:
     for found in pair.scores:
-        if found.method == method and found.mean is not None:
-            return found.mean
+        value = found.mean if beside is None else found.beside.get(beside)
+        if found.method == method and value is not None:
+            return value
     raise LookupError(f"{pair.name} has no mean of {method}")
 
 

@@ -35,7 +35,7 @@ def report_of(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> Compari
         name=config.name,
         cells=cells,
         wanted_seeds=config.seeds,
-        words=4,
+        words=5,
         proof=config.proof,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -11,7 +11,7 @@ from itertools import pairwise
 from paraknow_core.methods import METHODS
 from paraknow_core.registry import Registry
 from paraknow_core.statistics.design import holm
-from paraknow_core.statistics.trend import Trend
+from paraknow_core.statistics.trend import PAGE_FROM, Trend
 
 ALPHA = 0.05
 
@@ -88,8 +88,17 @@ class MethodTrend:
         """Whether it visibly gets better along the order; a claim by its corrected p-value."""
         if self.trend is None or self.trend.p_value is None or not self.trend.rises:
             return False
-        p = self.trend.p_value if self.p_holm is None else self.p_holm
-        return p < ALPHA
+        return self._p(self.trend.p_value) < ALPHA
+
+    @property
+    def falls(self) -> bool:
+        """Whether it visibly gets worse, which the one-sided test of three pairs cannot see."""
+        if self.trend is None or self.trend.p_value is None or self.trend.rises:
+            return False
+        return len(self.trend.means) < PAGE_FROM and self._p(self.trend.p_value) < ALPHA
+
+    def _p(self, p_value: float) -> float:
+        return p_value if self.p_holm is None else self.p_holm
 
 
 def corrected(found: Sequence[MethodTrend]) -> list[MethodTrend]:
@@ -122,7 +131,9 @@ def conclusion(
     adjusted = "adjusted " if one.p_holm is not None else ""
     numbers = f"{one.trend.test}, {adjusted}p = {p:.3g}, {one.trend.n} seeds"
     doubt = _doubt(one, found, teachers_rise) if one.follows and one.is_claim else ""
-    if not one.follows:
+    if one.falls:
+        said = "gets worse along the order"
+    elif not one.follows:
         said = "not shown"
     elif not one.is_claim:
         said = "gets better along the order too"

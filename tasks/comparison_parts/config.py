@@ -97,7 +97,8 @@ class ComparisonConfig(Settings):
     """Of which version the sentences are. 2: something is missing, of which 1 said what was not
     true. 3: items are drawn as well as seeds, a gain is excluded by its margin or not shown, and a
     design that can show nothing says so. 4: what of the teacher each method uses, what it was
-    trained on, and what that took. All have the same numbers."""
+    trained on, and what that took. 5: a student that gets worse along an order of pairs. All have
+    the same numbers."""
     proof: ProofConfig = later(ProofConfig())
     """What besides the verdicts is to show that the teacher matters."""
     created: str = execution("")

@@ -40,7 +40,7 @@ def test_a_report_knows_losses_epochs_parts_and_trainings() -> None:
     assert distilled == {f"{start}-distilled" for start in starts}
     assert found["plain-distilled"].trained_on == "0.9 KL at temperature 2, 0.1 answers"
     epochs = {name: arm.epochs for name, arm in found.items() if arm.epochs != 3}
-    assert set(epochs.values()) == {4, 6}
+    assert set(epochs.values()) == {6}
     assert set(epochs) == {name for name in found if name.endswith("-epochs")}
     assert set(found["composed"].by_role) == {"transfer", "milora"}
     uses = {method.name: method.uses for method in methods_of(report)}

@@ -83,6 +83,15 @@ def test_no_rise_is_not_shown_and_no_control_is_said() -> None:
     assert "no control of it ran" in conclusion(PROOFS["dose"], alone, [alone], teachers_rise=True)
 
 
+def test_a_visible_fall_from_one_pair_to_another_is_told() -> None:
+    (falling,) = of(novel_tokens=[RISING[-1], RISING[0]])
+    assert "gets worse along" in conclusion(PROOFS["swap"], falling, [falling], teachers_rise=True)
+    (one_sided,) = of(
+        novel_tokens=RISING[::-1]
+    )  # Page's test of three pairs looks for a rise alone
+    assert "not shown" in conclusion(PROOFS["dose"], one_sided, [one_sided], teachers_rise=True)
+
+
 def test_teachers_rise_where_each_is_better_than_the_one_before() -> None:
     assert rise([3.0, 2.0, 1.0], higher_is_better=False)
     assert rise([3.0, 1.0, 2.0], higher_is_better=False) is False
