@@ -25,6 +25,7 @@ from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.harness.config import HarnessConfig, HarnessTask
 
 
 class EvaluateConfig(Settings):
@@ -55,6 +56,13 @@ class EvaluateConfig(Settings):
         "its beginning; leave-out: the row is not asked. Both are counted.",
     )
     batch_size: BatchSize = execution(16, title="Batch size", description="Rows a forward pass.")
+    tasks: tuple[HarnessTask, ...] = execution(
+        (),
+        title="Benchmarks",
+        description="Tasks of lm-evaluation-harness that are measured as well, by its own rules, "
+        "such as [gsm8k, {task: mmlu, shots: 5}]. Each is a step of its own.",
+    )
+    harness: HarnessConfig = execution(HarnessConfig(), title="How benchmarks are run")
 
     @field_validator("primary")
     @classmethod
@@ -63,6 +71,15 @@ class EvaluateConfig(Settings):
             return primary_metric(name).name
         except ConfigError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_once(cls, tasks: tuple[HarnessTask, ...]) -> tuple[HarnessTask, ...]:
+        titles = [task.title for task in tasks]
+        if doubles := sorted({title for title in titles if titles.count(title) > 1}):
+            msg = f"given twice: {', '.join(doubles)}; each use needs other shots or another limit"
+            raise ValueError(msg)
+        return tasks
 
     @field_validator("metrics")
     @classmethod

@@ -2,16 +2,19 @@
 
 import base64
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from paraknow_core.evaluation.metrics import LOSS, REPORTED
-from paraknow_core.methods import arms_among, every_arm
+from paraknow_core.methods import METHODS, VANILLA, arms_among, every_arm, transfer_among
 from paraknow_core.settings import Settings, later
 from tasks.engine.json_files import finite, read_json, write_json
 from tasks.engine.progress import in_task_run
 from tasks.engine.ref import Ref
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.harness.reported import benchmark_role, benchmarks_of
 
 
 class ReportConfig(Settings):
@@ -25,6 +28,8 @@ class ReportConfig(Settings):
     """Names of those that were measured."""
     notes: tuple[str, ...] = later(())
     """Sentences about the data that a reader has to know."""
+    benchmarks: tuple[str, ...] = later(())
+    """Titles of those that were measured."""
 
 
 def _compute(job: Job[ReportConfig]) -> Facts:
@@ -44,6 +49,8 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     if "factors" in job.inputs:
         summary["decomposition"] = _decomposition(job.inputs["factors"])
     text = as_markdown(summary)
+    if job.config.benchmarks:
+        text += _add_benchmarks(job, summary, list(arms))
     if job.config.notes:
         summary["notes"] = list(job.config.notes)
         text += "".join(f"\n{note}\n" for note in job.config.notes)
@@ -60,6 +67,27 @@ def _compute(job: Job[ReportConfig]) -> Facts:
             title="Teacher's sensitivity on the seed samples",
         )
     return {"verdict": summary["verdict"]}
+
+
+def _add_benchmarks(job: Job[ReportConfig], summary: dict[str, Any], arms: Sequence[str]) -> str:
+    """Put the benchmarks' scores into the summary; returns their table."""
+    from paraknow_core.report.benchmarks import as_table
+    from paraknow_core.report.transfer_summary import arm_name
+
+    names = {arm: arm_name(arm) for arm in arms}
+    runs = {
+        title: {
+            arm: [job.inputs[role]]
+            for arm in arms
+            if (role := benchmark_role(number, arm)) in job.inputs
+        }
+        for number, title in enumerate(job.config.benchmarks)
+    }
+    transfer = transfer_among(arms)
+    against = (METHODS[transfer].baseline, VANILLA) if transfer else ()
+    found = benchmarks_of(runs, method=transfer, against=against)
+    summary["benchmarks"] = [one.to_json() for one in found]
+    return as_table(found, names)
 
 
 def _decomposition(folder: Path) -> dict[str, object]:

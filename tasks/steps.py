@@ -14,6 +14,8 @@ from tasks.engine.step import Step
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.finetune import finetune
+from tasks.harness.benchmark import benchmark
+from tasks.harness.benchmark_tasks import benchmark_tasks
 from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.report import report
@@ -36,6 +38,8 @@ STEPS: Mapping[str, Step[Any]] = {
         acquire_model,
         align,
         arrival,
+        benchmark,
+        benchmark_tasks,
         comparison,
         compose,
         contamination,

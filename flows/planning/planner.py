@@ -1,6 +1,7 @@
 """A planner: follows the wiring of a flow by lookups, and finds which steps would run."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +138,8 @@ class Planner:
         # Of what is in the shared tier only the record is asked for: there is nothing to see yet.
         if planned.known is None and step.preview and folders.keys() >= inputs.keys():
             computation = Computation(step, planned.label, config, inputs, self.run, source)
-            self._preview(planned, computation, folders)
+            with suppress(NotDownloadedError):  # the run itself may download it
+                self._preview(planned, computation, folders)
 
     def _meet(self, planned: PlannedStep, step: Step[Any], record: Record, source: Source) -> None:
         """Take a stored result; of one to be rebuilt only the sizes are taken, for estimates."""

@@ -14,6 +14,7 @@ from paraknow_core.progress import Progress
 from paraknow_core.registry import noted_lookups
 from tasks.engine.child import ChildError, Worker, run_in_child
 from tasks.engine.devices.turn import turn
+from tasks.engine.kept import let_go
 from tasks.engine.run import RunConfig
 
 
@@ -171,6 +172,7 @@ def _compute(compute: Callable[[Any], Any], job: Any, threads: int, progress: Pr
         import torch
 
         torch.set_num_threads(threads)
+    let_go(but=compute)
     began = time.monotonic()  # here, so that waiting for a worker does not count
     with noted_lookups() as used:
         facts = compute(replace(job, progress=progress))

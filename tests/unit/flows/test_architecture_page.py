@@ -156,6 +156,7 @@ def test_the_picture_of_a_transfer_is_the_wiring() -> None:
             "teacher_base": {"model": "base"},
             "other_data": {"seed": 1},
             "arms": arms,
+            "evaluate": {"tasks": ["gsm8k"]},
         }
     )
     recorder = Recorder()

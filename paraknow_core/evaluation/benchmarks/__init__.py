@@ -1,0 +1,1 @@
+"""Benchmarks through lm-evaluation-harness, with its own tasks, filters, metrics and errors."""

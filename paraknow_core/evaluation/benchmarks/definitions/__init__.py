@@ -1,0 +1,1 @@
+"""Definitions of benchmarks that are shipped; the harness reads them as files."""
