@@ -16,7 +16,8 @@ from paraknow_core.data.hub import read_hub_drafts
 from paraknow_core.data.rows import RowForm
 from paraknow_core.data.wording import Wording
 from paraknow_core.errors import DataError
-from tasks.engine.json_files import kind_of
+from tasks.engine.estimates import FORESEEN_ROWS
+from tasks.engine.json_files import kind_of, write_json
 from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles
@@ -143,12 +144,19 @@ def _compute(job: Job[DataConfig]) -> Facts:
     return {name: len(rows) for name, rows in splits.items()}
 
 
+def _foresee(config: DataConfig, out: Path) -> bool:
+    """Write what the settings say of rows that are not here yet, for a plan's estimates."""
+    write_json(out / FORESEEN_ROWS, config.foresee())
+    return True
+
+
 acquire_data = Step(
     name="acquire-data",
     stage=Stage.ACQUIRE,
     version=1,
     compute=_compute,
     source=_source,
+    foresee=_foresee,
     preview=True,
     retries=2,
 )

@@ -10,10 +10,11 @@ from artifacts.canonical import canonical_bytes
 from artifacts.disk.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.records import folder_digest
-from paraknow_core.checkpoint.model_folder import MODEL_FILES, model_files
+from paraknow_core.checkpoint.model_folder import MODEL_FILES, lacks_weights, model_files
 from paraknow_core.demo.language import vocabulary
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
 from paraknow_core.errors import HubUnreachableError, ModelFolderError
+from paraknow_core.models.config import read_config
 from paraknow_core.models.describe import Architecture, describe, foreseen
 from paraknow_core.setting_types import PathOrHubId, Text
 from paraknow_core.settings import Settings, execution
@@ -115,6 +116,10 @@ def _from_hub(model: str, revision: str, *, download: bool) -> Path:
     return Path(found)
 
 
+class WeightsMissingError(NotDownloadedError):
+    """A local folder has a config and no weights: enough for a plan, and for nothing else."""
+
+
 def _source(config: ModelConfig, inputs: Mapping[str, Ref], run: RunConfig) -> Source:
     """Resolve the folder and digest its files; digests of unchanged files are remembered."""
     store = run.open_store()
@@ -123,6 +128,12 @@ def _source(config: ModelConfig, inputs: Mapping[str, Ref], run: RunConfig) -> S
         own = {name: digests[name] for name in model_files(folder)}
         return Source(location=str(folder), files={"self": SourceFiles.of_model(folder, own)})
     folder = find_model(config.model, config.revision, download=run.download)
+    if not run.download and lacks_weights(folder):
+        is_local = kind_of(Path(config.model).expanduser()) == "folder"
+        raise (WeightsMissingError if is_local else NotDownloadedError)(
+            f"{folder}: has a config.json, and no weights. A plan can be made of it; to run, put "
+            "the safetensors files of the model there as well."
+        )
     describe(folder)  # a broken folder is refused before gigabytes are hashed
     files = digest_folder(
         folder, model_files(folder), stamps=store.stamps, progress=StepProgress("digest model")
@@ -166,15 +177,35 @@ def _compute(job: Job[ModelConfig]) -> Facts:
 
 def _foresee(config: ModelConfig, out: Path) -> bool:
     """Write what a recipe says of a model that is yet to be trained, for a plan's checks."""
-    if config.pretrain is None or config.texts is not None:
+    if config.texts is not None:
         return False
+    if config.pretrain is None:
+        return _foresee_folder(config, out)
     tokens = {word: row for row, word in enumerate(vocabulary(config.pretrain.dialect))}
     model = foreseen(model_fields(config.pretrain) | {"model_type": "llama"})
+    _write_foreseen(out, model, tokens, size=len(tokens))
+    return True
+
+
+def _foresee_folder(config: ModelConfig, out: Path) -> bool:
+    """The same of a model whose config and tokenizer are here, and whose weights need not be."""
+    from paraknow_core.models.load import load_tokenizer
+
+    try:
+        folder = find_model(config.model, config.revision, download=False)
+    except NotDownloadedError:
+        return False
+    tokenizer = load_tokenizer(folder)
+    model = foreseen(read_config(folder))
+    _write_foreseen(out, model, tokenizer.get_vocab(), size=len(tokenizer))
+    return True
+
+
+def _write_foreseen(out: Path, model: Architecture, tokens: Mapping[str, int], size: int) -> None:
     write_json(out / "architecture.json", model.to_json())
     digest = str(digest_bytes(canonical_bytes(tokens)))
-    write_json(out / "tokenizer.json", {"size": len(tokens), "vocabulary": digest})
+    write_json(out / "tokenizer.json", {"size": size, "vocabulary": digest})
     write_json(out / FORESEEN_TOKENS, tokens)
-    return True
 
 
 def load_architecture(folder: Path) -> Architecture:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
+from paraknow_core.inspection.cost import decomposition_work
 from paraknow_core.models.describe import describe
 from paraknow_core.partial_results import Saved
 from paraknow_core.setting_types import Rank
@@ -100,7 +101,8 @@ def _estimate(config: DecomposeConfig, known: Foreseen) -> Estimate:
     read = 0
     if "teacher" in known.folders:  # scattered rows and columns are read with what lies between
         read = max(4 * matrix.num_elements for matrix in known.architecture("teacher").matrices)
-    return Estimate(memory_bytes=8 * largest + read, disk_bytes=2 * factors)
+    work = decomposition_work(sides, config.max_rank)
+    return Estimate(memory_bytes=8 * largest + read, disk_bytes=2 * factors, work=work)
 
 
 decompose = Step(

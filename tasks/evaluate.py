@@ -16,10 +16,17 @@ from paraknow_core.evaluation.metrics import (
     EvaluationResult,
     primary_metric,
 )
-from paraknow_core.inspection.cost import logits_bytes
+from paraknow_core.inspection.cost import evaluation_work, logits_bytes
 from paraknow_core.setting_types import BatchSize, Count, EachOnce, OneOf
 from paraknow_core.settings import Settings, execution, later
-from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.estimates import (
+    Estimate,
+    Foreseen,
+    bytes_each,
+    longest_row,
+    rows_of,
+    tokens_of,
+)
 from tasks.engine.json_files import finite, write_json
 from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
@@ -161,10 +168,22 @@ def _estimate(config: EvaluateConfig, known: Foreseen) -> Estimate:
     """The student and the logits of a batch in memory; what is written is small."""
     student = known.architecture("student")
     batch = logits_bytes(student, config.batch_size * longest_row(known, "test"))
+    rows, read = rows_of(known, "test"), tokens_of(known, "test")
+    each = bytes_each(config.compute_dtype)
     return Estimate(
-        memory_bytes=student.num_parameters * bytes_each(config.compute_dtype) + batch,
+        memory_bytes=student.num_parameters * each + batch,
         disk_bytes=1_000_000,
-        tokens=tokens_of(known, "test"),
+        tokens=read,
+        work=None
+        if rows is None or read is None
+        else evaluation_work(
+            student,
+            rows=rows,
+            tokens=read,
+            answer=config.max_new_tokens,
+            batch=config.batch_size,
+            element_bytes=each,
+        ),
     )
 
 

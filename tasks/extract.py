@@ -12,6 +12,7 @@ from paraknow_core.alignment.tokens import check_share
 from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.cuts import Cut, choose_cuts
 from paraknow_core.extraction.structures import STRUCTURES
+from paraknow_core.inspection.cost import Work, extraction_work
 from paraknow_core.models.describe import MATRIX_ROLES, Role
 from paraknow_core.setting_types import OneOf, Seed, Share, choose_setting
 from paraknow_core.settings import Settings, execution, later
@@ -33,9 +34,13 @@ ROLE_GROUPS: Mapping[str, tuple[Role, ...]] = {
     "attention": (Role.Q, Role.K, Role.V, Role.O),
     "ffn": (Role.GATE, Role.UP, Role.DOWN),
     "head": (Role.HEAD,),
+    "vocabulary": VOCABULARY_ROLES,
     "all": MATRIX_ROLES,
 }
-"""Shorthand for the origins that SeeKing (arXiv 2310.11451, §5) compares."""
+"""Shorthand for the origins that SeeKing (arXiv 2310.11451, §5) compares.
+
+What its public code calls the embedding is ``vocabulary``: the embedding and the head.
+"""
 
 
 _BLOCK_BYTES = 2**25
@@ -95,7 +100,7 @@ class ExtractConfig(Settings):
         tuple(str(role) for role in MATRIX_ROLES),
         title="Roles",
         description="Kinds of matrix transferred: embed, q, k, v, o, gate, up, down, head; or "
-        "groups of them: embedding, attention, ffn, all.",
+        "groups of them: embedding, vocabulary (embedding and head), attention, ffn, all.",
     )
     seed: Seed = later(0, title="Seed", description="Of the random structures.")
     min_vocabulary_share: Share = execution(
@@ -189,7 +194,12 @@ def _estimate(config: ExtractConfig, known: Foreseen) -> Estimate:
     if not structure.is_contiguous:
         sides = [matrix.shape for matrix in teacher.matrices]
         disk += sum(4 * (rows + cols) for rows, cols in sides)
-    return Estimate(memory_bytes=memory, disk_bytes=disk)
+    kept = 1.0  # the share of the teacher's layers that are taken
+    if "student" in known.folders:
+        kept = min(1.0, known.architecture("student").num_layers / teacher.num_layers)
+    shapes = [matrix.shape for matrix in teacher.matrices if str(matrix.role) in config.roles]
+    work = Work(moved=kept * extraction_work(shapes).moved)
+    return Estimate(memory_bytes=memory, disk_bytes=disk, work=work)
 
 
 extract = Step(

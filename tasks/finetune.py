@@ -9,7 +9,14 @@ from pydantic import Field
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.recipe import FineTuningRecipe, examples_at_once
-from paraknow_core.inspection.cost import training_bytes
+from paraknow_core.inspection.cost import (
+    Work,
+    adapters_in_model,
+    forward_flops,
+    training_bytes,
+    training_flops,
+)
+from paraknow_core.models.describe import Architecture
 from paraknow_core.setting_types import Tokens
 from tasks.checks.cut_rows import tell_cut
 from tasks.checks.divergence import DIVERGED
@@ -30,6 +37,8 @@ from tasks.engine.step import Facts, Job, Step
 
 TARGETS = "targets"
 """The input that holds a teacher's outputs, of a training that learns from them."""
+_FLOAT32 = 4
+"""Bytes of an adapter's weight."""
 
 
 class FinetuneConfig(FineTuningRecipe):
@@ -106,7 +115,7 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
     student, rows = known.architecture("student"), examples_at_once(config)
     adapter = known.sizes.get("start", 0)
     targets = known.sizes.get(TARGETS, 0)
-    tokens = tokens_of(known, "train")
+    tokens, judged = tokens_of(known, "train"), tokens_of(known, "validation")
     # Two checkpoints of weights and moments while it trains, then the adapter at twice the rank.
     return Estimate(
         memory_bytes=targets
@@ -120,7 +129,18 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
         ),
         disk_bytes=8 * adapter if adapter else None,
         tokens=None if tokens is None else tokens * config.epochs,
+        work=None if tokens is None else _work(config, student, tokens, judged or 0, adapter),
     )
+
+
+def _work(
+    config: FinetuneConfig, student: Architecture, tokens: int, judged: int, adapter: int
+) -> Work:
+    """Training, a second forward pass where activations are recomputed, validation each epoch."""
+    again = tokens * config.gradient_checkpointing + judged
+    adapters = adapters_in_model(bytes_each(config.compute_dtype)) * adapter // _FLOAT32
+    trained = training_flops(student, tokens, adapters)
+    return Work(flops=config.epochs * (trained + forward_flops(student, again)))
 
 
 def _show(ref: Ref, folder: Path) -> None:

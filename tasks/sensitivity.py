@@ -6,12 +6,19 @@ from typing import Literal
 from pydantic import Field
 
 from paraknow_core.data import read_split, tokenise_all
-from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from paraknow_core.inspection.cost import activation_bytes, logits_bytes, sensitivity_work
 from paraknow_core.setting_types import Seconds, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
 from tasks.checks.cut_rows import tell_cut
-from tasks.engine.estimates import Estimate, Foreseen, bytes_each, longest_row, tokens_of
+from tasks.engine.estimates import (
+    Estimate,
+    Foreseen,
+    bytes_each,
+    longest_row,
+    rows_of,
+    tokens_of,
+)
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
@@ -86,11 +93,15 @@ def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
     """
     teacher = known.architecture("teacher")
     parameters, tokens = teacher.num_parameters, longest_row(known, "seeds", cutoff=config.cutoff)
+    samples, read = rows_of(known, "seeds"), tokens_of(known, "seeds")
     sample = activation_bytes(teacher, tokens) + logits_bytes(teacher, tokens // 2)
     return Estimate(
         memory_bytes=parameters * (bytes_each(config.compute_dtype) + 4) + sample,
         disk_bytes=parameters * 8,
-        tokens=tokens_of(known, "seeds"),
+        tokens=read,
+        work=None
+        if samples is None or read is None
+        else sensitivity_work(teacher, samples=samples, tokens=read),
     )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,12 @@ def compare_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as slots.cpu=4."),
     ] = None,
+    pair: Annotated[
+        list[str] | None, typer.Option(help="Only this pair; may be given several times.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Only this task; may be given several times.")
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would run, be shared or hit; run nothing.")
     ] = False,
@@ -45,15 +52,19 @@ def compare_command(
     Examples:
     - `paraknow compare configs/compare.yaml --plan`
     - `paraknow compare configs/compare.yaml --set slots.cpu=4`
+    - `paraknow compare configs/paper/main.yaml --pair qwen --task gsm8k --plan`
     """
     began = time.monotonic()
     from flows.config.compare import CompareConfig
+    from flows.config.narrow import narrowed
     from flows.planning.compare import make_compare_plan
+    from flows.planning.rates import rates_here
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
-    settings = load_config(CompareConfig, config, overrides)
+    whole = load_config(CompareConfig, config, overrides)
+    settings = narrowed(whole, pairs=pair or (), tasks=task or ())
     console = Terminal(stderr=json_)
-    planned = make_compare_plan(settings)
+    planned = make_compare_plan(settings, partial(rates_here, settings) if plan else None)
     if plan:
         say(planned.to_json()) if json_ else show_plan(console, settings, planned)
         planned.check_drift()
@@ -96,13 +107,15 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
     from flows.cli.console import tell_brought
 
     table = Table(
-        "step", "asked for", "distinct", "hits", "to run", "time", "disk", title="Nothing is run"
+        *("step", "asked for", "distinct", "hits", "to run", "time", "memory", "disk"),
+        title="Nothing is run",
     )
     for row in plan.table():
         table.add_row(
             row["step"],
             *(str(row[name]) for name in ("asked", "distinct", "hits", "run")),
             _time(row),
+            size_text(row["memory_bytes"]) if row["memory_bytes"] else "",
             size_text(row["disk_bytes"]) if row["run"] else "",
         )
     console.print(table)
@@ -111,10 +124,12 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
         hours += f", and {plan.untimed} steps the like of which never ran here"
     console.print(
         f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
-        f"{plan.asked} times; {hours}; disk about {size_text(plan.disk_bytes)} "
-        f"of {size_text(plan.free_bytes)} free in {plan.store}",
+        f"{plan.asked} times; {hours}; the largest needs about {size_text(plan.memory_bytes)} of "
+        f"memory; disk about {size_text(plan.disk_bytes)} of {size_text(plan.free_bytes)} free "
+        f"in {plan.store}",
         soft_wrap=True,
     )
+    _tell_estimates(console, plan)
     if plan.more_trials:
         console.print(
             f"At most {plan.more_trials} more trainings, where a best learning rate lies at an end "
@@ -130,6 +145,24 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
     for told in plan.visible():
         console.print(told, soft_wrap=True)
     _tell_blind_spots(console, plan)
+
+
+def _tell_estimates(console: Terminal, plan: "ComparePlan") -> None:
+    """Say where hours come from that no earlier run tells, and what they cost."""
+    if plan.estimated and plan.rates is not None:
+        console.print(
+            f"Times of {plan.estimated} steps are their work at rates {plan.rates.told}. Expect a "
+            "factor of 2; loading models is not in it",
+            soft_wrap=True,
+        )
+    if plan.price:
+        machines = f" on {plan.machines} machines" * (plan.machines > 1)
+        console.print(
+            f"Cost: about {plan.cost:,.2f}, at {plan.price:g} an hour of a machine{machines}",
+            soft_wrap=True,
+        )
+    for lacking in plan.lacking:
+        console.print(f"cannot run yet: {lacking}", style="yellow", soft_wrap=True)
 
 
 def _tell_runs(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
@@ -157,7 +190,8 @@ def _time(row: "Mapping[str, Any]") -> str:
     if row["untimed"] == row["run"]:
         return "unknown"
     more = f", {row['untimed']} unknown" if row["untimed"] else ""
-    return f"{row['seconds']:.0f} s{more}"
+    about = "about " if row["estimated"] else ""
+    return f"{about}{row['seconds']:,.0f} s{more}"
 
 
 def show_result(console: Terminal, result: "CompareResult", *, seconds: float) -> None:

@@ -1,8 +1,8 @@
 """What a comparison may cost, how much of it runs at once and where, and which gain is worth it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.setting_types import CountOrNone, Limit, choose_setting
@@ -13,6 +13,8 @@ _GPU = r"^[A-Za-z0-9][\w/.-]{0,127}$"
 
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 """Of a budget."""
+Speed = Annotated[float, Field(ge=0, le=1e21, allow_inf_nan=False)]
+"""Operations or bytes a second."""
 
 
 def _of_metrics(margins: dict[str, float]) -> dict[str, float]:
@@ -26,11 +28,38 @@ Margins = Annotated[dict[Annotated[str, Field(max_length=64)], Limit], AfterVali
 
 
 class BudgetConfig(Settings):
-    """What a plan may cost; a plan beyond it is refused before anything runs. 0: no limit."""
+    """What a plan may cost, and by what it is estimated. 0: no limit, or not known.
+
+    A plan beyond a limit is refused before anything runs.
+    """
 
     hours: Amount = Field(0, title="Hours", description="Of steps whose time is known.")
     disk_gb: Amount = Field(0, title="Disk", description="Gigabytes (10⁹ bytes).")
     steps: CountOrNone = Field(0, title="Steps", description="To compute.")
+    cost: Amount = Field(0, title="Cost", description="In the currency of the price.")
+    price: Amount = Field(
+        0, title="Price", description="Of an hour of one machine, in any currency."
+    )
+    flops: Speed = Field(
+        0,
+        title="Operations a second",
+        description="That a slot reaches in training, such as 4e14: the time of steps whose like "
+        "never ran here. 0: a plan that is asked for measures this machine.",
+    )
+    bandwidth: Speed = Field(
+        0, title="Bytes a second", description="Of a slot's memory, such as 3e12; with flops."
+    )
+
+    @model_validator(mode="after")
+    def _both_rates(self) -> Self:
+        if bool(self.flops) != bool(self.bandwidth):
+            given, lacking = ("flops", "bandwidth") if self.flops else ("bandwidth", "flops")
+            msg = f"{given} is given without {lacking}; a plan's hours need both, or neither"
+            raise ValueError(msg)
+        if self.cost and not self.price:
+            msg = f"cost is limited to {self.cost:g}, but there is no price of an hour; set price"
+            raise ValueError(msg)
+        return self
 
 
 class SlotsConfig(Settings):

@@ -27,7 +27,8 @@ def load_config(
     Args:
         model: the config's type.
         path: a YAML file; None where all is said by overrides and presets.
-        overrides: ``key=value``, dots for nesting (``finetune.seed=3``); the value is YAML.
+        overrides: ``key=value``, dots for nesting (``finetune.seed=3``), also into the entry of
+            a list that has a name (``pairs.llama2.teacher.model=./big``); the value is YAML.
         presets: settings such as ``task``, which replace those of the file.
 
     Raises:
@@ -107,12 +108,30 @@ def drift_overrides(*, strict: bool, rebuild: bool) -> list[str]:
 def _place(fields: dict[str, Any], name: str, value: Any, option: str) -> None:
     """Write one setting to its place, and make the sections above it."""
     *parents, last = name.split(".")
-    place = fields
+    place: Any = fields
     for parent in parents:
-        below = place.setdefault(parent, {})
-        if not isinstance(below, dict):
-            raise ConfigError(
-                f"{option}{shown(name)}: {shown(parent)} is a value, it has no settings below it"
-            )
+        within = f"{option}{shown(name)}"
+        below = place[_number_of(place, parent, within)] if isinstance(place, list) else None
+        if below is None:
+            below = place.setdefault(parent, {})
+        if not isinstance(below, dict | list):
+            raise ConfigError(f"{within}: {shown(parent)} is a value, it has no settings below it")
         place = below
+    if isinstance(place, list):
+        last = _number_of(place, last, f"{option}{shown(name)}")
     place[last] = value
+
+
+def _number_of(entries: Sequence[Any], name: str, within: str) -> Any:
+    """Where in a list the entry of a name stands, such as a comparison's pair.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
+    if names.count(name) != 1:
+        raise ConfigError(
+            f"{within}: this is a list, whose entries are named {', '.join(map(str, names))}; "
+            f"none, or more than one, is {shown(name)}"
+        )
+    return names.index(name)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from flows.config.adapter import AdapterConfig
 from flows.config.baseline import BaselineConfig
 from flows.config.needs import NEEDS
 from flows.presets.expand import with_presets
@@ -20,7 +21,6 @@ from tasks.finetune import FinetuneConfig
 from tasks.random_model import RandomModelConfig
 from tasks.rows.config import DataConfig
 from tasks.sensitivity import SensitivityConfig
-from tasks.starts.lora import LoraConfig
 from tasks.starts.novel_tokens import NovelOptionsConfig
 from tasks.starts.signal_start import SignalOptionsConfig
 from tasks.starts.student_start import StartOptionsConfig
@@ -96,7 +96,7 @@ class TransferConfig(Settings):
     align: AlignConfig = Field(AlignConfig(), title="Align")
     extract: ExtractConfig = Field(ExtractConfig(), title="Extract")
     decompose: DecomposeConfig = Field(DecomposeConfig(), title="Decompose")
-    lora: LoraConfig = Field(LoraConfig(), title="LoRA")
+    lora: AdapterConfig = Field(AdapterConfig(), title="LoRA")
     finetune: FinetuneConfig = Field(FinetuneConfig(), title="Fine-tune")
     baseline: BaselineConfig = Field(BaselineConfig(), title="Plain LoRA")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")
@@ -162,14 +162,20 @@ class TransferConfig(Settings):
             method: the arm's, a key of ``METHODS``.
 
         Returns:
-            Role → method, for the roles that are adapted.
+            Role → method, for the roles that are trained.
         """
         others = {r: m for name, m in self.by_role.items() for r in expand_roles([name])}
-        covers = METHODS[method].covers
+        started = set(METHODS[method].covers or self.extract.roles) & set(self.extract.roles)
         return {
-            role: others.get(role, method if not covers or role in covers else PLAIN)
-            for role in self.extract.roles
+            role: others.get(role, method if role in started else PLAIN)
+            for role in self.trained_roles
         }
+
+    @property
+    def trained_roles(self) -> tuple[str, ...]:
+        """The roles that get an adapter: first those that are extracted, in their order."""
+        extracted, trained = self.extract.roles, self.lora.train_roles or ()
+        return (*extracted, *(role for role in trained if role not in extracted))
 
     def methods_used(self, method: str) -> tuple[str, ...]:
         """The methods that an arm's start point comes from, each once."""
@@ -228,13 +234,14 @@ class TransferConfig(Settings):
         """Each role may be given once, must be adapted, and the method must have a start for it."""
         given: dict[str, str] = {}
         for name, method in self.by_role.items():
-            roles = [role for role in expand_roles([name]) if role in self.extract.roles]
+            roles = [role for role in expand_roles([name]) if role in self.trained_roles]
             covers = METHODS[method].covers
             lacking = [role for role in roles if covers and role not in covers]
             twice = [role for role in roles if role in given]
             if not roles:
                 msg = (
                     f"by_role.{name}: extract.roles are {', '.join(self.extract.roles)}; add {name}"
+                    " to these, or to lora.train_roles"
                 )
             elif lacking:
                 msg = f"by_role.{name}: {method} has a start point for {', '.join(covers)} only"
@@ -243,6 +250,18 @@ class TransferConfig(Settings):
             else:
                 given |= dict.fromkeys(roles, method)
                 continue
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _extracted_is_trained(self) -> Self:
+        trained = self.lora.train_roles
+        lacking = [role for role in self.extract.roles if role not in (trained or (role,))]
+        if lacking:
+            msg = (
+                f"lora.train_roles leaves out {', '.join(lacking)}, of extract.roles: a start "
+                "point that is not trained changes nothing. Add what is lacking, or extract less"
+            )
             raise ValueError(msg)
         return self
 

@@ -36,7 +36,7 @@ def start_from_cuts(method: str, pair: ModelPair, *, seed: int) -> Handle:
     """Make a start point of what is cut out of a teacher."""
     factors = cuts(method, pair, seed=seed).factors
     given = {"student": pair.student, "factors": factors}
-    return pair.do(lora, pair.config.lora, label=f"lora{_suffix(method)}", **given)
+    return pair.do(lora, pair.config.lora.start(), label=f"lora{_suffix(method)}", **given)
 
 
 def cuts(method: str, pair: ModelPair, *, seed: int) -> Cuts:

@@ -40,4 +40,4 @@ def start_from_novel_tokens(method: str, pair: ModelPair, *, seed: int) -> Handl
     """Make a start point of embedding and head out of the teacher's novel token directions."""
     factors = novel_factors(method, pair, seed=seed)
     given = {"student": pair.student, "factors": factors}
-    return pair.do(lora, pair.config.lora, label=f"lora {method}", **given)
+    return pair.do(lora, pair.config.lora.start(), label=f"lora {method}", **given)

@@ -13,7 +13,7 @@ from paraknow_core.methods import METHODS
 from tasks.acquire_data import acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.checks.other_teacher import check_same_shape
-from tasks.checks.preflight import check_answers, check_pair
+from tasks.checks.preflight import check_answers, check_pair, check_parts
 from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
@@ -32,9 +32,11 @@ class ModelPair:
     data: Handle
 
     def limited_to(self, roles: Sequence[str]) -> "ModelPair":
-        """The same pair with fewer matrices adapted."""
+        """The same pair with these matrices adapted, and no others."""
         extract = self.config.extract.model_copy(update={"roles": tuple(roles)})
-        return replace(self, config=self.config.model_copy(update={"extract": extract}))
+        lora = self.config.lora.model_copy(update={"train_roles": None})
+        changed = {"extract": extract, "lora": lora}
+        return replace(self, config=self.config.model_copy(update=changed))
 
 
 def acquire_pair(
@@ -66,8 +68,12 @@ def acquire_pair(
         max_rank=config.decompose.max_rank,
         methods=arms,
         cuts=cuts,
+        trained=config.trained_roles,
     )
     do.check(check, {"teacher": teacher, "student": student})
+    for arm in arms:
+        fitting = partial(check_parts, parts=config.methods_by_role(arm))
+        do.check(fitting, {"student": student})
     fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)
     do.check(fits, {"data": data}, before=evaluate)
     return ModelPair(config, do, teacher, student, data)

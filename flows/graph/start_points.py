@@ -63,8 +63,8 @@ def start_point(method: str, pair: ModelPair, *, seed: int) -> Handle:
     for role, name in pair.config.methods_by_role(method).items():
         roles.setdefault(name, []).append(role)
     if len(roles) == 1:
-        (only,) = roles
-        return _builder(only).start(only, pair, seed=seed)
+        ((only, own),) = roles.items()
+        return _builder(only).start(only, pair.limited_to(own), seed=seed)
     parts = {
         name: _builder(name).start(name, pair.limited_to(own), seed=seed)
         for name, own in roles.items()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from paraknow_core.inspection.machine import Machine
 
 _HASH_PROBE = 32 * 2**20
-_REACHED = 0.6
+REACHED = 0.6
 """Of the rate of one large product, by whole steps: 0.45 to 0.7 for a pair of 156 and 60 M."""
 
 
@@ -203,8 +203,8 @@ def _seconds(work: Work | None, machine: "Machine") -> float | None:
     if work is None:
         return None
     return work.seconds(
-        flops=_REACHED * machine.flops,
-        flops64=_REACHED * machine.flops64,
+        flops=REACHED * machine.flops,
+        flops64=REACHED * machine.flops64,
         bandwidth=machine.bandwidth,
     )
 

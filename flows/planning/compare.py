@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
 from flows.graph.stored import ElsewhereRun
 from flows.planning.compare_planner import ComparePlanner
-from flows.planning.design import blind_spots, visible_by_items
-from flows.planning.durations import START_SECONDS, History
-from flows.planning.planner import PlannedStep, StepsPlan
-from flows.planning.schedule import makespan
+from flows.planning.design import blind_spots, counted_rows, visible_by_items
+from flows.planning.durations import History
+from flows.planning.planner import StepsPlan
+from flows.planning.rates import SlotRates, given_rates
+from flows.planning.schedule import scheduled_hours
 from flows.results.report_inputs import start_report
 from paraknow_core.errors import BudgetError, ParaknowError
 
@@ -37,6 +38,9 @@ class ComparePlan(StepsPlan):
         failures: what cannot run, a sentence each.
         slots: how many steps compute at the same time.
         hours: how long it would probably take, by the schedule of the steps whose time is known.
+        rates: by which the time of steps was taken whose like never ran here; None if by none.
+        machines: how many compute at the same time.
+        price: of an hour of one machine; 0 if that is not known.
         more_trials: trainings that may be added, where a best rate lies at the end of its grid.
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
@@ -55,6 +59,24 @@ class ComparePlan(StepsPlan):
     blind_spots: list[str] = field(default_factory=list)
     visible: Callable[[], list[str]] = list
     runs: list[str] | None = None
+    rates: SlotRates | None = None
+    machines: int = 1
+    price: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """What the hours would cost, on all machines."""
+        return self.hours * self.machines * self.price
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the largest of the steps to run is estimated to need."""
+        return max((step.estimate.memory_bytes or 0 for step in self.to_run), default=0)
+
+    @property
+    def estimated(self) -> int:
+        """Steps to run whose time is an estimate by rates."""
+        return sum(step.by_rates for step in self.to_run)
 
     @property
     def asked(self) -> int:
@@ -81,8 +103,9 @@ class ComparePlan(StepsPlan):
 
         Raises:
             BudgetError: names each limit and what the plan would take.
-            DriftError: as `check_drift`.
+            ModelFolderError, DriftError: as `check_complete` and `check_drift`.
         """
+        self.check_complete()
         self.check_drift()
         beyond = [
             f"{what}: about {need:.4g}, allowed {limit:g}"
@@ -90,6 +113,7 @@ class ComparePlan(StepsPlan):
                 ("hours", self.hours, budget.hours),
                 ("disk_gb", self.disk_bytes / 1e9, budget.disk_gb),
                 ("steps", len(self.to_run), budget.steps),
+                ("cost", self.cost, budget.cost),
             )
             if limit and need > limit
         ]
@@ -109,7 +133,8 @@ class ComparePlan(StepsPlan):
             row = rows.setdefault(
                 step.step,
                 {"step": step.step, "asked": 0, "distinct": 0, "hits": 0, "run": 0}
-                | {"seconds": 0.0, "untimed": 0, "disk_bytes": 0},
+                | {"seconds": 0.0, "untimed": 0, "estimated": 0, "memory_bytes": 0}
+                | {"disk_bytes": 0},
             )
             row["asked"] += step.uses
             row["distinct"] += 1
@@ -118,6 +143,8 @@ class ComparePlan(StepsPlan):
                 row["run"] += 1
                 row["seconds"] += step.seconds or 0.0
                 row["untimed"] += step.seconds is None
+                row["estimated"] += step.by_rates
+                row["memory_bytes"] = max(row["memory_bytes"], step.estimate.memory_bytes or 0)
                 row["disk_bytes"] += step.estimate.disk_bytes or 0
         return list(rows.values())
 
@@ -132,6 +159,11 @@ class ComparePlan(StepsPlan):
             "shared": self.asked - len(self.steps),
             "hours": self.hours,
             "untimed": self.untimed,
+            "estimated": self.estimated,
+            "rates": self.rates and self.rates.told,
+            "cost": self.cost if self.price else None,
+            "memory_bytes": self.memory_bytes,
+            "lacking": self.lacking,
             "disk_bytes": self.disk_bytes,
             "free_bytes": self.free_bytes,
             "drifted": {label: drift.text() for label, drift in self.drifted.items()},
@@ -176,23 +208,17 @@ def _more_trials(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> int:
     return sum(search.most() - len(search.without_surprise()) for search in undecided)
 
 
-def _scheduled_hours(
-    steps: Sequence[PlannedStep], history: History, places: Mapping[str, int]
-) -> float:
-    """Put to each step to run its seconds, as far as they are known, and schedule them."""
-    to_run = [step for step in steps if step.status != "cached"]
-    for step in to_run:
-        step.seconds = history.seconds(step.step, step.inputs)
-    if all(step.seconds is None for step in to_run):
-        return 0.0
-    each = {id(step): (step.seconds or 0.0) + history.overhead(step.step) for step in to_run}
-    return (START_SECONDS + makespan(to_run, each, places)) / 3600
-
-
-def make_compare_plan(config: CompareConfig) -> ComparePlan:
+def make_compare_plan(
+    config: CompareConfig, rates: Callable[[], SlotRates | None] | None = None
+) -> ComparePlan:
     """Plan a comparison; raises what of its settings cannot work.
 
     Where the rates are not tuned yet, the steps of the test seeds are counted, but not looked up.
+
+    Args:
+        config: the comparison.
+        rates: finds those for the time of steps whose like never ran here; without it they are
+            what the settings give, and nothing is measured.
 
     Raises:
         ParaknowError: if no pair can be compared at all.
@@ -226,7 +252,9 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
             raise ParaknowError("No method can be trained. " + " ".join(failures))
         places = {"cpu": config.slots.cpu, "cuda": len(config.slots.gpus)}
         places = {kind: count * runs_at_once for kind, count in places.items()}
-        hours = _scheduled_hours(planner.steps, History(store), places)
+        rates = rates or partial(given_rates, config.budget)
+        counted = counted_rows(outcomes)
+        hours, used = scheduled_hours(planner.steps, History(store), places, rates)
     return ComparePlan(
         planner.steps,
         store.root,
@@ -239,6 +267,9 @@ def make_compare_plan(config: CompareConfig) -> ComparePlan:
         outcomes,
         report,
         blind_spots(config),
-        partial(visible_by_items, config),
+        partial(visible_by_items, config, counted),
         [unit.name for unit in open_units(config)] if away else None,
+        used,
+        runs_at_once,
+        config.budget.price,
     )

@@ -1,8 +1,12 @@
 """What a comparison's seeds and test items can show, told before any of them is run."""
 
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
+from flows.config.cells import TaskConfig
 from flows.config.compare import CompareConfig
+from flows.graph.cell import CellOutcome
+from flows.planning.planner import PlannedStep
 from flows.results.report_inputs import epochs_of, loss_of
 from paraknow_core.evaluation.metrics import metrics_of
 from paraknow_core.report.page.text import percent
@@ -10,6 +14,7 @@ from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.design import out_of_reach
 from paraknow_core.statistics.judge import family
 from paraknow_core.statistics.visible_items import DISAGREEING, visible_share
+from tasks.engine.estimates import Foreseen, rows_of
 
 
 def blind_spots(config: CompareConfig) -> list[str]:
@@ -35,15 +40,20 @@ def blind_spots(config: CompareConfig) -> list[str]:
     return []
 
 
-def visible_by_items(config: CompareConfig) -> list[str]:
+def visible_by_items(config: CompareConfig, counted: Mapping[str, int] | None = None) -> list[str]:
     """Say how small a difference in shares of right answers each task's test items can show.
 
     For every measured metric that is right or wrong of each item; a sentence each.
+
+    Args:
+        config: the comparison.
+        counted: name of a task → its test rows, where they are here. Otherwise what the settings
+            say is taken; where that is ``all``, what they foresee.
     """
     told = []
     for task in config.tasks:
-        items = (task.problems or task.data).sizes.test
-        if not isinstance(items, int) or not items:
+        items = (counted or {}).get(task.name) or _test_rows(task)
+        if not items:
             continue  # how many rows a file has is not known before it is read
         how = config.evaluation(task)
         for metric in filter(attrgetter("is_binary"), metrics_of(how.metrics, how.primary)):
@@ -58,3 +68,20 @@ def visible_by_items(config: CompareConfig) -> list[str]:
                     f"{', of '.join(least)} (McNemar's test, in 80 of 100 repetitions)."
                 )
     return told
+
+
+def counted_rows(outcomes: Sequence[CellOutcome]) -> dict[str, int]:
+    """Count each task's test rows, where a plan has them."""
+    found = {}
+    for outcome in outcomes:
+        data = outcome.shared and outcome.shared.data
+        if isinstance(data, PlannedStep) and data.folder:
+            rows = rows_of(Foreseen({"data": data.folder}), "test")
+            found[outcome.task.name] = rows or 0
+    return found
+
+
+def _test_rows(task: TaskConfig) -> int | None:
+    if task.problems:
+        return task.problems.sizes.test
+    return task.data.foresee()["test"]["rows"]

@@ -11,6 +11,8 @@ from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import Record, tree_digest
 from flows.graph.runner import Handle, known_locations
+from paraknow_core.errors import ModelFolderError
+from tasks.acquire_model import WeightsMissingError
 from tasks.checks.preflight import Check
 from tasks.engine.code.drift import Drift, drift_of, refusal
 from tasks.engine.computation import Computation
@@ -42,8 +44,10 @@ class PlannedStep(Handle):
         inputs: digests of what it is made of, as far as they are known.
         seconds: how long it would probably take; None if that was not asked, or nothing like it
             ever ran.
+        by_rates: whether ``seconds`` are its estimated work at some rates.
         after: steps that end before it begins, in a run.
         slot: the kind of slot that it computes in, ``cpu`` or ``cuda``; "": it takes none.
+        lacking: what a run would lack here, a sentence; "": nothing.
     """
 
     step: str = ""
@@ -58,8 +62,10 @@ class PlannedStep(Handle):
     uses: int = 1
     inputs: frozenset[str] = frozenset()
     seconds: float | None = None
+    by_rates: bool = False
     after: tuple["PlannedStep", ...] = field(default=(), repr=False, compare=False)
     slot: str = ""
+    lacking: str = ""
 
     @property
     def size(self) -> int:
@@ -124,7 +130,8 @@ class Planner:
     ) -> None:
         try:
             source = step.source(config, inputs, self.run)
-        except NotDownloadedError:
+        except NotDownloadedError as error:
+            planned.lacking = str(error) if isinstance(error, WeightsMissingError) else ""
             return
         payload = payload_of(step, config=config, inputs=inputs, source=source, run=self.run)
         planned.key, planned.payload = payload.key(), payload
@@ -216,6 +223,20 @@ class StepsPlan:
     def drifted(self) -> dict[str, Drift]:
         """Step → how its stored result drifted; of several with one label and reason, one."""
         return {step.label: step.drift for step in self.steps if step.drift is not None}
+
+    @property
+    def lacking(self) -> list[str]:
+        """What is enough for this plan, and not for a run: a sentence each."""
+        return sorted({step.lacking for step in self.steps if step.lacking})
+
+    def check_complete(self) -> None:
+        """Refuse to run what only a plan can be made of.
+
+        Raises:
+            ModelFolderError: names the folder without weights.
+        """
+        if self.lacking:
+            raise ModelFolderError(" ".join(self.lacking))
 
     def check_drift(self) -> None:
         """Refuse stored results that drifted, if the run is strict.

@@ -2,9 +2,11 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from flows.planning.durations import START_SECONDS, History
 from flows.planning.planner import PlannedStep
+from flows.planning.rates import SlotRates
 
 
 def makespan(
@@ -55,3 +57,28 @@ def makespan(
                 if not missing[number]:
                     heapq.heappush(ready[kinds[number]], number)
     return now
+
+
+def scheduled_hours(
+    steps: Sequence[PlannedStep],
+    history: History,
+    places: Mapping[str, int],
+    rates: Callable[[], SlotRates | None],
+) -> tuple[float, SlotRates | None]:
+    """Put to each step to run its seconds, as far as they are known, and schedule them.
+
+    What a step like it took here is known best; then its work at the rates, which are asked for
+    only where a step needs them.
+    """
+    to_run = [step for step in steps if step.status != "cached"]
+    for step in to_run:
+        step.seconds = history.seconds(step.step, step.inputs)
+    new = [(s, s.estimate.work) for s in to_run if s.seconds is None and s.estimate.work]
+    found = rates() if new else None
+    if found is not None:
+        for step, work in new:
+            step.seconds, step.by_rates = found.seconds(work), True
+    if all(step.seconds is None for step in to_run):
+        return 0.0, found
+    each = {id(step): (step.seconds or 0.0) + history.overhead(step.step) for step in to_run}
+    return (START_SECONDS + makespan(to_run, each, places)) / 3600, found

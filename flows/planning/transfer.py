@@ -52,8 +52,9 @@ class Plan(StepsPlan):
         """Refuse what can be known to fail before anything runs.
 
         Raises:
-            DriftError, StoreFullError: as the two checks.
+            ModelFolderError, DriftError, StoreFullError: as the checks.
         """
+        self.check_complete()
         self.check_drift()
         self.check_disk()
 

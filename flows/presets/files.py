@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from flows.config.adapter import AdapterConfig
 from flows.config.baseline import BaselineConfig
 from paraknow_core.data.splits import SPLITS
 from paraknow_core.errors import ConfigError
@@ -25,7 +26,6 @@ from tasks.extract import ExtractConfig
 from tasks.finetune import FinetuneConfig
 from tasks.rows.config import DataConfig
 from tasks.sensitivity import SensitivityConfig
-from tasks.starts.lora import LoraConfig
 
 FOLDER = Path(__file__).parent
 SUFFIX = ".yaml"
@@ -72,7 +72,7 @@ class RecipeFile(PresetFile):
     align: AlignConfig | None = None
     extract: ExtractConfig | None = None
     decompose: DecomposeConfig | None = None
-    lora: LoraConfig | None = None
+    lora: AdapterConfig | None = None
     finetune: FinetuneConfig | None = None
     baseline: BaselineConfig | None = None
 

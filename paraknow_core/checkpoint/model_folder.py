@@ -56,6 +56,16 @@ def weight_files(folder: Path) -> tuple[str, ...]:
     raise ModelFolderError(f"{folder}: {_why_no_weights(names)}")
 
 
+def lacks_weights(folder: Path) -> bool:
+    """Whether a folder has a config.json, but no weights in any format: not even a part of them.
+
+    Its index may be there.
+    """
+    names = {path.name for path in Path(folder).iterdir() if path.is_file()}
+    held = (*_PICKLES, *_OTHERS, ".safetensors")
+    return "config.json" in names and not any(name.endswith(held) for name in names)
+
+
 def model_files(folder: Path) -> list[str]:
     """Name the files of a model folder that loading it or its tokenizer may read, sorted.
 

@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face Hub, or in its on-disk forms, through ``datasets``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,26 @@ def _present(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
+@contextmanager
+def _no_network() -> Iterator[None]:
+    """Say what HF_HUB_OFFLINE says, which only counts when it is set before the imports.
+
+    ``local_files_only`` alone asks the Hub for a data set's card, six times if it is not reached.
+    """
+    import datasets
+    import huggingface_hub
+
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
 def _load(
     name: str, *, config: str | None, split: str, revision: str | None, offline: bool
 ) -> "Dataset":
@@ -88,9 +109,10 @@ def _load(
         if (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(str(folder / split))
         where = datasets.DownloadConfig(local_files_only=offline)
-        return datasets.load_dataset(
-            name, config, split=split, revision=revision, download_config=where
-        )
+        with _no_network() if offline else nullcontext():
+            return datasets.load_dataset(
+                name, config, split=split, revision=revision, download_config=where
+            )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"data set {name!r} (config {config!r}, split {split!r}, revision {revision!r}) "

@@ -4,7 +4,7 @@ Estimates: matrix products and the passes over memory that dominate, nothing els
 are from this project's benchmark of the core steps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paraknow_core.alignment.matrices import Match
@@ -86,30 +86,70 @@ def step_work(
         Step name → work of one run of it.
     """
     trained = amounts.train * amounts.epochs * amounts.tokens
-    batches = -(-amounts.test // max(amounts.batch, 1))
-    used = _used(student)
     return {
-        "sensitivity": Work(
-            flops=backward_flops(teacher, amounts.samples * amounts.tokens),
-            moved=float(_MAP_BYTES) * teacher.num_parameters * amounts.samples,
+        "sensitivity": sensitivity_work(
+            teacher, samples=amounts.samples, tokens=amounts.samples * amounts.tokens
         ),
-        "extract": Work(
-            moved=float(_WINDOW_BYTES) * sum(_elements(m.teacher.shape) for m in matches)
-        ),
-        "decompose": Work(flops64=sum(_svd(m.student.shape, max_rank) for m in matches)),
+        "extract": extraction_work([match.teacher.shape for match in matches]),
+        "decompose": decomposition_work([match.student.shape for match in matches], max_rank),
         "finetune": Work(
             flops=training_flops(
-                student,
-                trained,
-                adapter_parameters * (1 if element_bytes == _FLOAT else _WITH_ANCHOR),
+                student, trained, adapter_parameters * adapters_in_model(element_bytes)
             )
         ),
-        # Likelihood of every row, then answers token by token: each reads all weights once a batch.
-        "evaluate": Work(
-            flops=2.0 * used * amounts.test * (amounts.tokens + amounts.answer),
-            moved=float(element_bytes) * used * batches * amounts.answer,
+        "evaluate": evaluation_work(
+            student,
+            rows=amounts.test,
+            tokens=amounts.test * amounts.tokens,
+            answer=amounts.answer,
+            batch=amounts.batch,
+            element_bytes=element_bytes,
         ),
     }
+
+
+def sensitivity_work(teacher: Architecture, *, samples: int, tokens: int) -> Work:
+    """Work of a backward pass a sample, and of adding what it says to the map.
+
+    Args:
+        teacher: its sizes.
+        samples: number of seed samples.
+        tokens: of all of them together.
+    """
+    moved = float(_MAP_BYTES) * teacher.num_parameters * samples
+    return Work(flops=backward_flops(teacher, tokens), moved=moved)
+
+
+def extraction_work(shapes: Iterable[Sequence[int]]) -> Work:
+    """Work of looking for windows in maps of these shapes."""
+    return Work(moved=float(_WINDOW_BYTES) * sum(_elements(shape) for shape in shapes))
+
+
+def decomposition_work(shapes: Iterable[Sequence[int]], max_rank: int) -> Work:
+    """Work of the truncated SVD of matrices of these shapes."""
+    return Work(flops64=sum(_svd(shape, max_rank) for shape in shapes))
+
+
+def evaluation_work(
+    model: Architecture, *, rows: int, tokens: int, answer: int, batch: int, element_bytes: int
+) -> Work:
+    """Work of the likelihood of every row, then of answers token by token.
+
+    Each generated token reads all weights once a batch.
+
+    Args:
+        model: that is measured.
+        rows: of the test split.
+        tokens: of all of them together, prompts and answers.
+        answer: tokens that are generated for a row.
+        batch: rows at once.
+        element_bytes: of a weight in the compute dtype.
+    """
+    used, batches = _used(model), -(-rows // max(batch, 1))
+    return Work(
+        flops=2.0 * used * (tokens + rows * answer),
+        moved=float(element_bytes) * used * batches * answer,
+    )
 
 
 def forward_flops(model: Architecture, tokens: int) -> float:
@@ -120,6 +160,15 @@ def forward_flops(model: Architecture, tokens: int) -> float:
 def backward_flops(model: Architecture, tokens: int) -> float:
     """Operations of a forward and a backward pass with a gradient for every weight: 2 + 4."""
     return 3 * forward_flops(model, tokens)
+
+
+def adapters_in_model(element_bytes: int) -> int:
+    """How many adapters are in the model in training: in float32 one, else an anchor beside it.
+
+    Args:
+        element_bytes: of a weight in the compute dtype.
+    """
+    return 1 if element_bytes == _FLOAT else _WITH_ANCHOR
 
 
 def training_flops(model: Architecture, tokens: int, adapter_parameters: int) -> float:
@@ -182,11 +231,9 @@ def training_bytes(
         predicted: of these, how many predict an answer's token.
         recomputed: gradient checkpointing.
     """
-    anchor = 0 if element_bytes == _FLOAT else adapter_bytes
     return (
         model.num_parameters * element_bytes
-        + _ADAPTER * adapter_bytes
-        + anchor
+        + (_ADAPTER + adapters_in_model(element_bytes) - 1) * adapter_bytes
         + activation_bytes(model, tokens, adapter=True, recomputed=recomputed)
         + logits_bytes(model, predicted)
     )

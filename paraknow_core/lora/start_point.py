@@ -19,9 +19,12 @@ SPLITS: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = MappingProxyTy
     {
         "output": lambda s_R: (s_R, torch.ones_like(s_R)),
         "sqrt": lambda s_R: (s_R.sqrt(), s_R.sqrt()),
+        "hidden": lambda s_R: (torch.ones_like(s_R), s_R),
     }
 )
-"""How singular values are shared between B and A: all on B (SeeKing), or half each (as PiSSA)."""
+"""How singular values are shared between B and A: all on B (SeeKing), half each (as PiSSA), or all
+on A, which is an embedding's hidden side (SeeKing's public code).
+"""
 
 
 def start_factors(
@@ -30,7 +33,9 @@ def start_factors(
     """Cut a stored SVD to a rank so that ``(alpha / rank) * B @ A`` is the best rank-``rank`` fit.
 
     SeeKing (arXiv 2310.11451, section 3.3) starts LoRA at ``B = U Σ, A = Vᵀ``, PiSSA
-    (arXiv 2404.02948, eq. 2 and 3) at ``B = U √Σ, A = √Σ Vᵀ``. The product is the same.
+    (arXiv 2404.02948, eq. 2 and 3) at ``B = U √Σ, A = √Σ Vᵀ``. SeeKing's public code cuts the
+    embedding transposed, so there Σ is on the side of the hidden size: ``B = U, A = Σ Vᵀ`` of the
+    embedding as it is, tokens × hidden size. The product is the same.
 
     Args:
         u_MR: left singular vectors, one a column, in order of falling singular value.

@@ -32,6 +32,7 @@ def check_pair(
     max_rank: int,
     methods: Sequence[str] = (),
     cuts: bool = True,
+    trained: Sequence[str] = (),
 ) -> None:
     """Refuse a pair that cannot be cut as asked, or a rank too high.
 
@@ -44,6 +45,7 @@ def check_pair(
         max_rank: of the decomposition.
         methods: what will be trained, by the names of ``METHODS``.
         cuts: whether any method cuts the student's shapes out of the teacher.
+        trained: roles that get an adapter; empty: those that are extracted.
 
     Raises:
         ShapeError: if the student is deeper or wider than the teacher, or does not fit the
@@ -62,16 +64,57 @@ def check_pair(
     else:
         matrices = [m for m in student.matrices if str(m.role) in extract.roles]
         ranks = {"lora.rank": rank}
-    narrow = min(matrices, key=lambda matrix: min(matrix.shape))
     for setting, value in ranks.items():
-        if value > min(narrow.shape):
-            raise RankError(
-                f"{setting} is {value}, but {narrow.name} of shape {list(narrow.shape)} allows "
-                f"1..{min(narrow.shape)}. Lower it, or leave {narrow.role} out of extract.roles."
-            )
+        _check_rank(matrices, setting, value, "extract.roles")
+    others = [m for m in student.matrices if str(m.role) in trained]
+    if others:
+        _check_rank(others, "lora.rank", rank, "lora.train_roles")
     for method in methods:
         if METHODS[method].is_student_start:
             _check_start(student, extract.roles, rank, method)
+
+
+def _check_rank(matrices: Sequence[Matrix], setting: str, value: int, roles: str) -> None:
+    narrow = min(matrices, key=lambda matrix: min(matrix.shape))
+    if value > min(narrow.shape):
+        raise RankError(
+            f"{setting} is {value}, but {narrow.name} of shape {list(narrow.shape)} allows "
+            f"1..{min(narrow.shape)}. Lower it, or leave {narrow.role} out of {roles}."
+        )
+
+
+def check_parts(
+    known: Mapping[str, Path], _locations: Mapping[str, Path], *, parts: Mapping[str, str]
+) -> None:
+    """Refuse start points by role that cannot be put together for this student.
+
+    Args:
+        known: folder of the acquired ``student``; nothing is checked without it.
+        parts: role → the method that its matrices start by.
+
+    Raises:
+        ConfigError: if roles of one fused matrix start by two methods, or plain LoRA is left with
+            nothing but a head that is tied to the embedding, which goes with it.
+    """
+    if "student" not in known:
+        return
+    student = load_architecture(known["student"])
+    for module, matrices in student.modules([*parts]).items():
+        by = {str(matrix.role): parts[str(matrix.role)] for matrix in matrices}
+        if len(set(by.values())) > 1:
+            told = ", ".join(f"{role} by {method}" for role, method in by.items())
+            raise ConfigError(
+                f"{module} is one matrix of several roles, which would start in different ways "
+                f"({told}). Give all of them to one method in by_role, or all of them to "
+                "extract.roles."
+            )
+    plain = [role for role, method in parts.items() if METHODS[method].is_plain]
+    if plain and not student.modules(plain):
+        raise ConfigError(
+            f"Of the roles that would start as plain LoRA ({', '.join(plain)}) this student has "
+            f"no matrix of its own{'; its head is tied to its embedding' if student.tied else ''}. "
+            "Leave them out of lora.train_roles and by_role."
+        )
 
 
 def _cut_matrices(
@@ -134,6 +177,8 @@ def check_answers(
     """
     if student.pretrain is None or student.texts is not None or "data" not in known:
         return  # how many tokens a text has, only its tokenizer knows
+    if not (known["data"] / "test.parquet").is_file():
+        return  # a plan of rows that are not here
     positions = student.pretrain.positions
     prompt = _longest_prompt(known["data"] / "test.parquet")
     if prompt + most > positions:

@@ -8,21 +8,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paraknow_core.data import read_split
+from paraknow_core.inspection.cost import Work
 from paraknow_core.models.describe import Architecture
 from tasks.engine.file_memory import once_a_file
 from tasks.engine.json_files import read_json
 
 CHARACTERS_A_TOKEN = 4
 """Of English text with a large vocabulary; an estimate only."""
+FORESEEN_ROWS = "foreseen-rows.json"
+"""In a plan, of rows that are not here yet: split → number and lengths. No artifact has it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step is expected to need; None where that cannot be known beforehand."""
+    """What a step is expected to need; None where that cannot be known beforehand.
+
+    Attributes:
+        work: what it computes, from which a plan gets its time where no like of it ever ran.
+    """
 
     memory_bytes: int | None = None
     disk_bytes: int | None = None
     tokens: int | None = None
+    work: Work | None = None
 
 
 @dataclass(frozen=True)
@@ -88,16 +96,26 @@ def answers_at_once(known: Foreseen, split: str, *, rows: int, cutoff: int) -> i
     return min(rows * longest, math.ceil(rows * found.answer_mean + spread))
 
 
-class _Lengths(NamedTuple):
-    """Tokens of a split's rows: all together, and the most; and of their answers."""
+def rows_of(known: Foreseen, split: str) -> int | None:
+    """Return how many rows a split has, or None while that is not known."""
+    return None if "data" not in known.folders else _lengths(known, split).rows
 
-    total: int
+
+class _Lengths(NamedTuple):
+    """A split's rows, and their tokens: all together, the most, of their answers; None: unknown."""
+
+    rows: int | None
+    total: int | None
     longest: int
     answer_mean: float
     answer_deviation: float
 
 
 def _lengths(known: Foreseen, split: str) -> _Lengths:
+    foreseen = known.folders["data"] / FORESEEN_ROWS
+    if foreseen.is_file():
+        told = read_json(foreseen)[split]
+        return _Lengths(**told, answer_mean=told["longest"] / 2, answer_deviation=0.0)
     return _lengths_in(known.folders["data"] / f"{split}.parquet")
 
 
@@ -113,7 +131,11 @@ def _lengths_in(path: Path) -> _Lengths:
         for row in rows
     ] or [0.0]
     return _Lengths(
-        sum(each), max(each, default=0), statistics.fmean(answers), statistics.pstdev(answers)
+        len(each),
+        sum(each),
+        max(each, default=0),
+        statistics.fmean(answers),
+        statistics.pstdev(answers),
     )
 
 

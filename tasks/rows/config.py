@@ -115,6 +115,27 @@ class FewshotConfig(Fewshot):
     )
 
 
+class ForeseenSplitConfig(Settings):
+    """What rows are taken to be."""
+
+    rows: CountOrNone = Field(
+        0, title="Rows", description="Where sizes say all; 0: that is not known."
+    )
+    tokens: Count = Field(256, title="Tokens", description="Of a row on average, with its answer.")
+    longest: Count = Field(1024, title="Longest", description="Tokens of the longest row.")
+
+
+class ForeseenRowsConfig(Settings):
+    """What a plan takes rows to be that are not here yet; a run looks at the rows themselves."""
+
+    train: ForeseenSplitConfig = Field(
+        ForeseenSplitConfig(), title="Training rows", description="Seeds and validation too."
+    )
+    test: ForeseenSplitConfig = Field(
+        ForeseenSplitConfig(), title="Test rows", description="Without few-shot examples."
+    )
+
+
 class DataConfig(Settings):
     """Rows, their form, and how they are dealt out."""
 
@@ -162,6 +183,11 @@ class DataConfig(Settings):
         title="Rows without an answer",
         description="Allowed in test: such rows are answered, but not scored.",
     )
+    foreseen: ForeseenRowsConfig = execution(
+        ForeseenRowsConfig(),
+        title="Foreseen",
+        description="About how long the rows are, for a plan that is made before they are here.",
+    )
 
     @model_validator(mode="after")
     def _one_place_each(self) -> Self:
@@ -203,6 +229,23 @@ class DataConfig(Settings):
             for name in SPLITS
             if not getattr(self, name).given and name not in late and getattr(self.sizes, name)
         )
+
+    def foresee(self) -> dict[str, dict[str, int | None]]:
+        """Say what the settings alone tell of each split: rows, all tokens, tokens of the longest.
+
+        Examples stand before each question of the test split, and are as long as training rows.
+        """
+        found: dict[str, dict[str, int | None]] = {}
+        for name in SPLITS:
+            told = self.foreseen.test if name == "test" else self.foreseen.train
+            shots = self.fewshot.count if name == "test" else 0
+            size = getattr(self.sizes, name)
+            rows = (told.rows or None) if size == ALL else size
+            each = told.tokens + shots * self.foreseen.train.tokens
+            longest = told.longest + shots * self.foreseen.train.tokens
+            total = None if rows is None else rows * each
+            found[name] = {"rows": rows, "total": total, "longest": longest}
+        return found
 
     def may_share_rows(self) -> tuple[str, ...]:
         """Return the pairs of splits that may share rows."""

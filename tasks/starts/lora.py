@@ -6,7 +6,7 @@ from pydantic import Field
 
 from paraknow_core.models.describe import Role
 from paraknow_core.setting_types import Rank, Scale, Seed
-from paraknow_core.settings import Settings
+from paraknow_core.settings import Settings, later
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes
 from tasks.engine.stage import Stage
@@ -27,6 +27,12 @@ class LoraConfig(Settings):
         "output",
         title="Split",
         description="output: B = UΣ, A = Vᵀ (SeeKing); sqrt: √Σ on both (PiSSA).",
+    )
+    embedding_split: Literal["same", "hidden"] = later(
+        "same",
+        title="Split of the embedding",
+        description="hidden: Σ on the side of the hidden size, B = U, A = ΣVᵀ, as the public code "
+        "of SeeKing, which cuts the transposed embedding; same: as all others.",
     )
 
 
@@ -49,6 +55,8 @@ def _compute(job: Job[LoraConfig]) -> Facts:
     student = load_architecture(job.inputs["student"])
     stored = load_file(job.inputs["factors"] / "factors.safetensors")
     modules = sorted({name.rpartition(".")[0] for name in stored})
+    embedding = student.module_of(Role.EMBED)
+    splits = {} if config.embedding_split == "same" else {embedding: config.embedding_split}
     factors = {
         module: start_factors(
             stored[f"{module}.U"],
@@ -56,11 +64,10 @@ def _compute(job: Job[LoraConfig]) -> Facts:
             stored[f"{module}.Vh"],
             rank=config.rank,
             alpha=config.alpha,
-            split=config.split,
+            split=splits.get(module, config.split),
         )
         for module in modules
     }
-    embedding = student.module_of(Role.EMBED)
     has_embedding = embedding in factors
     write_start(
         job.out,
