@@ -164,7 +164,7 @@ def _train(
 ) -> list[float]:
     """Train a model in place; gives the logged losses of the whole run."""
     from paraknow_core.demo.pretrain_loop import run_stages
-    from paraknow_core.finetuning.trainer import Watch
+    from paraknow_core.finetuning.watch import Watch
 
     taken = recipe.steps * recipe.batch_size
     ids_PT, labels_PT = (rows[:taken] for rows in material.rows())

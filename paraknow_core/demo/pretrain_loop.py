@@ -12,7 +12,8 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, TrainingArguments
 
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, learning_rate, trainer_arguments
-from paraknow_core.finetuning.trainer import AdapterTrainer, Watch
+from paraknow_core.finetuning.trainer import AdapterTrainer
+from paraknow_core.finetuning.watch import Watch
 from paraknow_core.partial_results import PartialResults, Saved
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.data.packing import collate_packed, pack
 from paraknow_core.distillation.loss import TokenTargets
 from paraknow_core.errors import DataError
 
@@ -123,14 +124,20 @@ def teach(
     ]
 
 
-def collate_taught(examples: Sequence[TaughtExample]) -> dict[str, Tensor]:
-    """As ``collate``, and the targets of all answer tokens, row by row.
+def collate_taught(examples: Sequence[TaughtExample], *, packed: bool = False) -> dict[str, Tensor]:
+    """As ``collate``, and the targets of all answer tokens, in the order of the batch.
+
+    Args:
+        examples: at least one.
+        packed: several rows a sequence, as ``collate_packed``.
 
     Returns:
-        As ``collate``; and ``teacher_ids`` and ``teacher_log_probs``, N×K, ``teacher_log_rest``, N.
+        As ``collate`` or ``collate_packed``; and ``teacher_ids`` and ``teacher_log_probs``, N×K,
+        ``teacher_log_rest``, N.
     """
-    rows = [example.targets for example in examples]
-    return collate(examples) | {
+    laid = [e for sequence in pack(examples) for e in sequence] if packed else examples
+    rows = [example.targets for example in laid]
+    return (collate_packed(examples) if packed else collate(examples)) | {
         "teacher_ids": torch.cat([row.ids_NK for row in rows]),
         "teacher_log_probs": torch.cat([row.log_probs_NK for row in rows]),
         "teacher_log_rest": torch.cat([row.log_rest_N for row in rows]),

@@ -14,6 +14,9 @@ from torch.nn import functional
 from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 
+_READ = ("input_ids", "attention_mask", "position_ids")
+"""What a model reads of a batch: all but labels and what a loss is made of besides."""
+
 
 @torch.no_grad()
 def answer_loss(model: Any, examples: Sequence[TokenisedExample], *, batch_size: int) -> float:
@@ -45,7 +48,7 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample], *, batch_size:
 
 
 def predictions(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Run a model on a padded batch, and its head only where an answer's token is predicted.
+    """Run a model on a batch, and its head only where an answer's token is predicted.
 
     With a large vocabulary the head is most of a small model's work, and its logits most of the
     memory; prompts and padding need none. Whatever a family does with its logits (Gemma 2 caps
@@ -53,7 +56,8 @@ def predictions(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor
 
     Args:
         model: a causal language model, wrapped by PEFT or not.
-        batch: as ``collate`` (``paraknow_core.data.batches``) makes it, on the model's device.
+        batch: padded or packed, as ``collate`` or ``collate_packed`` makes it (in
+            ``paraknow_core.data``), on the model's device.
 
     Returns:
         Logits N×V in float32 (float64 of a float64 model), and the N tokens that come there.
@@ -64,7 +68,7 @@ def predictions(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor
         lambda _head, args: (args[0][predicts_BT][None], *args[1:])
     )
     try:
-        found = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        found = model(**{name: batch[name] for name in _READ if name in batch})
     finally:
         cut.remove()
     logits_NV: Tensor = found.logits[0]

@@ -208,7 +208,9 @@ def _train(
     **watching: Any,
 ) -> _Trained:
     """Train from the newest complete checkpoint, or from the start point."""
-    from paraknow_core.finetuning.trainer import Watch, rows_of, run_trainer
+    from paraknow_core.finetuning.packing_check import check_packing
+    from paraknow_core.finetuning.trainer import run_trainer
+    from paraknow_core.finetuning.watch import Watch, rows_of
 
     limits = {
         "vocab_size": student.get_input_embeddings().num_embeddings,
@@ -220,6 +222,8 @@ def _train(
     if recipe.gradient_checkpointing:
         recompute_activations(student)
     model = trainable_model(student, start, dropout=recipe.dropout)
+    if recipe.packing:
+        check_packing(model, train)
     steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     watch = Watch(
         validate=None
@@ -237,10 +241,10 @@ def _train(
     history = run_trainer(
         model,
         train,
+        recipe=recipe,
         arguments=arguments,
         watch=watch,
         resume_from=newest,
-        distillation=recipe.distillation,
     )
     delivered = combine(start, read_trained(model, start))
     resumed_from = None if newest is None else newest.number

@@ -86,6 +86,18 @@ class FineTuningRecipe(Recipe):
         description="Learn from the teacher's outputs as well, such as {share: 0.9, temperature: "
         "2}; without it from the answers alone.",
     )
+    group_by_length: bool = later(
+        False,
+        title="Group by length",
+        description="Batches of rows that are about as long as each other: less padding, and "
+        "another order of the rows.",
+    )
+    packing: bool = later(
+        False,
+        title="Packing",
+        description="Short rows share a sequence instead of being padded: the same batches and "
+        "loss, faster; changes dropout masks and rounding.",
+    )
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:

@@ -1,39 +1,29 @@
 """The Transformers Trainer, silent, exact on resuming, and stopped by the first NaN."""
 
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import TokenisedExample
+from paraknow_core.data.packing import collate_packed
 from paraknow_core.distillation.loss import kl_of_targets
 from paraknow_core.distillation.recipe import DistillationRecipe
 from paraknow_core.distillation.targets import collate_taught, take_targets
-from paraknow_core.divergence import check_start
-from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.batches import predictions
-from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS
-from paraknow_core.partial_results import PartialResults, Saved
-from paraknow_core.progress import Progress
+from paraknow_core.finetuning.length_groups import LengthGroups
+from paraknow_core.finetuning.recipe import FineTuningRecipe
+from paraknow_core.finetuning.watch import ANSWER_LOSS, Watch
+from paraknow_core.partial_results import Saved
 
 _WEIGHTS = "trained.safetensors"
-ANSWER_LOSS = "answer_loss"
-LOGGED = ("step", "epoch", "loss", ANSWER_LOSS, "learning_rate", "grad_norm", "eval_loss")
-"""What the training log holds of each step; the answers' own loss where another one is trained."""
 
 
 class AdapterTrainer(Trainer):
@@ -63,6 +53,14 @@ class AdapterTrainer(Trainer):
 
 class AnswerTrainer(AdapterTrainer):
     """Learns answers: the loss of Transformers' causal language models, at their tokens alone."""
+
+    def __init__(self, *, order: Sampler[int] | None = None, **given: Any) -> None:
+        """Take an order of the examples other than a random one, and what a Trainer is given."""
+        super().__init__(**given)
+        self._order = order
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self._order or super()._get_train_sampler(train_dataset)
 
     def compute_loss(
         self,
@@ -131,122 +129,26 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
     return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
 
-class Watch(TrainerCallback):
-    """Decides when to validate and save, seals what was saved, and reports progress.
-
-    Validation comes before the save of the same step, inside one callback, so that no kill can
-    separate them: a resumed run has the same log as one that was never killed.
-    """
-
-    def __init__(
-        self,
-        *,
-        run: str,
-        partial: PartialResults,
-        validate: Callable[[], float] | None,
-        steps_per_epoch: int,
-        checkpoint_steps: int | None,
-        checkpoint_seconds: float | None,
-        progress: Progress,
-    ) -> None:
-        self._run = run
-        self._partial = partial
-        self._validate = validate
-        self._steps_per_epoch = steps_per_epoch
-        self._checkpoint_steps = checkpoint_steps
-        self._checkpoint_seconds = checkpoint_seconds
-        self._progress = progress
-        self._last_save = time.monotonic()
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> None:
-        """Validate at the end of an epoch; ask for a checkpoint when one is due."""
-        step = state.global_step
-        if self._validate is not None and step % self._steps_per_epoch == 0:
-            loss = self._validate()
-            if not math.isfinite(loss):
-                raise _diverged("validation loss", loss, state)
-            # Into the Trainer's own history: a checkpoint saves it, and a resumed run restores it.
-            state.log_history.append({"step": step, "eval_loss": loss})
-        by_steps = self._checkpoint_steps is not None and step % self._checkpoint_steps == 0
-        seconds = time.monotonic() - self._last_save
-        by_time = self._checkpoint_seconds is not None and seconds >= self._checkpoint_seconds
-        control.should_save = (by_steps or by_time) and step < state.max_steps
-
-    def on_log(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Stop at the first loss or gradient that is NaN or infinite; else report the loss."""
-        if logs is None or "loss" not in logs:
-            return
-        for field in ("loss", "grad_norm"):
-            name, value = field.replace("_", " "), logs.get(field, 0.0)
-            if state.global_step == 1:
-                check_start(name, value)
-            elif not math.isfinite(value):
-                raise _diverged(name, value, state)
-        self._progress(state.global_step, state.max_steps, f"loss {logs['loss']:.4f}")
-
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **_: Any,
-    ) -> None:
-        """Seal the checkpoint that was just written, then delete older ones."""
-        step = state.global_step
-        self._partial.save(Path(str(args.output_dir)) / f"checkpoint-{step}", step, self._run)
-        self._partial.keep_newest(KEPT_CHECKPOINTS)
-        self._last_save = time.monotonic()
-
-
-def _diverged(name: str, value: float, state: TrainerState) -> DivergedError:
-    return DivergedError(
-        f"diverged: the {name} became {value} at step {state.global_step} of {state.max_steps}. "
-        "Lower the learning rate, or train in float32.",
-        rows_of(state.log_history),
-    )
-
-
-def rows_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a step from the Trainer's log, in which one step may have several entries."""
-    rows: dict[int, dict[str, Any]] = {}
-    for entry in history:
-        if "loss" in entry or "eval_loss" in entry:
-            rows.setdefault(entry["step"], {}).update(entry)
-    return [{k: rows[step][k] for k in LOGGED if k in rows[step]} for step in sorted(rows)]
-
-
 def run_trainer(
     model: Any,
     train: Sequence[TokenisedExample],
     *,
+    recipe: FineTuningRecipe,
     arguments: dict[str, Any],
     watch: Watch,
     resume_from: Saved | None,
-    distillation: DistillationRecipe | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model in place, from the start or from a complete checkpoint.
 
     Args:
         model: its trainable parameters are trained.
         train: drawn without replacement in each epoch, in an order that follows from the seed and
-            the number of examples alone.
-        arguments: fields of Transformers' ``TrainingArguments``.
+            the examples' number (grouped by length: their lengths) alone; ``TaughtExample``, if
+            the recipe distils.
+        recipe: how batches are laid out, and what the loss is made of.
+        arguments: the recipe as fields of Transformers' ``TrainingArguments``.
         watch: decides on validation and checkpoints.
         resume_from: a checkpoint of this run, or None.
-        distillation: how the loss is mixed; then the examples are ``TaughtExample``.
 
     Returns:
         The Trainer's log history, of the whole run even if it was resumed.
@@ -258,13 +160,30 @@ def run_trainer(
     settings = TrainingArguments(**arguments)
     # Without this, every GPU of the machine gets a share of each batch (DataParallel).
     settings._n_gpu = min(settings.n_gpu, 1)
-    given = {"model": model, "args": settings, "train_dataset": train, "callbacks": [watch]}
+    given = {
+        "model": model,
+        "args": settings,
+        "train_dataset": train,
+        "callbacks": [watch],
+        "order": _order(train, recipe),
+    }
     trainer = (
-        AnswerTrainer(**given, data_collator=collate)
-        if distillation is None
-        else DistillingTrainer(**given, data_collator=collate_taught, distillation=distillation)
+        AnswerTrainer(**given, data_collator=collate_packed if recipe.packing else collate)
+        if recipe.distillation is None
+        else DistillingTrainer(
+            **given,
+            data_collator=partial(collate_taught, packed=recipe.packing),
+            distillation=recipe.distillation,
+        )
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from.folder))
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
+
+
+def _order(train: Sequence[TokenisedExample], recipe: FineTuningRecipe) -> LengthGroups | None:
+    if not recipe.group_by_length:
+        return None
+    lengths = [len(example.input_ids) for example in train]
+    return LengthGroups(lengths, batch_size=recipe.batch_size, seed=recipe.seed)

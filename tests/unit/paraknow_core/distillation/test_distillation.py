@@ -198,7 +198,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[list[TokenisedExample]]:
 
     def watched(name: str) -> None:
         made = getattr(trainer, name)
-        monkeypatch.setattr(trainer, name, lambda rows: seen.append(list(rows)) or made(rows))
+        monkeypatch.setattr(
+            trainer, name, lambda rows, **how: seen.append(list(rows)) or made(rows, **how)
+        )
 
     watched("collate")
     watched("collate_taught")
