@@ -1,8 +1,9 @@
 """Acquire a model: find its folder, digest every file, and read its sizes. No weight is copied."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -10,10 +11,9 @@ from artifacts.canonical import canonical_bytes
 from artifacts.disk.digests import digest_bytes
 from artifacts.folders import digest_folder
 from artifacts.records import folder_digest
-from paraknow_core.checkpoint.model_folder import MODEL_FILES, lacks_weights, model_files
+from paraknow_core.checkpoint.model_folder import lacks_weights, model_files
 from paraknow_core.demo.language import vocabulary
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
-from paraknow_core.errors import HubUnreachableError, ModelFolderError
 from paraknow_core.models.config import read_config
 from paraknow_core.models.describe import Architecture, describe, foreseen
 from paraknow_core.setting_types import PathOrHubId, Text
@@ -27,11 +27,10 @@ from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
 from tasks.engine.step_names import MODEL_STEP
 from tasks.rows.config import DataConfig
+from tasks.teachers.find import GGUF_ENDING, find_model, find_quantised
 
 FORESEEN_TOKENS = "foreseen-tokens.json"
 """In a plan, of a model that is yet to be trained: token → row. No artifact has this file."""
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class ModelConfig(Settings):
@@ -58,6 +57,31 @@ class ModelConfig(Settings):
         "sizes.train texts are read, and sizes.validation are held out for the loss.",
     )
 
+    dequantise: Literal["", "bfloat16", "float32", "float16"] = execution(
+        "",
+        title="De-quantise to",
+        description="Of a quantised teacher (GGUF, GPTQ, AWQ, …): its weights are written as plain "
+        "ones of this dtype, once, and all steps read those. Empty: weights are plain.",
+    )
+    gguf_file: Text = execution(
+        "",
+        title="GGUF file",
+        description="Its name in the folder or Hub repository, where there are several.",
+    )
+
+    @model_validator(mode="after")
+    def _quantised(self) -> "ModelConfig":
+        named = self.gguf_file or (self.model if self.model.endswith(GGUF_ENDING) else "")
+        if named and not self.dequantise:
+            msg = (
+                f"{named!r} is a GGUF file: say what to make of its weights (dequantise: bfloat16)"
+            )
+            raise ValueError(msg)
+        if self.dequantise and self.pretrain is not None:
+            msg = "dequantise is given for a model that a recipe trains: leave one of them out"
+            raise ValueError(msg)
+        return self
+
     @model_validator(mode="after")
     def _one_source(self) -> "ModelConfig":
         if bool(self.model) == (self.pretrain is not None):
@@ -69,51 +93,6 @@ class ModelConfig(Settings):
             msg = f"texts are given, but no recipe (pretrain) to train {self.model!r} on them"
             raise ValueError(msg)
         return self
-
-
-def find_model(model: str, revision: str, *, download: bool) -> Path:
-    """Return the folder of a model; a Hub id is downloaded first if ``download`` allows it.
-
-    Raises:
-        ModelFolderError: if it is neither a folder nor a Hub id, or the Hub does not have it.
-        NotDownloadedError: if it is not here and ``download`` is false.
-    """
-    folder = Path(model).expanduser()
-    if kind_of(folder) == "folder":
-        return folder.resolve()
-    if kind_of(folder) or not _HUB_ID.fullmatch(model):
-        raise ModelFolderError(
-            f"Model {model[:300]!r} is no folder (looked at {str(folder.absolute())[:300]}) and no "
-            "Hub id of the form organisation/name. Give a folder with config.json and "
-            "*.safetensors, or a Hub id."
-        )
-    return _from_hub(model, revision, download=download)
-
-
-def _from_hub(model: str, revision: str, *, download: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        found = snapshot_download(
-            model,
-            revision=revision,
-            allow_patterns=list(MODEL_FILES),
-            local_files_only=not download,
-        )
-    except LocalEntryNotFoundError as error:
-        raise (HubUnreachableError if download else NotDownloadedError)(
-            f"Model {model!r} is no local folder, and revision {revision!r} of it is not in the "
-            "Hub's local cache and cannot be downloaded now. Check the spelling and the connection."
-        ) from error
-    except HFValidationError as error:
-        raise ModelFolderError(f"Model {model!r} is no Hub id: {error}") from error
-    except HfHubHTTPError as error:
-        raise ModelFolderError(
-            f"The Hub does not give out {model!r} at revision {revision!r}: {error}. Check the "
-            "spelling; for a gated model accept its licence and set HF_TOKEN."
-        ) from error
-    return Path(found)
 
 
 class WeightsMissingError(NotDownloadedError):
@@ -177,6 +156,8 @@ def _compute(job: Job[ModelConfig]) -> Facts:
 
 def _foresee(config: ModelConfig, out: Path) -> bool:
     """Write what a recipe says of a model that is yet to be trained, for a plan's checks."""
+    if config.dequantise:
+        return _foresee_plain(config, out)
     if config.texts is not None:
         return False
     if config.pretrain is None:
@@ -206,6 +187,24 @@ def _write_foreseen(out: Path, model: Architecture, tokens: Mapping[str, int], s
     digest = str(digest_bytes(canonical_bytes(tokens)))
     write_json(out / "tokenizer.json", {"size": size, "vocabulary": digest})
     write_json(out / FORESEEN_TOKENS, tokens)
+
+
+def _foresee_plain(config: ModelConfig, out: Path) -> bool:
+    """Write what a quantised model's own files say of the plain one, if they are here."""
+    from paraknow_core.dequantisation.quantised_model import plain_architecture
+    from paraknow_core.dequantisation.write import write_head
+    from paraknow_core.models.load import load_tokenizer
+
+    try:
+        model = find_quantised(config.model, config.revision, config.gguf_file, download=False)
+    except NotDownloadedError:
+        return False
+    with TemporaryDirectory() as aside:
+        write_head(model, Path(aside))
+        tokenizer = load_tokenizer(Path(aside))
+    plain = plain_architecture(model, config.dequantise)
+    _write_foreseen(out, plain, tokenizer.get_vocab(), size=len(tokenizer))
+    return True
 
 
 def load_architecture(folder: Path) -> Architecture:

@@ -27,6 +27,7 @@ from tasks.starts.novel_tokens import novel_tokens
 from tasks.starts.signal_start import signal_start
 from tasks.starts.student_start import student_start
 from tasks.starts.transport import transport
+from tasks.teachers.dequantise import dequantise
 from tasks.teaching.arrival import arrival
 from tasks.teaching.teacher_logits import teacher_logits
 from tasks.word_problems import word_problems
@@ -45,6 +46,7 @@ STEPS: Mapping[str, Step[Any]] = {
         contamination,
         control,
         decompose,
+        dequantise,
         diagnose,
         evaluate,
         extract,

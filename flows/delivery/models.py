@@ -15,9 +15,10 @@ from paraknow_core.lora.adapter import Adapter
 from paraknow_core.models.describe import Architecture, Role, describe
 from paraknow_core.report.licences import UNKNOWN, stated_licence
 from paraknow_core.report.model_card import ModelNote
-from tasks.acquire_model import find_model, load_architecture
+from tasks.acquire_model import load_architecture
 from tasks.engine.source_files import SourceFiles, listing
 from tasks.engine.step import NotDownloadedError
+from tasks.teachers.find import find_model
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
 from tasks.rows.config import DataConfig
+from tasks.teachers.dequantise import DequantiseConfig, dequantise
 from tasks.word_problems import WordProblemsConfig, word_problems
 
 
@@ -81,6 +82,12 @@ def acquire_pair(
 
 def _models(do: Runner, config: TransferConfig) -> tuple[Handle, Handle]:
     """Acquire teacher and student; both are trained at once where both come from a recipe."""
+    if config.student.dequantise:
+        raise ConfigError(
+            f"student.dequantise is {config.student.dequantise!r}, but a student's weights are not "
+            "de-quantised: what is trained must be what the adapter is used on. Give the plain "
+            "model."
+        )
     built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
     teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
     recipe, texts = config.student.pretrain, config.student.texts
@@ -139,7 +146,10 @@ def check_teachers(pair: ModelPair, methods: Iterable[str]) -> None:
 
 
 def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:
-    """Start training a model from scratch on word problems, if that is where it comes from."""
+    """Start making plain weights where there are none: from scratch, or of quantised ones."""
+    if model.dequantise:
+        made = do.start(dequantise, DequantiseConfig.of(model), label=f"dequantise {who}")
+        return {"built": made}
     if model.pretrain is None or model.texts is not None:
         return {}
     return {"built": do.start(pretrain, model.pretrain, label=f"pretrain {who}")}

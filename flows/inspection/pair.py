@@ -10,7 +10,7 @@ from artifacts.disk.files import free_bytes
 from artifacts.disk.locations import default_store_root
 from artifacts.disk.sizes import size_text, unequal
 from flows.inspection.needs import StepNeed, measured, memory_needs, needs, settings_of
-from paraknow_core.errors import ModelFolderError
+from flows.inspection.teacher import find_here, teacher_of
 from paraknow_core.inspection.compatibility import (
     Compatibility,
     Problem,
@@ -19,9 +19,7 @@ from paraknow_core.inspection.compatibility import (
     compare_vocabularies,
 )
 from paraknow_core.models.describe import Architecture, describe
-from tasks.acquire_model import find_model
 from tasks.decompose import DecomposeConfig
-from tasks.engine.step import NotDownloadedError
 from tasks.rows.config import SizesConfig
 from tasks.starts.lora import LoraConfig
 
@@ -90,16 +88,20 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
     Raises:
         ParaknowError: if a model cannot be read, or a setting is not allowed.
     """
+    from paraknow_core.models.load import load_tokenizer  # needs torch
+
     settings = settings_of(
         roles=question.roles,
         rank=question.rank,
         structure=question.structure,
         dtype=question.dtype,
     )
-    folders = [_folder(name, question) for name in (question.teacher, question.student)]
-    teacher, student = (describe(folder) for folder in folders)
+    theirs = teacher_of(question.teacher, download=question.download)
+    folder = find_here(question.student, download=question.download)
+    teacher, student = theirs.architecture, describe(folder)
     words = compare_vocabularies(
-        *(_vocabulary(folder) for folder in folders),
+        theirs.vocabulary,
+        load_tokenizer(folder).get_vocab(),
         teacher_rows=teacher.vocab_size,
         student_rows=student.vocab_size,
     )
@@ -113,7 +115,7 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
         min_share=settings.extract.min_vocabulary_share,
     )
     machine = measured(question.dtype)
-    steps = needs(
+    needed = needs(
         teacher,
         student,
         pair.matches,
@@ -122,6 +124,7 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
         samples=question.samples,
         tokens=question.tokens,
     )
+    steps = [*theirs.steps, *needed]
     place = (question.store or default_store_root()).expanduser().absolute()
     free = free_bytes(next(p for p in (place, *place.parents) if p.is_dir()))
     disk = sum(step.disk_bytes or 0 for step in steps)
@@ -146,24 +149,8 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
         disk_bytes=disk,
         disk_free_bytes=free,
         problems=(*pair.problems, *limits),
-        notes=(*_notes(pair, words), *_memory_notes(steps, least_memory, machine)),
+        notes=(*theirs.notes, *_notes(pair, words), *_memory_notes(steps, least_memory, machine)),
     )
-
-
-def _folder(name: str, question: InspectionRequest) -> Path:
-    try:
-        return find_model(name, "main", download=question.download)
-    except NotDownloadedError:
-        raise ModelFolderError(
-            f"{name!r} is no folder here, and as a Hub id it is not on this machine. Add "
-            "--download to fetch it (all of its weights), or check the spelling."
-        ) from None
-
-
-def _vocabulary(folder: Path) -> Mapping[str, int]:
-    from paraknow_core.models.load import load_tokenizer
-
-    return load_tokenizer(folder).get_vocab()
 
 
 def _memory_problems(

@@ -138,7 +138,7 @@ def check_task(
 
 def _tokenizer(model: str, run: RunConfig) -> "PreTrainedTokenizerBase":
     from paraknow_core.models.load import load_tokenizer
-    from tasks.acquire_model import find_model
+    from tasks.teachers.find import find_model
 
     return load_tokenizer(find_model(model, "main", download=run.download))
 

@@ -102,7 +102,8 @@ def _why_no_weights(names: set[str]) -> str:
             "Transformers and call model.save_pretrained(NEW_FOLDER), which writes safetensors."
         )
     if others:
-        return f"holds weights only as {', '.join(others[:4])}; needed is {SINGLE}."
+        gguf = " Of a teacher in GGUF set dequantise." if others[0].endswith(".gguf") else ""
+        return f"holds weights only as {', '.join(others[:4])}; needed is {SINGLE}.{gguf}"
     return f"holds no weights: neither {SINGLE} nor {INDEX}. Is the download complete?"
 
 

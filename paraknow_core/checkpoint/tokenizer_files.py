@@ -18,6 +18,9 @@ _JSON = (
 )
 _OTHERS = ("chat_template.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model")
 
+TOKENIZER_FILES = _JSON + _OTHERS
+"""Every file that a tokenizer may consist of."""
+
 
 def check_tokenizer_files(folder: Path) -> None:
     """Check that the tokenizer files of a folder are regular files, and its JSON files strict JSON.

@@ -49,9 +49,30 @@ def read_config(folder: Path) -> dict[str, Any]:
         ArchitectureError: if the model is of a kind that is not supported, or a field is out of
             range; states the field, its value and what is allowed.
     """
+    return checked_config(read_raw_config(folder), folder)
+
+
+def read_raw_config(folder: Path) -> dict[str, Any]:
+    """Read a model's config.json as it is; nothing of it has been checked.
+
+    Raises:
+        ModelFolderError: if the folder or its config.json is missing or no JSON object.
+    """
     path = Path(folder) / "config.json"
-    raw = read_json_object(path, refuse=ModelFolderError, max_bytes=MAX_CONFIG_BYTES, hint=_HINT)
-    model_type = _supported_type(raw, path)
+    return read_json_object(path, refuse=ModelFolderError, max_bytes=MAX_CONFIG_BYTES, hint=_HINT)
+
+
+def checked_config(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Allow-list and check the fields of a config.json, as ``read_config`` does.
+
+    Args:
+        raw: the fields, under the family's own names.
+        folder: where they come from, for messages.
+
+    Raises:
+        ArchitectureError: as ``read_config``.
+    """
+    model_type = _supported_type(raw, Path(folder) / "config.json")
     family = FAMILIES[model_type]
     checks = {**FIELDS, **{name: OPTIONS[name] for name in family.options}}
     config = {}
@@ -87,9 +108,14 @@ def _supported_type(raw: Mapping[str, Any], path: Path) -> str:
         what = f"{kind} ({said})" if kind else f"of {said}"
         raise ArchitectureError(
             f"{path}: the model is {what}, which is not supported. Supported are dense decoders of "
-            f"the families {', '.join(FAMILIES)} with unquantised weights."
+            f"the families {', '.join(FAMILIES)} with unquantised weights{_hint(kind)}."
         )
     return model_type
+
+
+def _hint(kind: str) -> str:
+    """Say what can be done with a quantised model."""
+    return "; of a teacher set dequantise to make such of it" if kind == "quantised" else ""
 
 
 def _check_whole(config: Mapping[str, Any], family: Family, folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Quantised checkpoints as plain weights: read tensor by tensor, and written as a model folder."""

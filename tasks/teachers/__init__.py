@@ -1,0 +1,1 @@
+"""What makes teachers of models that are not plain dense ones."""
