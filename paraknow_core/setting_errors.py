@@ -13,6 +13,9 @@ from paraknow_core.printable import printable
 SHOWN_ERRORS = 5
 SHOWN_CHARACTERS = 80
 LONGEST_MESSAGE = 600
+HIDDEN = "hidden"
+"""Kind of an error, which a validator raises as a ``PydanticCustomError``, whose message must not
+repeat what was given: it may be a key or a password."""
 
 _WORDS: Mapping[str, str] = {
     "model_type": "must hold settings (key: value)",
@@ -80,7 +83,8 @@ def explain(model: type[BaseModel], error: Mapping[str, Any], *, place: str | No
         message = printable(message.replace("Input should be ", "must be ", 1))
     # A rule across several settings says itself which of them do not go together.
     told = error["type"] == "value_error" and isinstance(error["input"], dict | BaseModel)
-    given = "" if told else f" (given {shown(error['input'])})"
+    hidden = told or error["type"] == HIDDEN
+    given = "" if hidden else f" (given {shown(error['input'])})"
     message = _cut(message, LONGEST_MESSAGE)
     return f"{where}: {message}{given}" if where else message
 

@@ -14,6 +14,7 @@ from paraknow_core.evaluation.metrics import (
     METRICS,
     REPORTED,
     EvaluationResult,
+    Metric,
     primary_metric,
 )
 from paraknow_core.inspection.cost import evaluation_work, logits_bytes
@@ -35,6 +36,14 @@ from tasks.engine.step import Facts, Job, Step
 from tasks.harness.config import HarnessConfig, HarnessTask
 
 
+def _is_measured_here(metric: Metric) -> bool:
+    return not metric.is_judged
+
+
+MetricName = Annotated[str, OneOf("metric", METRICS, fits=_is_measured_here)]
+"""Of those that the evaluation measures itself; the judge's have a step of their own."""
+
+
 class EvaluateConfig(Settings):
     """How the test split is measured, through lm-evaluation-harness."""
 
@@ -47,9 +56,10 @@ class EvaluateConfig(Settings):
     primary: Annotated[str, OneOf("metric", METRICS)] = execution(
         LOSS,
         title="Primary metric",
-        description="What the verdict is about; the others are reported beside it.",
+        description="What the verdict is about; the others are reported beside it. win_rate takes "
+        "a judge.",
     )
-    metrics: Annotated[tuple[Annotated[str, OneOf("metric", METRICS)], ...], EachOnce] = later(
+    metrics: Annotated[tuple[MetricName, ...], EachOnce] = later(
         REPORTED,
         title="Metrics",
         description=f"What is measured; the primary one and {LOSS} always are.",
@@ -92,7 +102,9 @@ class EvaluateConfig(Settings):
     @classmethod
     def _with_the_primary(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
         """Add what is always measured; one order, so that equal choices have equal keys."""
-        return METRICS.among((LOSS, given.data.get("primary", LOSS), *names))
+        primary = given.data.get("primary", LOSS)
+        own = () if METRICS[primary].is_judged else (primary,)
+        return METRICS.among((LOSS, *own, *names))
 
 
 def _compute(job: Job[EvaluateConfig]) -> Facts:

@@ -37,8 +37,9 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     import pandas as pd
 
     from paraknow_core.evaluation.items import read_items
+    from paraknow_core.report.judged import judged_sentence
     from paraknow_core.report.pictures import sensitivity_heatmap
-    from paraknow_core.report.transfer_summary import as_markdown, compare_arms
+    from paraknow_core.report.transfer_summary import arm_name, as_markdown, compare_arms
 
     found = {name: job.inputs[name] / "items.parquet" for name in arms_among(job.inputs)}
     arms = {name: read_items(path) for name, path in found.items()}
@@ -51,9 +52,11 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     text = as_markdown(summary)
     if job.config.benchmarks:
         text += _add_benchmarks(job, summary, list(arms))
-    if job.config.notes:
-        summary["notes"] = list(job.config.notes)
-        text += "".join(f"\n{note}\n" for note in job.config.notes)
+    said = [judged_sentence(arm_name(name), [items]) for name, items in arms.items()]
+    notes = [*job.config.notes, *filter(None, said)]
+    if notes:
+        summary["notes"] = notes
+        text += "".join(f"\n{note}\n" for note in notes)
     write_json(job.out / "summary.json", finite(summary))
     (job.out / "summary.md").write_text(text, encoding="utf-8")
     metrics = finite(summary["metrics"])

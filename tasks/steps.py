@@ -16,6 +16,7 @@ from tasks.extract import extract
 from tasks.finetune import finetune
 from tasks.harness.benchmark import benchmark
 from tasks.harness.benchmark_tasks import benchmark_tasks
+from tasks.judging.win_rate import win_rate
 from tasks.pretrain import pretrain
 from tasks.random_model import random_model
 from tasks.report import report
@@ -63,6 +64,7 @@ STEPS: Mapping[str, Step[Any]] = {
         student_start,
         teacher_logits,
         transport,
+        win_rate,
         word_problems,
     )
 }

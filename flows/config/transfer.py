@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from flows.config.adapter import AdapterConfig
 from flows.config.baseline import BaselineConfig
+from flows.config.judging import check_judged
 from flows.config.needs import NEEDS
 from flows.presets.expand import with_presets
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER, transfer_among
@@ -18,6 +19,7 @@ from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig, RoleName, expand_roles
 from tasks.finetune import FinetuneConfig
+from tasks.judging.config import JudgeConfig
 from tasks.random_model import RandomModelConfig
 from tasks.rows.config import DataConfig
 from tasks.sensitivity import SensitivityConfig
@@ -100,6 +102,9 @@ class TransferConfig(Settings):
     finetune: FinetuneConfig = Field(FinetuneConfig(), title="Fine-tune")
     baseline: BaselineConfig = Field(BaselineConfig(), title="Plain LoRA")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")
+    judge: JudgeConfig | None = Field(
+        None, title="Judge", description="Another model, which says whose answers it prefers."
+    )
     run: RunConfig = Field(RunConfig(), title="Run")
     arms: Annotated[tuple[MethodName, ...], EachOnce] = Field(
         (PLAIN, TRANSFER),
@@ -185,6 +190,11 @@ class TransferConfig(Settings):
     def transfer_arm(self) -> str:
         """The arm that the report is about; the others are compared with it."""
         return transfer_among(self.arms)
+
+    @model_validator(mode="after")
+    def _judged_where_asked(self) -> Self:
+        check_judged(self.evaluate, self.judge)
+        return self
 
     @model_validator(mode="after")
     def _teacher_has_a_tokenizer(self) -> Self:

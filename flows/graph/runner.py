@@ -97,9 +97,13 @@ class PrefectRunner:
         return handle
 
     def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
-        """Submit the step and wait for it."""
+        """Submit the step and wait for it; one that failed is none of the runner's handles."""
         handle = self.start(step, config, label=label, **inputs)
-        _ = handle.ref
+        try:
+            _ = handle.ref
+        except BaseException:
+            self.handles.remove(handle)  # whoever goes on without it knows that it is not there
+            raise
         return handle
 
     def check(

@@ -2,6 +2,7 @@
 
 from flows.config.transfer import TransferConfig
 from flows.graph.benchmarks import acquire_benchmarks, run_benchmark
+from flows.graph.judging import judged_arms
 from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import shown_of, start_point
@@ -48,14 +49,16 @@ def wire(config: TransferConfig, do: Runner) -> None:
         for number, which in enumerate(benchmarks)
         for arm, given in measured
     }
+    verdicts = judged_arms(pair, results, diverged)
+    notes = () if config.problems else config.data.notes()
     told = ReportConfig(
         diverged=diverged,
-        primary=config.evaluate.primary,
-        metrics=config.evaluate.metrics,
-        notes=() if config.problems else config.data.notes(),
+        primary=verdicts.primary(config.evaluate),
+        metrics=verdicts.metrics(config.evaluate),
+        notes=(*notes, *([verdicts.note] if verdicts.note else [])),
         benchmarks=tuple(which.title for which in benchmarks),
     )
-    pair.do(report, told, label="report", **drawn, **results, **scored)
+    pair.do(report, told, label="report", **drawn, **(verdicts.measured or results), **scored)
 
 
 def train(pair: ModelPair, arm: str, start: Handle, *, learning_rate: float, seed: int) -> Handle:

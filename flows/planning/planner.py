@@ -99,6 +99,8 @@ class Planner:
             self._resolve(planned, step, config, known, folders)
         else:
             planned.status = "unknown"
+        if planned.status != "cached" and step.ready:
+            step.ready(config)
         if planned.folder is None and step.foresee:
             self._foresee(planned, step.foresee, config)
         if planned.status != "cached" and step.estimate and folders.keys() >= set(step.sized_by):

@@ -24,6 +24,7 @@ from tasks.decompose import DecomposeConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig
 from tasks.finetune import FinetuneConfig
+from tasks.judging.config import JudgeConfig
 from tasks.rows.config import DataConfig
 from tasks.sensitivity import SensitivityConfig
 
@@ -52,6 +53,7 @@ class TaskFile(PresetFile):
     )
     data: DataConfig = Field(title="Data")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")
+    judge: JudgeConfig | None = Field(None, title="Judge")
 
     @model_validator(mode="after")
     def _has_rows(self) -> Self:

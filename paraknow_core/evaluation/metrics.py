@@ -40,6 +40,7 @@ class Metric:
         is_share: whether values lie between 0 and 1.
         is_binary: whether an item's value is 0 or 1 (wrong or right), so that McNemar's test fits.
         diverges: whether a value that is not finite says that a training diverged.
+        is_judged: whether a judge measures it, after the evaluation, in a step of its own.
         digits: number of decimals in tables.
         margin: the least difference that matters, unless an experiment sets another. None: a
             verdict never says that there is no gain.
@@ -55,6 +56,7 @@ class Metric:
     is_share: bool = False
     is_binary: bool = False
     diverges: bool = False
+    is_judged: bool = False
     digits: int = 4
     margin: float | None = None
 
@@ -154,6 +156,17 @@ METRICS: Registry[Metric] = Registry(
             is_binary=True,
             digits=3,
             margin=0.02,  # two more right answers of a hundred
+        ),
+        "win_rate": Metric(
+            name="win_rate",
+            label="win rate",
+            higher_is_better=True,
+            value=measured("win_rate"),
+            weight=per_item,
+            is_share=True,
+            is_judged=True,
+            digits=3,
+            margin=0.02,  # two more answers of a hundred are preferred
         ),
     },
 )

@@ -24,12 +24,19 @@ class Estimate:
     """What a step is expected to need; None where that cannot be known beforehand.
 
     Attributes:
+        tokens: that a model reads.
+        requests: to a service outside.
+        tokens_out: that the service writes at most.
+        price: of its tokens, in the currency in which prices were given.
         work: what it computes, from which a plan gets its time where no like of it ever ran.
     """
 
     memory_bytes: int | None = None
     disk_bytes: int | None = None
     tokens: int | None = None
+    requests: int | None = None
+    tokens_out: int | None = None
+    price: float | None = None
     work: Work | None = None
 
 

@@ -87,6 +87,7 @@ class Step(Generic[C]):
         foresee: writes into a folder what the settings alone say of the output, for the checks and
             estimates of a plan; returns whether they say anything.
         preview: whether it is cheap enough for a plan to compute it, so that the plan sees further.
+        ready: refuses what the computation would lack; a plan asks where the result is not stored.
         retries: how often Prefect tries again after a network error.
         on_result: called in the task after a hit and after a computation, to show something in the
             UI.
@@ -106,6 +107,7 @@ class Step(Generic[C]):
     own_process: bool = False
     foresee: Callable[[C, Path], bool] | None = None
     preview: bool = False
+    ready: Callable[[C], None] | None = None
     retries: int = 0
     on_result: Callable[[Ref, Path], None] | None = None
 

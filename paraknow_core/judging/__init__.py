@@ -1,0 +1,1 @@
+"""Judging answers by another model: pairs of answers, asked in both positions."""

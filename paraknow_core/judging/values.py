@@ -1,0 +1,12 @@
+"""Names of what a judge's step adds to the measured values of an item."""
+
+WIN = "win_rate"
+"""1 where the answer is preferred to the other, 0 where the other is, .5 for a tie."""
+UNREAD = "judge_unread"
+"""In how many of the two positions the judge's answer could not be read."""
+FLIPPED = "judge_flipped"
+"""1 where the judge preferred the same position both times, whatever stood in it."""
+LENGTH = "answer_length"
+"""Characters of the answer."""
+OTHER_LENGTH = "other_length"
+"""Characters of the answer that it is compared with."""
