@@ -83,7 +83,11 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         return _diverged(job, error) | cut
     write_json(job.out / "load_back.json", asdict(result.load_back))
     losses = [row["eval_loss"] for row in result.rows if "eval_loss" in row]
-    return {
+    stopped: Facts = {}
+    if config.early_stopping is not None:
+        stopped = {"best_step": result.best_step, "epochs_done": result.epochs}
+        losses = [min(losses)]
+    return stopped | {
         "steps": result.steps,
         "rank": result.adapter.rank,
         "resumed_from": result.resumed_from,

@@ -210,6 +210,17 @@ class TransferConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _stops_by_validation(self) -> Self:
+        if self.finetune.early_stopping and not (self.problems or self.data).sizes.validation:
+            source = "problems" if self.problems else "data"
+            msg = (
+                "finetune.early_stopping stops by the loss on the validation split, but "
+                f"{source}.sizes.validation is 0; give it at least 1 row"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _arms_possible(self) -> Self:
         if not self.transfer_arm:
             transfers = " or ".join(name for name, method in METHODS.items() if method.is_transfer)

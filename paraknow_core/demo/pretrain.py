@@ -168,7 +168,7 @@ def _train(
 
     taken = recipe.steps * recipe.batch_size
     ids_PT, labels_PT = (rows[:taken] for rows in material.rows())
-    watch = Watch(run=run, partial=partial, validate=None, steps_per_epoch=recipe.steps, **watching)
+    watch = Watch(run=run, partial=partial, validate=None, validate_every=recipe.steps, **watching)
     return run_stages(
         model,
         ids_PT,

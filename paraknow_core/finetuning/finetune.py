@@ -21,6 +21,7 @@ from paraknow_core.distillation.targets import TARGETS, read_targets, teach
 from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.finetuning.batches import answer_loss
 from paraknow_core.finetuning.checkpoints import check_run, run_digest
+from paraknow_core.finetuning.early_stopping import best_of
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
 from paraknow_core.finetuning.recipe import (
     FineTuningRecipe,
@@ -49,8 +50,10 @@ class TrainingResult:
     Attributes:
         adapter: the delivered adapter, as it is in the output folder.
         rows: one a step: step, epoch, loss (nats a token, mean over the batch's answer tokens),
-            learning_rate, grad_norm (before clipping), and eval_loss at the end of an epoch.
+            learning_rate, grad_norm (before clipping), and eval_loss where it was measured.
         steps: optimizer steps of the whole run.
+        best_step: the step whose weights are delivered, where the recipe stops early; else None.
+        epochs: passes over the examples, a fraction where it was stopped within one.
         seconds: wall-clock time of this call, loading and proof included.
         resumed_from: the step that this call went on from, or None.
         load_back: the proof that the delivered adapter computes what was trained.
@@ -59,6 +62,8 @@ class TrainingResult:
     adapter: Adapter
     rows: list[dict[str, float]]
     steps: int
+    best_step: int | None
+    epochs: float
     seconds: float
     resumed_from: int | None
     load_back: LoadBack
@@ -98,7 +103,8 @@ def finetune(
         out_folder: gets the adapter and ``training_log.jsonl``, both after training.
         partial: for checkpoints, of this student alone.
         recipe: how it is trained.
-        validation: if given, its loss is measured after each epoch; changes nothing else.
+        validation: if given, its loss is measured after each epoch; changes nothing else, unless
+            the recipe stops early.
         targets_folder: with ``targets.safetensors`` of these examples; if, and only if, it is
             distilled.
         device: "cpu" or "cuda" (one GPU; choose it by CUDA_VISIBLE_DEVICES).
@@ -121,6 +127,11 @@ def finetune(
     began = time.monotonic()
     check_run(device=device, checkpoint_steps=checkpoint_steps)
     dtype = parse_dtype(recipe.compute_dtype)
+    if recipe.early_stopping is not None and not validation:
+        raise ConfigError(
+            "early_stopping is set, but there are no validation rows; give some "
+            "(data.sizes.validation), or leave it out."
+        )
     facts = numbers_of(recipe) | {"device": device}
     learned = _with_targets(train, targets_folder, recipe)
     if targets_folder is not None:
@@ -151,10 +162,17 @@ def finetune(
         adapter=trained.delivered,
         rows=trained.rows,
         steps=len(trained.rows),
+        best_step=_best_step(trained.rows) if recipe.early_stopping else None,
+        epochs=len(trained.rows) / math.ceil(len(train) / recipe.batch_size),
         seconds=time.monotonic() - began,
         resumed_from=trained.resumed_from,
         load_back=load_back,
     )
+
+
+def _best_step(rows: Sequence[Mapping[str, float]]) -> int | None:
+    judged = [row for row in rows if "eval_loss" in row]
+    return int(judged[best_of([row["eval_loss"] for row in judged])]["step"]) if judged else None
 
 
 def _with_targets(
@@ -208,8 +226,9 @@ def _train(
     **watching: Any,
 ) -> _Trained:
     """Train from the newest complete checkpoint, or from the start point."""
+    from paraknow_core.finetuning.best_weights import BestWeights
     from paraknow_core.finetuning.packing_check import check_packing
-    from paraknow_core.finetuning.trainer import run_trainer
+    from paraknow_core.finetuning.trainer import run_trainer, trainable
     from paraknow_core.finetuning.watch import Watch, rows_of
 
     limits = {
@@ -225,19 +244,25 @@ def _train(
     if recipe.packing:
         check_packing(model, train)
     steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
+    stopping = recipe.early_stopping
+    best = None if stopping is None else BestWeights(trainable(model))
     watch = Watch(
         validate=None
         if validation is None
         else lambda: answer_loss(model, validation, batch_size=examples_at_once(recipe)),
         run=run,
         partial=partial,
-        steps_per_epoch=steps_per_epoch,
+        validate_every=(stopping and stopping.every) or steps_per_epoch,
+        stopping=stopping,
+        best=best,
         checkpoint_seconds=recipe.checkpoint_seconds,
         **watching,
     )
     steps = steps_per_epoch * recipe.epochs
     arguments = trainer_arguments(recipe, drafts=partial.drafts, steps=steps, device=device)
     newest = partial.newest(run)
+    if best is not None and newest is not None:
+        best.read(newest.folder)
     history = run_trainer(
         model,
         train,
@@ -246,6 +271,8 @@ def _train(
         watch=watch,
         resume_from=newest,
     )
+    if best is not None:
+        best.put_back()
     delivered = combine(start, read_trained(model, start))
     resumed_from = None if newest is None else newest.number
     logits = probe(model, train[:_PROBES])

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from paraknow_core.distillation.recipe import DistillationRecipe
+from paraknow_core.finetuning.early_stopping import EarlyStopping
 from paraknow_core.setting_types import (
     BatchSize,
     CountOrNone,
@@ -91,6 +92,12 @@ class FineTuningRecipe(Recipe):
         title="Group by length",
         description="Batches of rows that are about as long as each other: less padding, and "
         "another order of the rows.",
+    )
+    early_stopping: EarlyStopping | None = later(
+        None,
+        title="Early stopping",
+        description="Stop when the validation loss no longer falls, and deliver the best step, "
+        "such as {patience: 2}; without it the last step is delivered.",
     )
     packing: bool = later(
         False,

@@ -10,7 +10,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from paraknow_core.divergence import check_start
 from paraknow_core.errors import DivergedError
+from paraknow_core.finetuning.best_weights import BestWeights
 from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS
+from paraknow_core.finetuning.early_stopping import EarlyStopping, best_of, is_over
 from paraknow_core.partial_results import PartialResults
 from paraknow_core.progress import Progress
 
@@ -32,15 +34,32 @@ class Watch(TrainerCallback):
         run: str,
         partial: PartialResults,
         validate: Callable[[], float] | None,
-        steps_per_epoch: int,
+        validate_every: int,
         checkpoint_steps: int | None,
         checkpoint_seconds: float | None,
         progress: Progress,
+        stopping: EarlyStopping | None = None,
+        best: BestWeights | None = None,
     ) -> None:
+        """Set what is done when.
+
+        Args:
+            run: name of the run that checkpoints are of.
+            partial: where they are sealed.
+            validate: returns the validation loss; None: there is none.
+            validate_every: steps between two validations.
+            checkpoint_steps: steps between two checkpoints, or None.
+            checkpoint_seconds: seconds between two checkpoints, or None.
+            progress: called after each step.
+            stopping: when to stop early, if ever; with ``best``.
+            best: keeps the weights at the best validation.
+        """
         self._run = run
         self._partial = partial
         self._validate = validate
-        self._steps_per_epoch = steps_per_epoch
+        self._validate_every = validate_every
+        self._stopping = stopping
+        self._best = best
         self._checkpoint_steps = checkpoint_steps
         self._checkpoint_seconds = checkpoint_seconds
         self._progress = progress
@@ -53,14 +72,20 @@ class Watch(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Validate at the end of an epoch; ask for a checkpoint when one is due."""
+        """Validate, and ask for a checkpoint or for the end, when it is due."""
         step = state.global_step
-        if self._validate is not None and step % self._steps_per_epoch == 0:
+        is_due = step % self._validate_every == 0 or step == state.max_steps
+        if self._validate is not None and is_due:
             loss = self._validate()
             if not math.isfinite(loss):
                 raise _diverged("validation loss", loss, state)
             # Into the Trainer's own history: a checkpoint saves it, and a resumed run restores it.
             state.log_history.append({"step": step, "eval_loss": loss})
+            if self._stopping is not None and self._best is not None:
+                losses = validation_losses(state.log_history)
+                if best_of(losses) == len(losses) - 1:
+                    self._best.keep()
+                control.should_training_stop |= is_over(losses, self._stopping)
         by_steps = self._checkpoint_steps is not None and step % self._checkpoint_steps == 0
         seconds = time.monotonic() - self._last_save
         by_time = self._checkpoint_seconds is not None and seconds >= self._checkpoint_seconds
@@ -94,7 +119,10 @@ class Watch(TrainerCallback):
     ) -> None:
         """Seal the checkpoint that was just written, then delete older ones."""
         step = state.global_step
-        self._partial.save(Path(str(args.output_dir)) / f"checkpoint-{step}", step, self._run)
+        folder = Path(str(args.output_dir)) / f"checkpoint-{step}"
+        if self._best is not None:
+            self._best.write(folder)
+        self._partial.save(folder, step, self._run)
         self._partial.keep_newest(KEPT_CHECKPOINTS)
         self._last_save = time.monotonic()
 
@@ -105,6 +133,11 @@ def _diverged(name: str, value: float, state: TrainerState) -> DivergedError:
         "Lower the learning rate, or train in float32.",
         rows_of(state.log_history),
     )
+
+
+def validation_losses(history: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the validation losses of a log or of its rows, in their order."""
+    return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
 
 
 def rows_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -124,7 +124,9 @@ def _training(
     if an_epoch is None or delivered is None:
         return None
     in_model = _in_model(store, trained) or delivered
-    return training_flops(student, an_epoch * _epochs(trained), in_model.size // _FLOAT)
+    said = trained.facts.get("epochs_done")  # where it was stopped early
+    epochs = said if isinstance(said, int | float) else _epochs(trained)
+    return training_flops(student, round(an_epoch * epochs), in_model.size // _FLOAT)
 
 
 def _in_model(store: Store, trained: Record) -> FileEntry | None:
