@@ -1,12 +1,19 @@
 """Sensitivity of every teacher parameter on the seed samples (SeeKing, arXiv 2310.11451, §3)."""
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from artifacts.disk.sizes import size_text
 from paraknow_core.data import read_split, tokenise_all
-from paraknow_core.inspection.cost import activation_bytes, logits_bytes, sensitivity_work
+from paraknow_core.inspection.cost import (
+    SensitivityMemory,
+    sensitivity_memory,
+    sensitivity_work,
+)
+from paraknow_core.models.describe import Architecture
+from paraknow_core.sensitivity.streamed.choice import Streaming, boundary_room, streams
 from paraknow_core.setting_types import Seconds, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
@@ -19,9 +26,13 @@ from tasks.engine.estimates import (
     rows_of,
     tokens_of,
 )
+from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+
+if TYPE_CHECKING:
+    from paraknow_core.data.examples import TokenisedExample
 
 
 class SensitivityConfig(Settings):
@@ -38,43 +49,103 @@ class SensitivityConfig(Settings):
         title="Checkpoint every",
         description="Seconds between checkpoints; 0: each sample.",
     )
+    streaming: Streaming = execution(
+        "auto",
+        title="Streaming",
+        description="Read the teacher layer by layer: auto, if it does not fit into memory.",
+    )
 
 
 def _compute(job: Job[SensitivityConfig]) -> Facts:
-    """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes after a complete sample."""
-    from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device
-    from paraknow_core.sensitivity.accumulate import accumulate
-    from paraknow_core.sensitivity.maps import (
-        refuse_no_sensitivity,
-        score_table,
-        write_maps,
-        write_score_table,
-    )
-    from paraknow_core.sensitivity.resume import SensitivityCheckpoint
+    """Sum |θ·∂L/∂θ| over the seeds, one backward pass each; resumes after what is complete."""
+    from paraknow_core.inspection.available import available_bytes
+    from paraknow_core.models.load import load_tokenizer, pick_device
+    from paraknow_core.sensitivity.maps import refuse_no_sensitivity, write_score_table
 
-    folder = job.locations["teacher"]
     samples = tokenise_all(
         read_split(job.inputs["data"] / "seeds.parquet"),
-        load_tokenizer(folder),
+        load_tokenizer(job.locations["teacher"]),
         cutoff=job.config.cutoff,
     )
     cut = tell_cut(samples, label=job.label, split="seeds")
+    lengths = [len(sample.input_ids) for sample in samples.examples]
+    need = _memory(job.config, load_architecture(job.inputs["teacher"]), lengths)
+    available = available_bytes(pick_device(job.run.device))
+    if streams(job.config.streaming, need=need.whole, available=available):
+        table = _streamed(job, samples.examples, need, available)
+    else:
+        table = _at_once(job, samples.examples)
+    refuse_no_sensitivity(table)
+    write_score_table(table, job.out)
+    return {"samples": len(lengths), "tokens": sum(lengths), **cut}
+
+
+def _at_once(
+    job: Job[SensitivityConfig], samples: "Sequence[TokenisedExample]"
+) -> Mapping[str, Any]:
+    """Write the maps with the whole teacher in memory; returns their sums."""
+    from paraknow_core.models.load import load_model, parse_dtype, pick_device
+    from paraknow_core.sensitivity.accumulate import accumulate
+    from paraknow_core.sensitivity.maps import score_table, write_maps
+    from paraknow_core.sensitivity.resume import SensitivityCheckpoint
+
     model = load_model(
-        folder, dtype=parse_dtype(job.config.compute_dtype), device=pick_device(job.run.device)
+        job.locations["teacher"],
+        dtype=parse_dtype(job.config.compute_dtype),
+        device=pick_device(job.run.device),
     )
     maps = accumulate(
         model,
-        samples.examples,
+        samples,
         progress=job.progress,
         checkpoint=SensitivityCheckpoint(job.partial, every_seconds=job.config.checkpoint_seconds),
     )
     architecture = load_architecture(job.inputs["teacher"])
-    table = score_table(maps, architecture)
-    refuse_no_sensitivity(table)
     write_maps(maps, job.out, architecture)
-    write_score_table(table, job.out)
-    tokens = sum(len(sample.input_ids) for sample in samples.examples)
-    return {"samples": len(samples.examples), "tokens": tokens, **cut}
+    return score_table(maps, architecture)
+
+
+def _streamed(
+    job: Job[SensitivityConfig],
+    samples: "Sequence[TokenisedExample]",
+    need: SensitivityMemory,
+    available: int,
+) -> Mapping[str, Any]:
+    """Write the maps layer by layer; returns their sums."""
+    from paraknow_core.models.load import parse_dtype, pick_device
+    from paraknow_core.sensitivity.maps import score_table_of, write_some_maps
+    from paraknow_core.sensitivity.streamed.saves import StreamedCheckpoint
+    from paraknow_core.sensitivity.streamed.stream import stream
+
+    logger.info(
+        "%s: the teacher is read layer by layer, in about %s of memory instead of %s (%s is free)",
+        job.label,
+        *(size_text(size) for size in (need.streamed, need.whole, available)),
+    )
+    sums = stream(
+        job.locations["teacher"],
+        samples,
+        take=lambda maps, tensors: write_some_maps(maps, job.out, tensors),
+        out=job.out,
+        scratch=job.partial.new_draft(),
+        dtype=parse_dtype(job.config.compute_dtype),
+        device=pick_device(job.run.device),
+        boundary_bytes=boundary_room(need=need.streamed, available=available),
+        progress=job.progress,
+        checkpoint=StreamedCheckpoint(job.partial, every_seconds=job.config.checkpoint_seconds),
+    )
+    return score_table_of(sums, load_architecture(job.inputs["teacher"]))
+
+
+def _memory(
+    config: SensitivityConfig, teacher: Architecture, lengths: "Sequence[int]"
+) -> SensitivityMemory:
+    return sensitivity_memory(
+        teacher,
+        element_bytes=bytes_each(config.compute_dtype),
+        longest=max(lengths, default=0),
+        tokens=sum(lengths),
+    )
 
 
 def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | bool]:
@@ -87,21 +158,29 @@ def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | b
 
 
 def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
-    """Weights, the float32 map and one sample in memory; the map on disk, with a checkpoint twice.
+    """What the step would need here: everything in memory, or layer by layer where that is chosen.
 
-    Logits are of answer tokens alone: half of them, say.
+    The map on disk, with a checkpoint twice; so is what passes between layers.
     """
-    teacher = known.architecture("teacher")
-    parameters, tokens = teacher.num_parameters, longest_row(known, "seeds", cutoff=config.cutoff)
-    samples, read = rows_of(known, "seeds"), tokens_of(known, "seeds")
-    sample = activation_bytes(teacher, tokens) + logits_bytes(teacher, tokens // 2)
+    teacher, tokens = known.architecture("teacher"), tokens_of(known, "seeds")
+    longest = longest_row(known, "seeds", cutoff=config.cutoff)
+    need = sensitivity_memory(
+        teacher,
+        element_bytes=bytes_each(config.compute_dtype),
+        longest=longest,
+        tokens=tokens or longest,
+    )
+    there = known.memory() if config.streaming == "auto" else None
+    available = need.whole * 2 if there is None else there
+    by_layer = streams(config.streaming, need=need.whole, available=available)
+    samples = rows_of(known, "seeds")
     return Estimate(
-        memory_bytes=parameters * (bytes_each(config.compute_dtype) + 4) + sample,
-        disk_bytes=parameters * 8,
-        tokens=read,
+        memory_bytes=need.streamed if by_layer else need.whole,
+        disk_bytes=teacher.num_parameters * 8 + (2 * need.boundaries if by_layer else 0),
+        tokens=tokens,
         work=None
-        if samples is None or read is None
-        else sensitivity_work(teacher, samples=samples, tokens=read),
+        if samples is None or tokens is None
+        else sensitivity_work(teacher, samples=samples, tokens=tokens),
     )
 
 

@@ -145,7 +145,7 @@ def needs(
         samples: seeds of the sensitivity.
         tokens: of a row, prompt and answer.
     """
-    estimates = _estimates(teacher, student, settings, tokens)
+    estimates = _estimates(teacher, student, settings, tokens, machine.memory_bytes)
     sizes = SizesConfig()
     works = step_work(
         teacher,
@@ -173,15 +173,24 @@ def needs(
 
 
 def memory_needs(
-    teacher: Architecture, student: Architecture, settings: EstimatedSettings, *, tokens: int
+    teacher: Architecture,
+    student: Architecture,
+    settings: EstimatedSettings,
+    *,
+    tokens: int,
+    memory_bytes: int,
 ) -> dict[str, int]:
-    """Return how many bytes of memory each step is estimated to need."""
-    found = _estimates(teacher, student, settings, tokens)
+    """Return how many bytes of memory each step is estimated to need, of those that there are."""
+    found = _estimates(teacher, student, settings, tokens, memory_bytes)
     return {name: estimate.memory_bytes or 0 for name, estimate in found.items()}
 
 
 def _estimates(
-    teacher: Architecture, student: Architecture, settings: EstimatedSettings, tokens: int
+    teacher: Architecture,
+    student: Architecture,
+    settings: EstimatedSettings,
+    tokens: int,
+    memory_bytes: int,
 ) -> dict[str, Estimate]:
     """Ask the steps as a plan does: by the folders of acquired models."""
     found: dict[str, Estimate] = {}
@@ -193,7 +202,9 @@ def _estimates(
             write_json(folders[role] / "architecture.json", model.to_json())
         for step in (sensitivity, extract, decompose, lora, finetune, evaluate):
             estimate: Any = step.estimate
-            known = Foreseen(folders, {"start": start}, row_tokens=tokens)
+            known = Foreseen(
+                folders, {"start": start}, row_tokens=tokens, memory=lambda: memory_bytes
+            )
             found[step.name] = estimate(getattr(settings, step.name), known)
             start = found[step.name].disk_bytes or 0 if step is lora else start
     return found

@@ -1,14 +1,13 @@
 """The compatibility report of a pair, from configs, headers and tokenizers; stores nothing."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.disk.files import free_bytes
 from artifacts.disk.locations import default_store_root
-from artifacts.disk.sizes import size_text, unequal
+from flows.inspection.limits import disk_problems, layer_note, memory_notes, memory_problems
 from flows.inspection.needs import StepNeed, measured, memory_needs, needs, settings_of
 from flows.inspection.teacher import find_here, teacher_of
 from paraknow_core.inspection.compatibility import (
@@ -25,6 +24,8 @@ from tasks.starts.lora import LoraConfig
 
 if TYPE_CHECKING:
     from paraknow_core.inspection.machine import Machine
+
+_UNLIMITED = 2**62
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,21 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
     disk = sum(step.disk_bytes or 0 for step in steps)
     least = settings.one_row_at_once()
     least_memory, in_half = (
-        memory_needs(teacher, student, chosen, tokens=question.tokens)
+        memory_needs(
+            teacher,
+            student,
+            chosen,
+            tokens=question.tokens,
+            memory_bytes=machine.memory_bytes,
+        )
         for chosen in (least, least.in_bfloat16())
     )
+    at_once = memory_needs(
+        teacher, student, settings, tokens=question.tokens, memory_bytes=_UNLIMITED
+    )
     limits = [
-        *_memory_problems(least_memory, machine, question, max(in_half.values())),
-        *_disk_problems(disk, free, place),
+        *memory_problems(least_memory, machine, question.dtype, max(in_half.values())),
+        *disk_problems(disk, free, place),
     ]
     return Inspection(
         question=question,
@@ -149,59 +159,13 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
         disk_bytes=disk,
         disk_free_bytes=free,
         problems=(*pair.problems, *limits),
-        notes=(*theirs.notes, *_notes(pair, words), *_memory_notes(steps, least_memory, machine)),
+        notes=(
+            *theirs.notes,
+            *_notes(pair, words),
+            *memory_notes(steps, least_memory, machine),
+            *layer_note(steps, at_once["sensitivity"]),
+        ),
     )
-
-
-def _memory_problems(
-    least: Mapping[str, int], machine: "Machine", question: InspectionRequest, in_half: int
-) -> list[Problem]:
-    """Refuse what does not fit even row by row; ``in_half`` is the peak then in bfloat16."""
-    most, have = max(least, key=lambda step: least[step]), machine.memory_bytes
-    need = least[most]
-    if need <= have:
-        return []
-    wanted, there = unequal(need, have)
-    smaller = " or --dtype bfloat16" if in_half <= have and question.dtype == "float32" else ""
-    return [
-        Problem(
-            "machine",
-            f"The step {most} needs about {wanted} of memory, and this machine "
-            f"({machine.device}) has {there}. Take a larger machine{smaller}.",
-        )
-    ]
-
-
-def _memory_notes(
-    steps: Sequence[StepNeed], least: Mapping[str, int], machine: "Machine"
-) -> list[str]:
-    """Say how steps that would not fit as they are set by default can be made to."""
-    ways = {
-        "finetune": "Lower finetune.micro_batch_size, or set finetune.gradient_checkpointing",
-        "evaluate": "Lower evaluate.batch_size",
-    }
-    found = []
-    for step in steps:
-        need, fewest = step.memory_bytes or 0, least.get(step.step, 0)
-        if step.step in ways and need > machine.memory_bytes >= fewest:
-            found.append(
-                f"By default {step.step} needs about {size_text(need)} of memory, more than "
-                f"there is. {ways[step.step]}: row by row it is {size_text(fewest)}."
-            )
-    return found
-
-
-def _disk_problems(need: int, free: int, place: Path) -> list[Problem]:
-    if need <= free:
-        return []
-    wanted, there = unequal(need, free)
-    return [
-        Problem(
-            "machine",
-            f"The steps need about {wanted} of disk, and {place} has {there} free. Make "
-            "room, or name another store.",
-        )
-    ]
 
 
 def _notes(pair: Compatibility, words: Vocabularies) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +83,7 @@ class Planner:
         self._until = until
         self._aside = aside
         self._store = run.open_store()
+        self._memory = cache(partial(_memory_of, run))
 
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> PlannedStep:
         """Plan one step."""
@@ -105,7 +107,7 @@ class Planner:
             self._foresee(planned, step.foresee, config)
         if planned.status != "cached" and step.estimate and folders.keys() >= set(step.sized_by):
             sizes = {r: g.size for r, g in inputs.items() if isinstance(g, PlannedStep)}
-            planned.estimate = step.estimate(config, Foreseen(folders, sizes))
+            planned.estimate = step.estimate(config, Foreseen(folders, sizes, memory=self._memory))
         return planned
 
     def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
@@ -248,3 +250,10 @@ class StepsPlan:
         """
         if self.drifted and self.drift_mode == "strict":
             raise refusal(self.drifted)
+
+
+def _memory_of(run: RunConfig) -> int:
+    """Bytes that a step may take on this machine, now."""
+    from paraknow_core.inspection.available import available_bytes
+
+    return available_bytes(run.device_type())

@@ -7,7 +7,7 @@ stays in memory, and the file never changes.
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -37,6 +37,10 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     }
 )
 """The element types of safetensors, as torch's dtypes."""
+
+
+_PIECE = 16 * 2**20
+"""Bytes that ``load`` reads at a time; a multiple of every element's size."""
 
 
 class Checkpoint:
@@ -95,6 +99,60 @@ class Checkpoint:
         if header.offsets[0] % BYTES_PER_ELEMENT[header.dtype]:
             raw = raw.clone()  # the format does not promise alignment, torch's view needs it
         return raw.view(TORCH_DTYPES[header.dtype]).view(header.shape)
+
+    def load(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A whole tensor in memory of its own: read piece by piece, and no file is mapped.
+
+        So what a process takes is the tensor and 16 MiB, by whatever rule its memory is limited.
+
+        Args:
+            name: of the tensor.
+            dtype: that its elements are turned into.
+
+        Returns:
+            The tensor in its stored shape, on the CPU.
+
+        Raises:
+            CheckpointError: if there is no tensor of that name, or its bytes cannot be read.
+        """
+        header, file = self._find(name)
+        loaded = torch.empty(header.shape, dtype=dtype)
+        flat, size, done = loaded.view(-1), BYTES_PER_ELEMENT[header.dtype], 0
+        piece = torch.empty(min(_PIECE, flat.numel() * size), dtype=torch.uint8)
+        array: Any = piece.numpy()
+        raw = memoryview(array)
+        try:
+            with (self.folder / file).open("rb") as opened:
+                opened.seek(header.offsets[0])
+                while done < flat.numel():
+                    count = min(len(raw) // size, flat.numel() - done)
+                    if opened.readinto(raw[: count * size]) != count * size:
+                        raise CheckpointError(f"{self.folder / file}: ends within tensor {name!r}.")
+                    flat[done : done + count] = piece[: count * size].view(
+                        TORCH_DTYPES[header.dtype]
+                    )
+                    done += count
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder / file}: tensor {name!r} cannot be read ({error})."
+            ) from error
+        return loaded
+
+    def first(self, name: str, count: int) -> bytes:
+        """The stored bytes of a tensor's first elements, without mapping the file.
+
+        Args:
+            name: of the tensor.
+            count: of elements; a tensor of fewer gives all.
+
+        Raises:
+            CheckpointError: if there is no tensor of that name.
+        """
+        header, file = self._find(name)
+        size = min(count * BYTES_PER_ELEMENT[header.dtype], header.offsets[1] - header.offsets[0])
+        with (self.folder / file).open("rb") as opened:
+            opened.seek(header.offsets[0])
+            return opened.read(size)
 
     def read_slice(self, name: str, rows: slice, cols: slice) -> Tensor:
         """A rectangle of a matrix; only the pages of those rows and columns are read.

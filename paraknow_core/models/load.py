@@ -87,22 +87,22 @@ def load_model(
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     architecture = describe(folder)
-    config: Any = _built_config(AutoConfig, folder)
+    config: Any = built_config(AutoConfig, folder)
     with Checkpoint(folder) as weights:
         state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
         model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        with no_bar(), _refusals(folder):
+        with no_bar(), refusals(folder):
             model: Any = model_class.from_pretrained(
                 None,
                 config=config,
                 state_dict=state,
                 dtype=dtype,
-                attn_implementation=_attention(model_class, config),
+                attn_implementation=attention_of(model_class, config),
                 use_safetensors=True,
                 local_files_only=True,
             )
     model.config.use_cache = False
-    _same_parameters(model, {t.parameter: t.shape for t in architecture.tensors}, Path(folder))
+    same_parameters(model, {t.parameter: t.shape for t in architecture.tensors}, Path(folder))
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 
@@ -122,12 +122,12 @@ def new_model(folder: Path, *, dtype: torch.dtype) -> "PreTrainedModel":
     from transformers import AutoConfig, AutoModelForCausalLM
 
     untyped: Any = AutoModelForCausalLM
-    config = _built_config(AutoConfig, folder)
-    with _refusals(folder):
+    config = built_config(AutoConfig, folder)
+    with refusals(folder):
         return untyped.from_config(config, dtype=dtype)  # type: ignore[no-any-return]
 
 
-def _attention(model_class: Any, config: Any) -> str:
+def attention_of(model_class: Any, config: Any) -> str:
     """PyTorch's fused attention, except where it would leave out Gemma 2's soft cap."""
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     return "sdpa" if model_class._supports_sdpa and not capped else "eager"
@@ -148,9 +148,10 @@ def no_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _built_config(auto: Any, folder: Path) -> Any:
+def built_config(auto: Any, folder: Path) -> Any:
+    """A folder's config as Transformers' own class; raises as ``read_config``."""
     fields = own_names(read_config(folder))
-    with _refusals(folder):
+    with refusals(folder):
         config = auto.for_model(fields.pop("model_type"), **fields)
     slides = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     if slides and config.sliding_window is None:
@@ -172,7 +173,7 @@ def check_buildable(folder: Path) -> None:
 
 
 @contextmanager
-def _refusals(folder: Path) -> Iterator[None]:
+def refusals(folder: Path) -> Iterator[None]:
     """Turn any error of Transformers' classes about a config's values into one sentence."""
     try:
         yield
@@ -190,7 +191,7 @@ def _one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def _same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
+def same_parameters(model: Any, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
     """Check that the model's parameters are the files' tensors: maps use these names."""
     built = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if built != expected:

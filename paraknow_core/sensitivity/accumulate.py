@@ -5,7 +5,7 @@ backward pass per sample, absolute values per sample. θ does not depend on the 
 ``S_i = |θ_i| · Σ_j |∂L(x_j)/∂θ_i|`` and the weights are multiplied in once, at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,8 +31,13 @@ __all__ = [
     "write_score_table",
 ]
 
+_PIECE = 2**22
+"""Elements whose absolute values are in memory at a time."""
 
-def answer_loss(model: "PreTrainedModel", sample: TokenisedExample) -> Tensor:
+
+def answer_loss(
+    model: "PreTrainedModel", sample: TokenisedExample, *, device: str | torch.device | None = None
+) -> Tensor:
     """The mean cross-entropy of a sample's answer tokens, each given all tokens before it.
 
     The head runs only where a token is predicted, and tokens after the last such place are left
@@ -41,11 +46,12 @@ def answer_loss(model: "PreTrainedModel", sample: TokenisedExample) -> Tensor:
     Args:
         model: a causal language model of Transformers.
         sample: unshifted labels, ``NO_LOSS`` on the prompt.
+        device: where its tokens are put; None for where the model's parameters are.
 
     Returns:
         A float32 scalar (float64 for a float64 model), whatever the compute dtype.
     """
-    device = model.device
+    device = device or model.device
     labels = torch.tensor(sample.labels[1:], device=device)  # position p predicts token p + 1
     positions = (labels != NO_LOSS).nonzero().flatten()
     ids = torch.tensor(sample.input_ids, device=device)[: int(positions[-1]) + 1]
@@ -54,6 +60,12 @@ def answer_loss(model: "PreTrainedModel", sample: TokenisedExample) -> Tensor:
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     return torch.nn.functional.cross_entropy(logits, labels[positions])
+
+
+def used_tokens(sample: TokenisedExample) -> int:
+    """How many tokens of a sample its loss depends on: up to the last place that predicts one."""
+    labels = sample.labels
+    return max(place for place in range(1, len(labels)) if labels[place] != NO_LOSS)
 
 
 def accumulate(
@@ -88,7 +100,7 @@ def accumulate(
         NumericsError: if a loss or gradient is NaN or infinite, with the sample and parameter; or
             if the model is in float16, whose gradients underflow below 6e-8 without loss scaling.
     """
-    _check(model, samples)
+    check_samples(model, samples)
     model.train(mode=False)
     sums = GradientSums(model)
     fingerprint = run_fingerprint(model, samples)
@@ -100,43 +112,68 @@ def accumulate(
             if checkpoint:
                 checkpoint.save_if_due(sums.sums, number + 1, fingerprint)
             progress(number + 1, len(samples), f"sample {number}: loss {loss:.3f}")
-    return _times_weights(model, sums.sums)
+    times_weights(model.named_parameters(), sums.sums)
+    return sums.sums
 
 
 def _add_sample(
     model: "PreTrainedModel", sample: TokenisedExample, number: int, sums: GradientSums
 ) -> float:
     loss = answer_loss(model, sample)
+    value = finite_loss(loss, number)
+    loss.backward()  # type: ignore[no-untyped-call]
+    refuse_broken(sums.end_sample(), number)
+    return value
+
+
+def finite_loss(loss: Tensor, number: int) -> float:
+    """The value of a sample's loss; raises NumericsError if it is NaN or infinite."""
     value = float(loss.detach())
     if not -float("inf") < value < float("inf"):
         raise NumericsError(
             f"Sample {number} has loss {value}; every loss must be finite. Compute in float32, and "
             "look at this sample and at the weights for NaN."
         )
-    loss.backward()  # type: ignore[no-untyped-call]
-    bad = sums.end_sample()
-    if bad is not None:
-        raise NumericsError(
-            f"Sample {number} (loss {value:.4g}) gives {bad!r} a gradient with NaN or infinity. "
-            "Compute in float32, and look at this sample and at the weights."
-        )
     return value
 
 
-def _times_weights(model: "PreTrainedModel", sums: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Multiply the sums by |θ|, in place."""
+def refuse_broken(parameter: str | None, number: int) -> None:
+    """Raise NumericsError for a parameter whose gradient in a sample was NaN or infinite."""
+    if parameter is not None:
+        raise NumericsError(
+            f"Sample {number} gives {parameter!r} a gradient with NaN or infinity. "
+            "Compute in float32, and look at this sample and at the weights."
+        )
+
+
+def times_weights(parameters: Iterable[tuple[str, Tensor]], sums: Mapping[str, Tensor]) -> None:
+    """Multiply sums of |∂L/∂θ| by |θ|, in place.
+
+    Args:
+        parameters: names with values θ, of any dtype.
+        sums: float32, one of each parameter's shape, under its name.
+
+    Raises:
+        NumericsError: if a product is NaN or infinite; names the parameter.
+    """
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            sums[name].mul_(parameter.detach().abs())
+        for name, parameter in parameters:
+            pieces = (torch.split(t.flatten(), _PIECE) for t in (sums[name], parameter.detach()))
+            for sums_P, values_P in zip(*pieces, strict=True):
+                sums_P.mul_(values_P.abs())
             if not bool(sums[name].sum(dtype=torch.float32).isfinite()):
                 raise NumericsError(
                     f"The sensitivity of {name!r} holds NaN or infinity after all samples, though "
                     "each sample's gradient was finite: the weights hold NaN or infinity."
                 )
-    return sums
 
 
-def _check(model: "PreTrainedModel", samples: Sequence[TokenisedExample]) -> None:
+def check_samples(model: "PreTrainedModel", samples: Sequence[TokenisedExample]) -> None:
+    """Refuse a model or samples that cannot be measured, before any work.
+
+    Raises:
+        DataError, NumericsError: as ``accumulate``.
+    """
     if any(p.dtype == torch.float16 for p in model.parameters()):
         raise NumericsError(
             "Sensitivity is not computed in float16: gradients below 6e-8 would vanish. Load the "

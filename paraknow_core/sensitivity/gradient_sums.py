@@ -16,7 +16,7 @@ Legend: T tokens, M out_features, N in_features, V vocabulary, H hidden size, R 
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -38,11 +38,17 @@ class GradientSums:
             modules share appears once, under its first name, with the gradient of all its uses.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, names: Collection[str] | None = None) -> None:
+        """Make sums of zeros.
+
+        Args:
+            model: whose gradients are added.
+            names: of the parameters that are summed; None for all.
+        """
+        self._watched = [user for user in _users(model) if names is None or user[0] in names]
         self.sums: dict[str, Tensor] = {
             name: torch.zeros_like(p, dtype=torch.float32, memory_format=torch.contiguous_format)
-            for name, p in model.named_parameters()
+            for name, p, _ in self._watched
         }
         self._totals: list[tuple[str, Tensor]] = []
         self._seen: set[nn.Module] = set()
@@ -51,7 +57,7 @@ class GradientSums:
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
-        for name, parameter, modules in _users(self.model):
+        for name, parameter, modules in self._watched:
             self._exit.callback(parameter.requires_grad_, parameter.requires_grad)
             tied = len(modules) == 2 and is_embedding(modules[0]) and type(modules[1]) is nn.Linear
             alone = len(modules) == 1 and _is_matrix_layer(modules[0])
@@ -78,6 +84,19 @@ class GradientSums:
         self._totals.clear()
         self._seen.clear()
         return next((name for name, ok in zip(names, finite, strict=True) if not ok), None)
+
+    def held(self, name: str) -> Tensor:
+        """What the head set aside for the embedding that it shares a matrix with.
+
+        Args:
+            name: of the matrix.
+
+        Returns:
+            R × H float32, the gradient of the rows in use of the sample whose forward pass was the
+            last; zero before the head's backward pass. The embedding's backward pass adds to it,
+            so who runs the two apart reads it after the one, and fills it in before the other.
+        """
+        return self._held[name][1]
 
     def _watch(self, name: str, modules: list[Any], *, tied: bool) -> None:
         for module in modules:

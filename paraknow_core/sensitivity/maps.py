@@ -5,7 +5,7 @@ of the matrix.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,33 @@ def write_maps(maps: Mapping[str, Tensor], folder: Path, architecture: Architect
     Raises:
         ShapeError: if the maps are not those of this architecture.
     """
+    _check_same(maps, architecture)
+    return write_some_maps(maps, folder, architecture.tensors)
+
+
+def write_some_maps(
+    maps: Mapping[str, Tensor], folder: Path, tensors: Iterable[TensorFacts]
+) -> list[Path]:
+    """Write the maps of some tensors, of whole layers or roles, as ``write_maps`` does.
+
+    Args:
+        maps: as for ``write_maps``, of these tensors at least.
+        folder: made if needed.
+        tensors: what is written, in the architecture's order.
+
+    Returns:
+        The files, in the order of writing.
+    """
     from safetensors.torch import save_file
 
-    _check_same(maps, architecture)
     groups: dict[str, dict[str, Tensor]] = {}
-    for facts in architecture.tensors:
+    for facts in tensors:
         group = facts.role.value if facts.layer is None else f"layer-{facts.layer:04d}"
         groups.setdefault(group, {})[facts.name] = maps[facts.parameter]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for group, tensors in groups.items():
-        on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    for group, found in groups.items():
+        on_cpu = {name: tensor.cpu().contiguous() for name, tensor in found.items()}
         save_file(on_cpu, folder / f"{group}.safetensors")
     return [folder / f"{group}.safetensors" for group in groups]
 
@@ -72,10 +88,25 @@ def score_table(maps: Mapping[str, Tensor], architecture: Architecture) -> dict[
         ShapeError: if the maps are not those of this architecture.
     """
     _check_same(maps, architecture)
+    sums = {
+        facts.parameter: role_sums(maps[facts.parameter], facts) for facts in architecture.tensors
+    }
+    return score_table_of(sums, architecture)
+
+
+def score_table_of(
+    sums: Mapping[str, Sequence[tuple[str, float]]], architecture: Architecture
+) -> dict[str, Any]:
+    """``score_table`` of maps that are not in memory together.
+
+    Args:
+        sums: ``role_sums`` of every tensor's map, by parameter name.
+        architecture: of the model that was measured.
+    """
     roles: dict[str, list[float]] = {}
     outside: dict[str, float] = {}
     for facts in architecture.tensors:
-        for role, total in _role_sums(maps[facts.parameter], facts):
+        for role, total in sums[facts.parameter]:
             if facts.layer is None:
                 outside[role] = outside.get(role, 0.0) + total
             else:
@@ -110,8 +141,8 @@ def write_score_table(table: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def _role_sums(scores: Tensor, facts: TensorFacts) -> list[tuple[str, float]]:
-    """The sum of a tensor, or of each role's rows in a fused one."""
+def role_sums(scores: Tensor, facts: TensorFacts) -> list[tuple[str, float]]:
+    """The float64 sum of a tensor's map under its role's name; a fused one's role by role."""
     if not facts.parts:
         return [(facts.role.value, _sum(scores))]
     return [(matrix.role.value, _sum(take(scores, matrix))) for matrix in facts.matrices]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SUMS = "sums.safetensors"
-_BREATHER = 20
+BREATHER = 20
 """A save waits for this many times the duration of the last one: at most 5 % of the time is spent
 on saving, however slow the disk and large the model."""
 _SAMPLE_BYTES = 4096
@@ -96,7 +96,7 @@ class SensitivityCheckpoint:
             samples_done: how many samples they contain.
             fingerprint: of this run, by ``run_fingerprint``.
         """
-        pause = max(self.every_seconds, _BREATHER * self._last_duration)
+        pause = max(self.every_seconds, BREATHER * self._last_duration)
         if self.every_seconds > 0 and time.monotonic() - self._last_save < pause:
             return False
         start = time.monotonic()

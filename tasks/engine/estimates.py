@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -48,11 +48,13 @@ class Foreseen:
         folders: role → folder, for inputs whose content is known.
         sizes: role → bytes, for inputs whose size at least is known or estimated.
         row_tokens: tokens of a row, where there is no data to count them in.
+        memory: asks how many bytes the step may use; None where that is not known.
     """
 
     folders: Mapping[str, Path] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     row_tokens: int | None = None
+    memory: Callable[[], int | None] = lambda: None
 
     def architecture(self, role: str) -> Architecture:
         """Return an acquired model's sizes; the step must be sized by this role."""

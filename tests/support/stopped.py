@@ -50,6 +50,8 @@ class Case:
     """At which unit of its progress it is stopped."""
     function: str = ""
     """A function that the step's code reaches."""
+    step: str = ""
+    """The step's name, where the case has another."""
 
 
 CASES = {
@@ -58,6 +60,14 @@ CASES = {
         lambda _config: SensitivityConfig(checkpoint_seconds=0),
         {"teacher": "teacher", "data": "data"},
         function="paraknow_core/sensitivity/accumulate.py:accumulate",
+    ),
+    "sensitivity, streamed": Case(
+        "sensitivity",
+        lambda _config: SensitivityConfig(checkpoint_seconds=0, streaming="always"),
+        {"teacher": "teacher", "data": "data"},
+        stop=21,  # samples, each in every unit
+        function="paraknow_core/sensitivity/streamed/stream.py:stream",
+        step="sensitivity",
     ),
     "decompose": Case(
         "decompose",
@@ -135,7 +145,8 @@ def stopped_steps(folder: Path) -> Iterator[Callable[[str], Stopped]]:
 
     @functools.cache
     def make(name: str) -> Stopped:
-        case, step, store = CASES[name], STEPS[name], config.run.open_store()
+        case, store = CASES[name], config.run.open_store()
+        step = STEPS[case.step or name]
         inputs = {role: refs[label] for role, label in case.inputs.items()}
         need = Computation(step, case.label, case.config(config), inputs, config.run, Source())
         made = Stopped(need, store, folder / name / "work", {})

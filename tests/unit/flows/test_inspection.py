@@ -153,16 +153,33 @@ def test_estimates_of_a_real_pair_are_of_the_right_size(big: Path) -> None:
     assert 20 < by_step["decompose"].seconds < 600
 
 
+def on_a_machine_of(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Machine("cpu", 2, 1e11, 1e11, 1e10, memory * GB, memory * GB)
+    monkeypatch.setattr("flows.inspection.pair.measured", lambda _dtype: small)
+
+
 def test_a_machine_too_small_is_a_problem_with_a_way_out(
     big: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for memory, expected in ((60, "or --dtype bfloat16"), (40, "larger machine.")):
-        small = Machine("cpu", 2, 1e11, 1e11, 1e10, memory * GB, memory * GB)
-        monkeypatch.setattr("flows.inspection.pair.measured", lambda _dtype, small=small: small)
-        (problem,) = report(big, "8b", "1b").problems
+    for memory, expected in ((25, "or --dtype bfloat16"), (12, "larger machine.")):
+        on_a_machine_of(memory, monkeypatch)
+        (problem,) = report(big, "8b", "8b").problems
         assert problem.kind == "machine"
-        assert "sensitivity needs about 67.5 GB" in problem.message
+        assert "finetune needs about" in problem.message
         assert expected in problem.message
+
+
+def test_a_teacher_larger_than_the_memory_is_read_layer_by_layer(
+    big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for memory, needed in ((60, 4.5), (80, 67.5)):
+        on_a_machine_of(memory, monkeypatch)
+        found = report(big, "8b", "1b")
+        assert not found.problems
+        step = next(step for step in found.steps if step.step == "sensitivity")
+        assert step.memory_bytes == pytest.approx(needed * GB, rel=0.01)
+        told = [note for note in found.notes if "layer by layer, in about 4.5 GB instead" in note]
+        assert len(told) == (memory == 60)
 
 
 def test_a_disk_too_small_is_a_problem_that_names_it(
