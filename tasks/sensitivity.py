@@ -7,11 +7,8 @@ from pydantic import Field
 
 from artifacts.disk.sizes import size_text
 from paraknow_core.data import read_split, tokenise_all
-from paraknow_core.inspection.cost import (
-    SensitivityMemory,
-    sensitivity_memory,
-    sensitivity_work,
-)
+from paraknow_core.inspection.cost import sensitivity_work
+from paraknow_core.inspection.sensitivity_memory import SensitivityMemory, sensitivity_memory
 from paraknow_core.models.describe import Architecture
 from paraknow_core.sensitivity.streamed.choice import Streaming, boundary_room, streams
 from paraknow_core.setting_types import Seconds, Tokens

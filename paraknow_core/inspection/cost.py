@@ -15,7 +15,6 @@ _MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map re
 _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
 _KRYLOV_PASSES = 16
 _FLOAT = 4  # bytes; even with bfloat16 weights, norms, adapters and losses are float32
-_PIECES = 64 * 2**20  # pieces of files and of weights, tiles of gradients
 _LOGITS = 3  # their values, log-probabilities and gradient
 _ADAPTER = 5  # copies: as read, as trained, its gradient, and two moments
 _WITH_ANCHOR = 2  # adapters in the model where the start product is not subtracted once
@@ -243,58 +242,6 @@ def training_bytes(
 def logits_bytes(model: Architecture, tokens: int) -> int:
     """Estimate what the logits of as many tokens take with the loss that is computed from them."""
     return tokens * _LOGITS * _FLOAT * model.vocab_size
-
-
-@dataclass(frozen=True)
-class SensitivityMemory:
-    """Bytes that a teacher's sensitivity takes, weights and maps included.
-
-    Attributes:
-        whole: with the whole model and all maps in memory, and one sample's activations.
-        streamed: with one layer at a time, and nothing of what passes between layers in memory.
-        boundaries: what passes between layers, of all samples: in memory or on disk.
-    """
-
-    whole: int
-    streamed: int
-    boundaries: int
-
-
-def sensitivity_memory(
-    teacher: Architecture, *, element_bytes: int, longest: int, tokens: int
-) -> SensitivityMemory:
-    """Estimate the memory of a teacher's sensitivity.
-
-    Args:
-        teacher: its sizes.
-        element_bytes: of a weight in the compute dtype; a map has float32.
-        longest: tokens of the longest sample, half of which its loss is of.
-        tokens: of all samples.
-    """
-    activations = activation_bytes(teacher, longest)
-    logits = logits_bytes(teacher, longest // 2)
-    each = element_bytes + _FLOAT
-    layer = max(_parameters(teacher, layer=n) for n in range(teacher.num_layers))
-    outside = _parameters(teacher, layer=None)
-    embedding = teacher.matrix(Role.EMBED).num_elements
-    entry = sum(t.num_elements for t in teacher.tensors if t.role in (Role.EMBED, Role.POSITION))
-    end = outside - entry + (embedding if teacher.tied else 0)
-    streamed = max(
-        each * layer + activations // teacher.num_layers,
-        each * entry,
-        each * end + logits,
-    )
-    held = _FLOAT * (tokens * teacher.hidden_size + embedding) if teacher.tied else 0
-    between = tokens * teacher.hidden_size * element_bytes * (teacher.num_layers + 2)
-    return SensitivityMemory(
-        whole=each * teacher.num_parameters + activations + logits,
-        streamed=streamed + _PIECES,
-        boundaries=between + held,
-    )
-
-
-def _parameters(model: Architecture, *, layer: int | None) -> int:
-    return sum(tensor.num_elements for tensor in model.tensors if tensor.layer == layer)
 
 
 def _used(model: Architecture) -> int:

@@ -203,7 +203,7 @@ def test_a_batch_too_large_is_no_problem_but_said(
     monkeypatch.setattr("flows.inspection.pair.measured", lambda _dtype: machine)
     found = report(big, "8b", "1b")
     assert found.can_run
-    (note,) = [note for note in found.notes if "memory" in note]
+    (note,) = [note for note in found.notes if "By default" in note]
     assert "finetune.micro_batch_size" in note
 
 

@@ -1,0 +1,61 @@
+"""How much memory a teacher's sensitivity takes, with all of it in memory and layer by layer."""
+
+from dataclasses import dataclass
+
+from paraknow_core.inspection.cost import activation_bytes, logits_bytes
+from paraknow_core.models.describe import Architecture, Role
+
+_FLOAT = 4  # bytes of a map's element, and of what a tied head sets aside
+_PIECES = 64 * 2**20  # pieces of files and of weights, tiles of gradients
+
+
+@dataclass(frozen=True)
+class SensitivityMemory:
+    """Bytes that a teacher's sensitivity takes, weights and maps included.
+
+    Attributes:
+        whole: with the whole model and all maps in memory, and one sample's activations.
+        streamed: with one layer at a time, and nothing of what passes between layers in memory.
+        boundaries: what passes between layers, of all samples: in memory or on disk.
+    """
+
+    whole: int
+    streamed: int
+    boundaries: int
+
+
+def sensitivity_memory(
+    teacher: Architecture, *, element_bytes: int, longest: int, tokens: int
+) -> SensitivityMemory:
+    """Estimate the memory of a teacher's sensitivity.
+
+    Args:
+        teacher: its sizes.
+        element_bytes: of a weight in the compute dtype; a map has float32.
+        longest: tokens of the longest sample, half of which its loss is of.
+        tokens: of all samples.
+    """
+    activations = activation_bytes(teacher, longest)
+    logits = logits_bytes(teacher, longest // 2)
+    each = element_bytes + _FLOAT
+    layer = max(_parameters(teacher, layer=n) for n in range(teacher.num_layers))
+    outside = _parameters(teacher, layer=None)
+    embedding = teacher.matrix(Role.EMBED).num_elements
+    entry = sum(t.num_elements for t in teacher.tensors if t.role in (Role.EMBED, Role.POSITION))
+    end = outside - entry + (embedding if teacher.tied else 0)
+    streamed = max(
+        each * layer + activations // teacher.num_layers,
+        each * entry,
+        each * end + logits,
+    )
+    held = _FLOAT * (tokens * teacher.hidden_size + embedding) if teacher.tied else 0
+    between = tokens * teacher.hidden_size * element_bytes * (teacher.num_layers + 2)
+    return SensitivityMemory(
+        whole=each * teacher.num_parameters + activations + logits,
+        streamed=streamed + _PIECES,
+        boundaries=between + held,
+    )
+
+
+def _parameters(model: Architecture, *, layer: int | None) -> int:
+    return sum(tensor.num_elements for tensor in model.tensors if tensor.layer == layer)
