@@ -53,6 +53,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
     A training that diverges gives its log and the reason, and no adapter.
     """
     from paraknow_core.finetuning.finetune import finetune as train
+    from paraknow_core.finetuning.reporters import Reporting
     from paraknow_core.models.load import load_tokenizer, pick_device
 
     config, student = job.config, job.locations["student"]
@@ -78,6 +79,7 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
             recipe=config,
             device=pick_device(job.run.device),
             progress=job.progress,
+            reporting=Reporting(job.run.report_to, _reports(job.run), job.label),
         )
     except DivergedError as error:
         return _diverged(job, error) | cut
@@ -96,6 +98,10 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         "load_back": result.load_back.max_difference,
         "tokens": config.epochs * sum(len(row.input_ids) for row in training.examples),
     }
+
+
+def _reports(run: RunConfig) -> Path:
+    return Path(run.report_folder or "reports").expanduser()
 
 
 def _diverged(job: Job[FinetuneConfig], error: DivergedError) -> Facts:

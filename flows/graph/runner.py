@@ -10,6 +10,7 @@ from prefect.futures import PrefectFuture
 
 from artifacts.names import StepKey
 from flows.graph.task_runners import SUBMIT, check_task_runner
+from paraknow_core.finetuning.reporters import check_reporters
 from tasks.checks.preflight import Check
 from tasks.engine.prefect_task import arguments_of, task_of
 from tasks.engine.ref import Ref, folder_of
@@ -83,6 +84,7 @@ class PrefectRunner:
     def __post_init__(self) -> None:
         """Refuse what cannot work before anything runs."""
         check_task_runner(self.run)
+        check_reporters(self.run.report_to)
 
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Submit the step, unless it lies beyond the last stage."""

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import ConfigError
+from paraknow_core.lora.adapter import CONFIG, WEIGHTS
 
 KEPT_CHECKPOINTS = 2
 """If the newest turns out to be damaged, the run goes on from the one before it."""
@@ -40,3 +43,21 @@ def check_run(*, device: str, checkpoint_steps: int | None) -> None:
         raise ConfigError(
             f"checkpoint_steps is {checkpoint_steps}; allowed is at least 1, or None."
         )
+
+
+def inputs_digest(start_folder: Path, *splits: Sequence[TokenisedExample]) -> dict[str, Any]:
+    """Digest the start point and the data. Each student has checkpoints of its own.
+
+    Args:
+        start_folder: a PEFT folder.
+        splits: examples.
+    """
+    start = [
+        hashlib.sha256((Path(start_folder) / name).read_bytes()).hexdigest()
+        for name in (CONFIG, WEIGHTS)
+    ]
+    tokens = [
+        hashlib.sha256(repr([(e.input_ids, e.labels) for e in split]).encode()).hexdigest()
+        for split in splits
+    ]
+    return {"start": start, "tokens": tokens}

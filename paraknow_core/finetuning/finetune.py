@@ -20,7 +20,7 @@ from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.distillation.targets import TARGETS, read_targets, teach
 from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.finetuning.batches import answer_loss
-from paraknow_core.finetuning.checkpoints import check_run, run_digest
+from paraknow_core.finetuning.checkpoints import check_run, inputs_digest, run_digest
 from paraknow_core.finetuning.early_stopping import best_of
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
 from paraknow_core.finetuning.recipe import (
@@ -29,7 +29,8 @@ from paraknow_core.finetuning.recipe import (
     numbers_of,
     trainer_arguments,
 )
-from paraknow_core.lora.adapter import CONFIG, WEIGHTS, Adapter, write_adapter
+from paraknow_core.finetuning.reporters import Reporting
+from paraknow_core.lora.adapter import Adapter, write_adapter
 from paraknow_core.lora.adapter_reader import read_adapter
 from paraknow_core.lora.anchored_model import read_trained, recompute_activations, trainable_model
 from paraknow_core.lora.combine import combine
@@ -41,6 +42,8 @@ from paraknow_core.seeding import random_state_kept
 
 LOG = "training_log.jsonl"
 _PROBES = 4
+SILENT = Reporting()
+"""Reports to no tracker."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def finetune(
     device: str = "cpu",
     checkpoint_steps: int | None = None,
     progress: Progress = no_progress,
+    reporting: Reporting = SILENT,
 ) -> TrainingResult:
     """Train a start point, and deliver one PEFT adapter on the unmodified student.
 
@@ -110,6 +114,7 @@ def finetune(
         device: "cpu" or "cuda" (one GPU; choose it by CUDA_VISIBLE_DEVICES).
         checkpoint_steps: save after every so many steps too; None: only by the recipe's time.
         progress: called after each step with (steps done, steps in all, the loss).
+        reporting: experiment trackers that get the log as well; it changes nothing else.
 
     Returns:
         Log, timing and the load-back proof.
@@ -138,7 +143,7 @@ def finetune(
         facts["targets"] = hashlib.sha256((targets_folder / TARGETS).read_bytes()).hexdigest()
     trained = _train(
         recipe,
-        run=run_digest(facts | _inputs_digest(start_folder, train, validation or ())),
+        run=run_digest(facts | inputs_digest(start_folder, train, validation or ())),
         student=load_model(student_folder, dtype=dtype, device=device),
         start=read_adapter(start_folder),
         train=learned,
@@ -147,6 +152,7 @@ def finetune(
         device=device,
         checkpoint_steps=checkpoint_steps,
         progress=progress,
+        reporting=reporting,
     )
     write_adapter(out_folder, trained.delivered)
     write_log(Path(out_folder) / LOG, trained.rows)
@@ -190,19 +196,6 @@ def _with_targets(
     return teach(train, read_targets(folder), temperature=recipe.distillation.temperature)
 
 
-def _inputs_digest(start_folder: Path, *splits: Sequence[TokenisedExample]) -> dict[str, Any]:
-    """Digests of the start point and the data. Each student has checkpoints of its own."""
-    start = [
-        hashlib.sha256((Path(start_folder) / name).read_bytes()).hexdigest()
-        for name in (CONFIG, WEIGHTS)
-    ]
-    tokens = [
-        hashlib.sha256(repr([(e.input_ids, e.labels) for e in split]).encode()).hexdigest()
-        for split in splits
-    ]
-    return {"start": start, "tokens": tokens}
-
-
 @dataclass(frozen=True)
 class _Trained:
     """What is kept of a run when its model is freed; all of it on the CPU."""
@@ -223,6 +216,7 @@ def _train(
     validation: Sequence[TokenisedExample] | None,
     partial: PartialResults,
     device: str,
+    reporting: Reporting,
     **watching: Any,
 ) -> _Trained:
     """Train from the newest complete checkpoint, or from the start point."""
@@ -270,6 +264,7 @@ def _train(
         arguments=arguments,
         watch=watch,
         resume_from=newest,
+        reporting=reporting,
     )
     if best is not None:
         best.put_back()

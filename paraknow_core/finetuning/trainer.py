@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import Sampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerControl, TrainingArguments
 
 from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import TokenisedExample
@@ -20,6 +20,7 @@ from paraknow_core.distillation.targets import collate_taught, take_targets
 from paraknow_core.finetuning.batches import predictions
 from paraknow_core.finetuning.length_groups import LengthGroups
 from paraknow_core.finetuning.recipe import FineTuningRecipe
+from paraknow_core.finetuning.reporters import Reporting
 from paraknow_core.finetuning.watch import ANSWER_LOSS, Watch
 from paraknow_core.partial_results import Saved
 
@@ -137,6 +138,7 @@ def run_trainer(
     arguments: dict[str, Any],
     watch: Watch,
     resume_from: Saved | None,
+    reporting: Reporting,
 ) -> list[dict[str, Any]]:
     """Train a model in place, from the start or from a complete checkpoint.
 
@@ -149,6 +151,7 @@ def run_trainer(
         arguments: the recipe as fields of Transformers' ``TrainingArguments``.
         watch: decides on validation and checkpoints.
         resume_from: a checkpoint of this run, or None.
+        reporting: experiment trackers.
 
     Returns:
         The Trainer's log history, of the whole run even if it was resumed.
@@ -157,29 +160,35 @@ def run_trainer(
         DivergedError: if the loss, the gradient or the validation loss becomes NaN or infinite.
         NumericsError: if it is so in the first step, before anything was trained.
     """
-    settings = TrainingArguments(**arguments)
-    # Without this, every GPU of the machine gets a share of each batch (DataParallel).
-    settings._n_gpu = min(settings.n_gpu, 1)
-    given = {
-        "model": model,
-        "args": settings,
-        "train_dataset": train,
-        "callbacks": [watch],
-        "order": _order(train, recipe),
-    }
-    trainer = (
-        AnswerTrainer(**given, data_collator=collate_packed if recipe.packing else collate)
-        if recipe.distillation is None
-        else DistillingTrainer(
-            **given,
-            data_collator=partial(collate_taught, packed=recipe.packing),
-            distillation=recipe.distillation,
+    with reporting.arguments() as reports:
+        settings = TrainingArguments(**arguments | reports)
+        # Without this, every GPU of the machine gets a share of each batch (DataParallel).
+        settings._n_gpu = min(settings.n_gpu, 1)
+        trainer = _trainer(
+            recipe, model=model, args=settings, train_dataset=train, callbacks=[watch]
         )
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from.folder))
-    history: list[dict[str, Any]] = trainer.state.log_history
+        trainer.remove_callback(PrinterCallback)
+        if reporting.to:
+            # With another control: on its own the log of this step's loss would count as done.
+            watch.tell = lambda logs: trainer.callback_handler.on_log(
+                settings, trainer.state, TrainerControl(), logs
+            )
+        folder = None if resume_from is None else str(resume_from.folder)
+        trainer.train(resume_from_checkpoint=folder)
+        history: list[dict[str, Any]] = trainer.state.log_history
     return history
+
+
+def _trainer(recipe: FineTuningRecipe, **given: Any) -> AnswerTrainer:
+    """Choose the loss and how batches are laid out."""
+    order = _order(given["train_dataset"], recipe)
+    if recipe.distillation is None:
+        layout = collate_packed if recipe.packing else collate
+        return AnswerTrainer(**given, order=order, data_collator=layout)
+    taught = partial(collate_taught, packed=recipe.packing)
+    return DistillingTrainer(
+        **given, order=order, data_collator=taught, distillation=recipe.distillation
+    )
 
 
 def _order(train: Sequence[TokenisedExample], recipe: FineTuningRecipe) -> LengthGroups | None:

@@ -26,6 +26,9 @@ class Watch(TrainerCallback):
 
     Validation comes before the save of the same step, inside one callback, so that no kill can
     separate them: a resumed run has the same log as one that was never killed.
+
+    Attributes:
+        tell: called with each validation loss, for trackers; None if there are none.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Watch(TrainerCallback):
         self._checkpoint_seconds = checkpoint_seconds
         self._progress = progress
         self._last_save = time.monotonic()
+        self.tell: Callable[[dict[str, float]], Any] | None = None
 
     def on_step_end(
         self,
@@ -81,6 +85,8 @@ class Watch(TrainerCallback):
                 raise _diverged("validation loss", loss, state)
             # Into the Trainer's own history: a checkpoint saves it, and a resumed run restores it.
             state.log_history.append({"step": step, "eval_loss": loss})
+            if self.tell is not None:
+                self.tell({"eval_loss": loss})
             if self._stopping is not None and self._best is not None:
                 losses = validation_losses(state.log_history)
                 if best_of(losses) == len(losses) - 1:

@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from artifacts.disk.locations import default_store_root
 from artifacts.remote.tier import remote_url
 from artifacts.store import Store
-from paraknow_core.setting_types import PathOrHubId, Text
+from paraknow_core.finetuning.reporters import Tracker
+from paraknow_core.setting_types import EachOnce, PathOrHubId, Text
 from paraknow_core.settings import Settings, execution
 
 DriftMode = Literal["warn", "strict", "rebuild"]
@@ -63,6 +64,19 @@ class RunConfig(Settings):
         "",
         title="Ray cluster",
         description="ray://HOST:10001; empty: the one of this node, or one that is started here.",
+    )
+
+    report_to: Annotated[tuple[Tracker, ...], EachOnce] = execution(
+        (),
+        title="Report to",
+        description="Experiment trackers that trainings report to, such as [tensorboard]; each is "
+        "a package of its own to install.",
+    )
+    report_folder: PathOrHubId = execution(
+        "",
+        title="Reports",
+        description="Where trackers write, unless their own variables say otherwise; empty: the "
+        "folder reports where the command runs.",
     )
 
     def open_store(self) -> Store:

@@ -172,6 +172,17 @@ def test_a_comparison_that_cannot_run_is_not_even_read(
     refused(CompareConfig, "compare.yaml", override, message, tmp_path)
 
 
+def test_to_stop_by_validation_needs_rows_of_it() -> None:
+    given: dict[str, Any] = {
+        "teacher": {"model": "a"},
+        "student": {"model": "b"},
+        "finetune": {"early_stopping": {}},
+    }
+    assert TransferConfig(**given, data={"sizes": {"validation": 1}})
+    with pytest.raises(ValidationError, match=r"data\.sizes\.validation is 0; give it at least 1"):
+        TransferConfig(**given, data={"sizes": {"validation": 0}})
+
+
 def refused(model: type[BaseModel], name: str, override: str, message: str, folder: Path) -> None:
     path = CONFIGS / name
     if override.startswith("{"):
