@@ -14,6 +14,7 @@ from artifacts.records import folder_digest
 from paraknow_core.checkpoint.model_folder import lacks_weights, model_files
 from paraknow_core.demo.language import vocabulary
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe, model_fields
+from paraknow_core.errors import ModelFolderError, TokenizerError
 from paraknow_core.models.config import read_config
 from paraknow_core.models.describe import Architecture, describe, foreseen
 from paraknow_core.setting_types import PathOrHubId, Text
@@ -174,10 +175,14 @@ def _foresee_folder(config: ModelConfig, out: Path) -> bool:
 
     try:
         folder = find_model(config.model, config.revision, download=False)
+        tokenizer = load_tokenizer(folder)
+        model = foreseen(read_config(folder))
     except NotDownloadedError:
         return False
-    tokenizer = load_tokenizer(folder)
-    model = foreseen(read_config(folder))
+    except (ModelFolderError, TokenizerError):
+        if kind_of(Path(config.model).expanduser()) == "folder":
+            raise
+        return False  # of a Hub's model not even these files are here, so there is nothing to see
     _write_foreseen(out, model, tokenizer.get_vocab(), size=len(tokenizer))
     return True
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flows.results.conclude import CompareResult
 
 _RUNS_SHOWN = 8
+_HOURS_FROM = 7200
+"""Seconds from which a time is told in hours."""
 
 
 def compare_command(
@@ -104,12 +106,13 @@ def _execute(
 
 def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
-    from flows.cli.console import tell_brought
+    from flows.cli.console import tell_brought, tell_lacking
 
-    table = Table(
-        *("step", "asked for", "distinct", "hits", "to run", "time", "memory", "disk"),
-        title="Nothing is run",
-    )
+    table = Table(title="Nothing is run", box=None, pad_edge=False)
+    for name in ("step", "asked", "distinct", "hits", "to run", "time", "memory", "disk"):
+        table.add_column(
+            name, justify="left" if name == "step" else "right", no_wrap=name != "time"
+        )
     for row in plan.table():
         table.add_row(
             row["step"],
@@ -137,6 +140,7 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
             soft_wrap=True,
         )
     tell_brought(console, plan)
+    tell_lacking(console, plan)
     _tell_runs(console, settings, plan)
     for label, drift in plan.drifted.items():
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)
@@ -161,8 +165,6 @@ def _tell_estimates(console: Terminal, plan: "ComparePlan") -> None:
             f"Cost: about {plan.cost:,.2f}, at {plan.price:g} an hour of a machine{machines}",
             soft_wrap=True,
         )
-    for lacking in plan.lacking:
-        console.print(f"cannot run yet: {lacking}", style="yellow", soft_wrap=True)
 
 
 def _tell_runs(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
@@ -190,8 +192,9 @@ def _time(row: "Mapping[str, Any]") -> str:
     if row["untimed"] == row["run"]:
         return "unknown"
     more = f", {row['untimed']} unknown" if row["untimed"] else ""
-    about = "about " if row["estimated"] else ""
-    return f"{about}{row['seconds']:,.0f} s{more}"
+    about, seconds = "about " if row["estimated"] else "", row["seconds"]
+    told = f"{seconds / 3600:,.1f} h" if seconds >= _HOURS_FROM else f"{seconds:.0f} s"
+    return f"{about}{told}{more}"
 
 
 def show_result(console: Terminal, result: "CompareResult", *, seconds: float) -> None:

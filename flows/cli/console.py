@@ -100,6 +100,7 @@ def show_plan(console: Terminal, plan: Plan) -> None:
         soft_wrap=True,
     )
     tell_brought(console, plan)
+    tell_lacking(console, plan)
 
 
 def tell_brought(console: Terminal, plan: StepsPlan) -> None:
@@ -111,6 +112,12 @@ def tell_brought(console: Terminal, plan: StepsPlan) -> None:
             "records were read for this plan",
             soft_wrap=True,
         )
+
+
+def tell_lacking(console: Terminal, plan: StepsPlan) -> None:
+    """Say what is enough for this plan, and not for a run."""
+    for lacking in plan.lacking:
+        console.print(f"cannot run yet: {lacking}", style="yellow", soft_wrap=True)
 
 
 def _would(step: PlannedStep) -> str:

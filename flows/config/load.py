@@ -111,9 +111,10 @@ def _place(fields: dict[str, Any], name: str, value: Any, option: str) -> None:
     place: Any = fields
     for parent in parents:
         within = f"{option}{shown(name)}"
-        below = place[_number_of(place, parent, within)] if isinstance(place, list) else None
-        if below is None:
-            below = place.setdefault(parent, {})
+        key: Any = _number_of(place, parent, within) if isinstance(place, list) else parent
+        below = place[key] if isinstance(place, list) else place.setdefault(key, {})
+        if isinstance(below, tuple):  # of settings that were checked once
+            below = place[key] = list(below)
         if not isinstance(below, dict | list):
             raise ConfigError(f"{within}: {shown(parent)} is a value, it has no settings below it")
         place = below

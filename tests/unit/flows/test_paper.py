@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from flows.cli.main import app
 from flows.config.compare import CompareConfig
-from flows.config.load import load_config
+from flows.config.load import load_config, with_overrides
 from flows.config.narrow import narrowed
 from flows.planning.compare import ComparePlan, make_compare_plan
-from paraknow_core.errors import BudgetError, ConfigError, ModelFolderError
+from paraknow_core.errors import BudgetError, ConfigError, ModelFolderError, TokenizerError
+from paraknow_core.models.config import read_config
 from paraknow_core.models.describe import describe, foreseen
-from tasks.acquire_model import load_architecture
+from tasks.acquire_model import ModelConfig, acquire_model, load_architecture
 
 FOLDER = Path(__file__).parents[3] / "configs" / "paper"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
@@ -120,14 +121,23 @@ def _one_cell(place: Path, *more: str) -> ComparePlan:
 
 
 def test_sizes_from_the_config_are_those_of_the_weights(place: Path, tmp_path: Path) -> None:
-    from paraknow_core.models.config import read_config
-    from tasks.acquire_model import ModelConfig, acquire_model
-
     whole = describe(place / "whole" / "teacher")
     assert foreseen(read_config(place / "teacher")).num_parameters == whole.num_parameters
     assert acquire_model.foresee is not None
     assert acquire_model.foresee(ModelConfig(model=str(place / "teacher")), tmp_path)
     assert load_architecture(tmp_path).num_layers == TEACHER["layers"]
+
+
+def test_of_a_hub_model_of_which_not_all_files_are_here_nothing_is_foreseen(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bare").mkdir()
+    shutil.copy(place / "teacher" / "config.json", tmp_path / "bare")
+    found = {"model": str(tmp_path / "bare")}
+    with pytest.raises(TokenizerError):
+        acquire_model.foresee(ModelConfig(**found), tmp_path)  # type: ignore[misc]
+    monkeypatch.setattr("tasks.acquire_model.find_model", lambda *_, **__: tmp_path / "bare")
+    assert not acquire_model.foresee(ModelConfig(model="meta/big"), tmp_path)  # type: ignore[misc]
 
 
 def test_memory_of_a_real_size(tmp_path: Path, place: Path) -> None:
@@ -183,6 +193,15 @@ def test_wrong_settings_are_told(override: str, told: str) -> None:
         return
     with pytest.raises(ConfigError, match=told):
         load_config(CompareConfig, FILES["main"], [override])
+
+
+def test_entries_of_lists_can_be_overridden_in_settings_that_were_checked() -> None:
+    whole = load_config(CompareConfig, FILES["main"])
+    changed = with_overrides(whole, {"pairs.qwen.student.model": "./small"})
+    assert [pair.student.model for pair in changed.pairs][2] == "./small"
+    assert changed.pairs[:2] == whole.pairs[:2]
+    with pytest.raises(ConfigError, match=r"'pairs\.quen\.student': this is a list"):
+        with_overrides(whole, {"pairs.quen.student": {}})
 
 
 def test_part_of_a_table_is_chosen_by_names() -> None:
