@@ -64,6 +64,13 @@ class ModelConfig(Settings):
         description="Of a quantised teacher (GGUF, GPTQ, AWQ, …): its weights are written as plain "
         "ones of this dtype, once, and all steps read those. Empty: weights are plain.",
     )
+    experts: Literal["", "chosen", "blended"] = execution(
+        "",
+        title="Experts",
+        description="Of a teacher that is a mixture of experts: each layer's become one block; "
+        "chosen: the one to which most of the seeds' tokens are sent; blended: the mean of all, "
+        "weighted by how the seeds are routed.",
+    )
     gguf_file: Text = execution(
         "",
         title="GGUF file",
@@ -78,8 +85,12 @@ class ModelConfig(Settings):
                 f"{named!r} is a GGUF file: say what to make of its weights (dequantise: bfloat16)"
             )
             raise ValueError(msg)
-        if self.dequantise and self.pretrain is not None:
-            msg = "dequantise is given for a model that a recipe trains: leave one of them out"
+        made = [name for name in ("dequantise", "experts") if getattr(self, name)]
+        if made and self.pretrain is not None:
+            msg = f"{made[0]} is given for a model that a recipe trains: leave one of them out"
+            raise ValueError(msg)
+        if len(made) > 1:
+            msg = "dequantise and experts are both given; of quantised mixtures none is read"
             raise ValueError(msg)
         return self
 
@@ -157,7 +168,7 @@ def _compute(job: Job[ModelConfig]) -> Facts:
 
 def _foresee(config: ModelConfig, out: Path) -> bool:
     """Write what a recipe says of a model that is yet to be trained, for a plan's checks."""
-    if config.dequantise:
+    if config.dequantise or config.experts:
         return _foresee_plain(config, out)
     if config.texts is not None:
         return False
@@ -195,19 +206,27 @@ def _write_foreseen(out: Path, model: Architecture, tokens: Mapping[str, int], s
 
 
 def _foresee_plain(config: ModelConfig, out: Path) -> bool:
-    """Write what a quantised model's own files say of the plain one, if they are here."""
-    from paraknow_core.dequantisation.quantised_model import plain_architecture
+    """Write what is known of the plain model that will be made of another, if that is here."""
+    from paraknow_core.dequantisation.dense_model import DenseModel
+    from paraknow_core.dequantisation.quantised_model import QuantisedModel, plain_architecture
     from paraknow_core.dequantisation.write import write_head
     from paraknow_core.models.load import load_tokenizer
 
+    model: DenseModel | QuantisedModel
     try:
-        model = find_quantised(config.model, config.revision, config.gguf_file, download=False)
+        if config.experts:
+            folder = find_model(config.model, config.revision, download=False)
+            model = DenseModel(folder, way=config.experts)
+            dtype = model.dtype
+        else:
+            model = find_quantised(config.model, config.revision, config.gguf_file, download=False)
+            dtype = config.dequantise
     except NotDownloadedError:
         return False
     with TemporaryDirectory() as aside:
         write_head(model, Path(aside))
         tokenizer = load_tokenizer(Path(aside))
-    plain = plain_architecture(model, config.dequantise)
+    plain = plain_architecture(model, dtype)
     _write_foreseen(out, plain, tokenizer.get_vocab(), size=len(tokenizer))
     return True
 

@@ -36,6 +36,7 @@ IN_INPUT = ("step", "key", "digest", "location")
 
 OWN_PLACES: Mapping[str, Mapping[str, str]] = {
     MODEL_STEP: {"self": "model"},
+    "dense-experts": {"self": "model"},
     "dequantise": {"self": "model"},
     "acquire-data": {
         "rows": "rows.path",

@@ -28,6 +28,7 @@ from tasks.starts.novel_tokens import novel_tokens
 from tasks.starts.signal_start import signal_start
 from tasks.starts.student_start import student_start
 from tasks.starts.transport import transport
+from tasks.teachers.dense_experts import dense_experts
 from tasks.teachers.dequantise import dequantise
 from tasks.teaching.arrival import arrival
 from tasks.teaching.teacher_logits import teacher_logits
@@ -47,6 +48,7 @@ STEPS: Mapping[str, Step[Any]] = {
         contamination,
         control,
         decompose,
+        dense_experts,
         dequantise,
         diagnose,
         evaluate,

@@ -18,6 +18,7 @@ from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
 from tasks.pretrain import pretrain
 from tasks.rows.config import DataConfig
+from tasks.teachers.dense_experts import DenseExpertsConfig, dense_experts
 from tasks.teachers.dequantise import DequantiseConfig, dequantise
 from tasks.word_problems import WordProblemsConfig, word_problems
 
@@ -59,8 +60,11 @@ def acquire_pair(
     if cuts is None:
         cuts = any(METHODS[name].cuts for arm in arms for name in config.methods_used(arm))
     do = Once(runner)
-    teacher, student = _models(do, config)
-    data = acquire_rows(do, config.data, config.problems, label="")
+    seeds = None
+    if config.teacher.experts:
+        seeds = acquire_rows(do, config.data, config.problems, label="")
+    teacher, student = _models(do, config, seeds)
+    data = seeds or acquire_rows(do, config.data, config.problems, label="")
     check = partial(
         check_pair,
         align=config.align,
@@ -80,15 +84,22 @@ def acquire_pair(
     return ModelPair(config, do, teacher, student, data)
 
 
-def _models(do: Runner, config: TransferConfig) -> tuple[Handle, Handle]:
-    """Acquire teacher and student; both are trained at once where both come from a recipe."""
-    if config.student.dequantise:
+def _models(do: Runner, config: TransferConfig, seeds: Handle | None) -> tuple[Handle, Handle]:
+    """Acquire teacher and student; both are trained at once where both come from a recipe.
+
+    Args:
+        do: carries the steps out.
+        config: names the models.
+        seeds: what a teacher's experts are chosen by, if it is a mixture.
+    """
+    made = [name for name in ("dequantise", "experts") if getattr(config.student, name)]
+    if made:
         raise ConfigError(
-            f"student.dequantise is {config.student.dequantise!r}, but a student's weights are not "
-            "de-quantised: what is trained must be what the adapter is used on. Give the plain "
-            "model."
+            f"student.{made[0]} is {getattr(config.student, made[0])!r}, but no other model is "
+            "made of a student's weights: what is trained must be what the adapter is used on. "
+            "Give the plain model."
         )
-    built = {who: _build(do, who, getattr(config, who)) for who in ("teacher", "student")}
+    built = {who: _build(do, who, getattr(config, who), seeds) for who in ("teacher", "student")}
     teacher = do(acquire_model, config.teacher, label="teacher", **built["teacher"])
     recipe, texts = config.student.pretrain, config.student.texts
     if recipe is not None and texts is not None:
@@ -145,8 +156,18 @@ def check_teachers(pair: ModelPair, methods: Iterable[str]) -> None:
         teacher_base(pair)
 
 
-def _build(do: Runner, who: str, model: ModelConfig) -> dict[str, Handle]:
+def _build(
+    do: Runner, who: str, model: ModelConfig, seeds: Handle | None = None
+) -> dict[str, Handle]:
     """Start making plain weights where there are none: from scratch, or of quantised ones."""
+    if model.experts:
+        if seeds is None:
+            raise ConfigError(
+                f"experts is set for the {who}; only a teacher's are made one by the seeds. Give a "
+                "dense model."
+            )
+        config = DenseExpertsConfig.of(model)
+        return {"built": do.start(dense_experts, config, label=f"experts {who}", data=seeds)}
     if model.dequantise:
         made = do.start(dequantise, DequantiseConfig.of(model), label=f"dequantise {who}")
         return {"built": made}

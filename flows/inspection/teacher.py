@@ -10,7 +10,9 @@ from artifacts.disk.sizes import size_text
 from flows.inspection.needs import StepNeed
 from paraknow_core.errors import ModelFolderError
 from paraknow_core.models.describe import Architecture, describe
+from tasks.engine.estimates import Estimate
 from tasks.engine.step import NotDownloadedError
+from tasks.teachers.dense_experts import DenseExpertsConfig, dense_experts, needed_for
 from tasks.teachers.dequantise import DequantiseConfig, dequantise, estimate_of
 from tasks.teachers.find import GGUF_ENDING, find_model, find_quantised
 
@@ -57,35 +59,54 @@ def teacher_of(model: str, *, download: bool) -> InspectedTeacher:
         ParaknowError: if it cannot be read, or is of a kind that is not supported.
     """
     from paraknow_core.dequantisation.find import holds_quantised
+    from paraknow_core.dequantisation.mixtures import is_mixture
     from paraknow_core.models.load import load_tokenizer
 
-    if not model.endswith(GGUF_ENDING):
-        folder = find_here(model, download=download)
-        if not holds_quantised(folder):
-            return InspectedTeacher(describe(folder), load_tokenizer(folder).get_vocab())
+    folder = None if model.endswith(GGUF_ENDING) else find_here(model, download=download)
+    if folder is not None and is_mixture(folder):
+        return _of_experts(folder)
+    if folder is not None and not holds_quantised(folder):
+        return InspectedTeacher(describe(folder), load_tokenizer(folder).get_vocab())
     return _quantised(find_quantised(model, "main", "", download=False))
 
 
 def _quantised(model: "QuantisedModel") -> InspectedTeacher:
     from paraknow_core.dequantisation.quantised_model import plain_architecture, type_counts
-    from paraknow_core.dequantisation.write import write_head
-    from paraknow_core.models.load import load_tokenizer
 
     dtype = DequantiseConfig().dtype
     plain = plain_architecture(model, dtype)
+    types = ", ".join(f"{count} {name}" for name, count in type_counts(model).items())
+    note = (
+        f"The teacher is quantised ({model.kind}: {types}). It would be written once as plain "
+        f"{dtype} weights, {size_text(plain.weight_bytes)}, and all steps read those. Ask for "
+        f"that with teacher.dequantise: {dtype}."
+    )
+    return _made(model, plain, dequantise.name, estimate_of(plain), note)
+
+
+def _of_experts(folder: Path) -> InspectedTeacher:
+    from paraknow_core.dequantisation.dense_model import DenseModel
+    from paraknow_core.dequantisation.quantised_model import plain_architecture
+
+    model = DenseModel(folder, way=DenseExpertsConfig().experts)
+    plain = plain_architecture(model, model.dtype)
+    note = (
+        f"The teacher is a mixture of experts. A dense model of {size_text(plain.weight_bytes)} "
+        "would be made of it, and all steps read that. Ask for it with teacher.experts: chosen, "
+        "or blended. With chosen:"
+    )
+    return _made(model, plain, dense_experts.name, needed_for(model), note)
+
+
+def _made(
+    model: "QuantisedModel", plain: Architecture, step: str, need: Estimate, note: str
+) -> InspectedTeacher:
+    """What a model will be that a step makes."""
+    from paraknow_core.dequantisation.write import write_head
+    from paraknow_core.models.load import load_tokenizer
+
     with TemporaryDirectory() as aside:
         write_head(model, Path(aside))
         vocabulary = load_tokenizer(Path(aside)).get_vocab()
-    need = estimate_of(plain)
-    types = ", ".join(f"{count} {name}" for name, count in type_counts(model).items())
-    return InspectedTeacher(
-        plain,
-        vocabulary,
-        (StepNeed(dequantise.name, need.memory_bytes, need.disk_bytes, None),),
-        (
-            f"The teacher is quantised ({model.kind}: {types}). It would be written once as plain "
-            f"{dtype} weights, {size_text(plain.weight_bytes)}, and all steps read those. Ask for "
-            f"that with teacher.dequantise: {dtype}.",
-            *model.notes,
-        ),
-    )
+    steps = (StepNeed(step, need.memory_bytes, need.disk_bytes, None),)
+    return InspectedTeacher(plain, vocabulary, steps, (note, *model.notes))

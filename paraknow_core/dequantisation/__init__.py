@@ -1,1 +1,1 @@
-"""Quantised checkpoints as plain weights: read tensor by tensor, and written as a model folder."""
+"""Quantised checkpoints and mixtures of experts as plain dense weights, read tensor by tensor."""

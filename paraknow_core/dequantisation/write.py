@@ -43,6 +43,7 @@ def write_plain_model(
     *,
     dtype: str,
     shard_bytes: int = SHARD_BYTES,
+    told_in: str = QUANTISATION,
     progress: Progress = no_progress,
 ) -> int:
     """Write a quantised model as config, plain weights and tokenizer.
@@ -56,6 +57,7 @@ def write_plain_model(
         dtype: ``float32``, ``bfloat16`` or ``float16``. Numbers that a format's formula gives are
             rounded to it once.
         shard_bytes: of the weights in a file, if more than one parameter is in it.
+        told_in: name of the file that says how each parameter was stored.
         progress: called after each parameter.
 
     Returns:
@@ -83,7 +85,7 @@ def write_plain_model(
         save_file(weights, folder / file, metadata={"format": "pt"})
     if len(shards) > 1:
         _write_index(folder, places, architecture.num_parameters * target.itemsize)
-    _write_types(model, folder, dtype)
+    _write_types(model, folder / told_in, dtype)
     return architecture.num_parameters
 
 
@@ -128,7 +130,7 @@ def _write_index(folder: Path, places: dict[str, str], size: int) -> None:
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")
 
 
-def _write_types(model: QuantisedModel, folder: Path, dtype: str) -> None:
+def _write_types(model: QuantisedModel, path: Path, dtype: str) -> None:
     said = {
         "kind": model.kind,
         "dtype": dtype,
@@ -137,4 +139,4 @@ def _write_types(model: QuantisedModel, folder: Path, dtype: str) -> None:
         "types": dict(model.types),
     }
     text = json.dumps(said, indent=1, sort_keys=True)
-    (folder / QUANTISATION).write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")

@@ -114,8 +114,12 @@ def _supported_type(raw: Mapping[str, Any], path: Path) -> str:
 
 
 def _hint(kind: str) -> str:
-    """Say what can be done with a quantised model."""
-    return "; of a teacher set dequantise to make such of it" if kind == "quantised" else ""
+    """Say what can be done with a quantised model, or a mixture."""
+    ways = {
+        "quantised": "; of a teacher set dequantise to make such of it",
+        "a mixture of experts": "; of a Mixtral, Qwen2-MoE or Qwen3-MoE teacher set experts",
+    }
+    return ways.get(kind, "")
 
 
 def _check_whole(config: Mapping[str, Any], family: Family, folder: Path) -> None:

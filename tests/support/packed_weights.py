@@ -7,8 +7,13 @@ a loop over its numbers gives it, in float64.
 import json
 import random
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from support.tiny import tiny_model
 from torch import Tensor
 
 Packed = tuple[dict[str, Tensor], Tensor]
@@ -154,3 +159,64 @@ def by_rows(draw: random.Random, out: int, inputs: int) -> Packed:
 
 
 Packer = Callable[[random.Random, int, int], Packed]
+
+
+def groups(**weights: Any) -> dict[str, Any]:
+    return {"group_0": {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}}
+
+
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": True}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+FP8 = {"quant_method": "fp8", "weight_block_size": [24, 20]}
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+
+CASES: dict[str, tuple[dict[str, Any], Packer]] = {
+    "GPTQ 4 bit": (GPTQ, partial(gptq, bits=4, size=16, one=1, shuffled=True)),
+    "GPTQ 8 bit": (GPTQ | {"bits": 8}, partial(gptq, bits=8, size=16, one=1, shuffled=False)),
+    "GPTQ 2 bit": (
+        GPTQ | {"bits": 2, "checkpoint_format": "gptq_v2"},
+        partial(gptq, bits=2, size=16, one=0, shuffled=True),
+    ),
+    "AWQ 4 bit": (AWQ, partial(awq, size=16)),
+    "bitsandbytes nf4": (BNB, partial(four_bit, kind="nf4", nested=True)),
+    "bitsandbytes fp4": (BNB, partial(four_bit, kind="fp4", nested=False)),
+    "bitsandbytes int8": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows),
+    "float8": (FP8, partial(float8, block=(24, 20))),
+    "pack-quantized 4 bit": (
+        PACKED | {"config_groups": groups(num_bits=4, strategy="group", group_size=16)},
+        partial(compressed, bits=4, size=16),
+    ),
+    "int-quantized 8 bit": (
+        {
+            "quant_method": "compressed-tensors",
+            "format": "int-quantized",
+            "config_groups": groups(num_bits=8, strategy="channel"),
+        },
+        by_rows,
+    ),
+}
+
+
+def packed_model(
+    folder: Path, said: dict[str, Any], pack: Packer, *, layers: int = 1
+) -> dict[str, torch.Tensor]:
+    """Pack every matrix of the layers; returns parameter → what it stands for."""
+    tiny_model(folder, "qwen2", layers=layers, dtype=torch.float16)
+    weights = load_file(folder / "model.safetensors")
+    draw, expected = random.Random(3), {}
+    for name, weight in list(weights.items()):
+        if "_proj.weight" in name:
+            tensors, expected[name] = pack(draw, *weight.shape)
+            del weights[name]
+            weights |= {name.removesuffix("weight") + end: t for end, t in tensors.items()}
+        else:
+            expected[name] = weight.double()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_config(folder, quantization_config=said)
+    return expected
+
+
+def write_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -1,8 +1,6 @@
 """Packed safetensors as plain models: the same numbers as a loop over single numbers gives."""
 
-import json
 import random
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.packed_weights import (
-    Packer,
-    awq,
-    by_rows,
-    compressed,
-    float8,
+    AWQ,
+    CASES,
+    GPTQ,
+    PACKED,
     four_bit,
-    gptq,
-    int8_rows,
+    groups,
+    packed_model,
+    write_config,
 )
-from support.tiny import tiny_model
 
 from paraknow_core.checkpoint.reader import Checkpoint
 from paraknow_core.dequantisation.find import holds_quantised, open_quantised
@@ -28,65 +25,6 @@ from paraknow_core.dequantisation.write import write_plain_model
 from paraknow_core.errors import ArchitectureError, CheckpointError
 from paraknow_core.models.describe import describe
 from paraknow_core.models.load import load_model
-
-
-def _groups(**weights: Any) -> dict[str, Any]:
-    return {"group_0": {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}}
-
-
-GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": True}
-AWQ = {"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}
-BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}
-FP8 = {"quant_method": "fp8", "weight_block_size": [24, 20]}
-PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
-
-CASES: dict[str, tuple[dict[str, Any], Packer]] = {
-    "GPTQ 4 bit": (GPTQ, partial(gptq, bits=4, size=16, one=1, shuffled=True)),
-    "GPTQ 8 bit": (GPTQ | {"bits": 8}, partial(gptq, bits=8, size=16, one=1, shuffled=False)),
-    "GPTQ 2 bit": (
-        GPTQ | {"bits": 2, "checkpoint_format": "gptq_v2"},
-        partial(gptq, bits=2, size=16, one=0, shuffled=True),
-    ),
-    "AWQ 4 bit": (AWQ, partial(awq, size=16)),
-    "bitsandbytes nf4": (BNB, partial(four_bit, kind="nf4", nested=True)),
-    "bitsandbytes fp4": (BNB, partial(four_bit, kind="fp4", nested=False)),
-    "bitsandbytes int8": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows),
-    "float8": (FP8, partial(float8, block=(24, 20))),
-    "pack-quantized 4 bit": (
-        PACKED | {"config_groups": _groups(num_bits=4, strategy="group", group_size=16)},
-        partial(compressed, bits=4, size=16),
-    ),
-    "int-quantized 8 bit": (
-        {
-            "quant_method": "compressed-tensors",
-            "format": "int-quantized",
-            "config_groups": _groups(num_bits=8, strategy="channel"),
-        },
-        by_rows,
-    ),
-}
-
-
-def packed_model(folder: Path, said: dict[str, Any], pack: Packer) -> dict[str, torch.Tensor]:
-    """Pack every matrix of the layers; returns parameter → what it stands for."""
-    tiny_model(folder, "qwen2", layers=1, dtype=torch.float16)
-    weights = load_file(folder / "model.safetensors")
-    draw, expected = random.Random(3), {}
-    for name, weight in list(weights.items()):
-        if "_proj.weight" in name:
-            tensors, expected[name] = pack(draw, *weight.shape)
-            del weights[name]
-            weights |= {name.removesuffix("weight") + end: t for end, t in tensors.items()}
-        else:
-            expected[name] = weight.double()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    write_config(folder, quantization_config=said)
-    return expected
-
-
-def write_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.mark.parametrize("kind", sorted(CASES))
@@ -157,7 +95,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "a kernel's layout": (GPTQ | {"checkpoint_format": "marlin"}, "is 'marlin'"),
     "gemv": (AWQ | {"version": "GEMV"}, "version of the quantisation is 'gemv'"),
     "zero points": (
-        PACKED | {"config_groups": _groups(num_bits=4, symmetric=False)},
+        PACKED | {"config_groups": groups(num_bits=4, symmetric=False)},
         "with zero points",
     ),
 }
