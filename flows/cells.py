@@ -124,13 +124,14 @@ def compare_pair(
 ) -> CellAnswer | State[CellAnswer]:
     """Compare the methods on one pair and task."""
     do = PrefectRunner(config.run, Stage.REPORT)
+    place = list(config.cells()).index((pair, task))
 
     def run_arms(arms: Sequence[Arm], acquired: ModelPair) -> list[ArmOutcome]:
-        place = list(config.cells()).index((pair, task))
         calls = [partial(_arm, config, arm, acquired, (place, n)) for n, arm in enumerate(arms)]
         return side_by_side(calls, at_once=len(calls))  # what computes waits for its turn
 
-    outcome = Cell(config, pair, task).run(do, run_arms)
+    after = partial(in_turn, place=(place, len(config.arms)))
+    outcome = Cell(config, pair, task).run(do, run_arms, after)
     outcome.refs = do.finished()
     arms, seeds = len(config.arms), len(config.seeds)
     failed = outcome.failed(arms=arms, seeds=seeds)

@@ -33,7 +33,7 @@ from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
-from tasks.harness.config import HarnessConfig, HarnessTask
+from tasks.harness.config import OWN_BENCHMARK, HarnessConfig, HarnessTask
 
 
 def _is_measured_here(metric: Metric) -> bool:
@@ -77,7 +77,8 @@ class EvaluateConfig(Settings):
         (),
         title="Benchmarks",
         description="Tasks of lm-evaluation-harness that are measured as well, by its own rules, "
-        "such as [gsm8k, {task: mmlu, shots: 5}]. Each is a step of its own.",
+        "such as [gsm8k, {task: mmlu, shots: 5}]. Each is a step of its own. own: the one that the "
+        "task's file names.",
     )
     harness: HarnessConfig = execution(HarnessConfig(), title="How benchmarks are run")
 
@@ -88,6 +89,18 @@ class EvaluateConfig(Settings):
             return primary_metric(name).name
         except ConfigError as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _as_list(cls, given: Any) -> Any:
+        """Take a single benchmark as a list of one."""
+        if given == OWN_BENCHMARK:
+            msg = (
+                f"{OWN_BENCHMARK} stands for the harness task that a task's file names, and no "
+                "such file is named here; set task, or name the benchmarks"
+            )
+            raise ValueError(msg)
+        return [given] if isinstance(given, str | Mapping) else given
 
     @field_validator("tasks")
     @classmethod

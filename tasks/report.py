@@ -49,9 +49,9 @@ def _compute(job: Job[ReportConfig]) -> Facts:
         summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
     if "factors" in job.inputs:
         summary["decomposition"] = _decomposition(job.inputs["factors"])
-    text = as_markdown(summary)
     if job.config.benchmarks:
-        text += _add_benchmarks(job, summary, list(arms))
+        summary["benchmarks"] = _benchmarks(job, list(arms))
+    text = as_markdown(summary)
     said = [judged_sentence(arm_name(name), [items]) for name, items in arms.items()]
     notes = [*job.config.notes, *filter(None, said)]
     if notes:
@@ -72,12 +72,8 @@ def _compute(job: Job[ReportConfig]) -> Facts:
     return {"verdict": summary["verdict"]}
 
 
-def _add_benchmarks(job: Job[ReportConfig], summary: dict[str, Any], arms: Sequence[str]) -> str:
-    """Put the benchmarks' scores into the summary; returns their table."""
-    from paraknow_core.report.benchmarks import as_table
-    from paraknow_core.report.transfer_summary import arm_name
-
-    names = {arm: arm_name(arm) for arm in arms}
+def _benchmarks(job: Job[ReportConfig], arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Put the benchmarks' scores of all arms side by side, as JSON values."""
     runs = {
         title: {
             arm: [job.inputs[role]]
@@ -88,9 +84,7 @@ def _add_benchmarks(job: Job[ReportConfig], summary: dict[str, Any], arms: Seque
     }
     transfer = transfer_among(arms)
     against = (METHODS[transfer].baseline, VANILLA) if transfer else ()
-    found = benchmarks_of(runs, method=transfer, against=against)
-    summary["benchmarks"] = [one.to_json() for one in found]
-    return as_table(found, names)
+    return [row.to_json() for row in benchmarks_of(runs, method=transfer, against=against)]
 
 
 def _decomposition(folder: Path) -> dict[str, object]:

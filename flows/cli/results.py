@@ -55,7 +55,7 @@ def results_command(
     `pd.read_parquet("<store>/results")`, or in DuckDB:
     `select * from read_parquet('<store>/results/*/*/*.parquet', hive_partitioning = true)`.
     """
-    from flows.results.dataset import latest, read, results_folder, summarise
+    from flows.results.dataset import flat, latest, read, results_folder, summarise
     from tasks.engine.run import RunConfig
 
     if from_items is not None:
@@ -74,7 +74,7 @@ def results_command(
     frame = _filtered(frame, wanted, since=since, failed=failed)
     if not history:
         frame = latest(frame)
-    table = frame if rows or failed else summarise(frame)
+    table = flat(frame) if rows or failed else summarise(frame)
     if export is not None:
         _export(table, export)
         say(str(export))
@@ -141,22 +141,26 @@ def _means(table: "pd.DataFrame") -> Table:
     if set(table["primary"]) != {LOSS}:
         columns.append("primary")
     metrics = [METRICS[name] for name in metrics_in(table)]
-    shown = Table(*columns, "no result", *(metric.label for metric in metrics))
+    held = map(str, table.columns)
+    scores = [name for name in held if f"{name}_sd" in table and name not in METRICS]
+    shown = Table(*columns, "no result", *(metric.label for metric in metrics), *scores)
     for row in table.to_dict("records"):
         lost = [f"{row[kind]} {kind}" for kind in ("failed", "diverged") if row[kind]]
         values = [_spread(row[m.name], row[f"{m.name}_sd"], m.digits) for m in metrics]
+        values += [_spread(row[name], row[f"{name}_sd"], 4) for name in scores]
         shown.add_row(*(_text(row[name]) for name in columns), ", ".join(lost), *values)
     return shown
 
 
 def _seeds(table: "pd.DataFrame") -> Table:
     """One row a seed."""
-    from flows.results.dataset import metrics_in
+    from flows.results.dataset import PARTITIONS, columns, metrics_in
 
-    columns = ["pair", "task", "method", "seed", "status", *metrics_in(table), "reason"]
-    shown = Table(*columns)
+    scores = [name for name in map(str, table.columns) if name not in {*columns(), *PARTITIONS}]
+    names = ["pair", "task", "method", "seed", "status", *metrics_in(table), *scores, "reason"]
+    shown = Table(*names)
     for row in table.to_dict("records"):
-        shown.add_row(*(_text(row[name]) for name in columns))
+        shown.add_row(*(_text(row[name]) for name in names))
     return shown
 
 

@@ -25,10 +25,12 @@ from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.rows.config import SplitPairs
 
+_COMPARED = ("primary", "metrics", "tasks", "harness")
+"""What of the evaluation all methods have to have in common."""
 _OTHER_METRICS = (
-    "method {}: set.evaluate names another primary metric, or other metrics, than the comparison "
-    "has; methods are compared by what is measured of all of them. Name them in settings.evaluate, "
-    "or in a task's evaluate"
+    "method {}: set.evaluate names another primary metric, or other metrics or benchmarks, than "
+    "the comparison has; methods are compared by what is measured of all of them. Name them in "
+    "settings.evaluate, or in a task's evaluate"
 )
 
 
@@ -271,7 +273,7 @@ class CompareConfig(Settings):
         for pair, task in self.cells():
             for arm in self.arms:
                 own, shared = self.transfer(pair, task, arm).evaluate, self.evaluation(task)
-                if (own.primary, own.metrics) != (shared.primary, shared.metrics):
+                if any(getattr(own, name) != getattr(shared, name) for name in _COMPARED):
                     raise ConfigError(_OTHER_METRICS.format(arm.name))
 
     def cells(self) -> Iterator[tuple[PairConfig, TaskConfig]]:

@@ -212,6 +212,7 @@ def _finish(
         models=[model.note for model in models.values()],
         data=_data_facts(origin.data),
         metrics=delivery.metrics,
+        benchmarks=origin.benchmarks,
         losses=delivery.losses,
         kept=delivery.kept,
         steps=origin.steps,

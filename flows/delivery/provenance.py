@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from artifacts.errors import UnknownKeyError
 from artifacts.queries.lineage import Lineage
@@ -43,6 +44,7 @@ class AdapterOrigin:
         student, teacher, data, start: the records that it was made from.
         steps: every step above it, and itself last.
         scores: model → metric → value, of evaluations on one test split.
+        benchmarks: benchmark and metric → value of the untouched student and of the adapter.
     """
 
     adapter: Record
@@ -52,6 +54,7 @@ class AdapterOrigin:
     start: Record | None
     steps: tuple[StepNote, ...]
     scores: Mapping[str, Mapping[str, float]]
+    benchmarks: Mapping[str, tuple[float | None, float | None]]
 
     @property
     def method(self) -> str:
@@ -169,6 +172,7 @@ def origin_of(lineage: Lineage[Record], adapter: Record) -> AdapterOrigin:
         start=direct.get("start"),
         steps=tuple(_steps(lineage, adapter)),
         scores=_scores(lineage.records.values(), adapter),
+        benchmarks=_benchmarks(lineage.records.values(), adapter),
     )
 
 
@@ -215,6 +219,29 @@ def _scores(records: Iterable[Record], adapter: Record) -> dict[str, dict[str, f
                 found[f"untouched student{suffix}"] = _numbers(other)
         found[f"this adapter{suffix}"] = _numbers(record)
     return found
+
+
+def _benchmarks(
+    records: Iterable[Record], adapter: Record
+) -> dict[str, tuple[float | None, float | None]]:
+    """Benchmarks of this very adapter, by its bytes, beside the untouched student's."""
+    mine = adapter.files[WEIGHTS].digest
+    runs = [r for r in records if r.step == "benchmark"]
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for record in sorted(runs, key=lambda r: r.key):
+        if record.payload.inputs.get(f"adapter.{WEIGHTS}") != mine:
+            continue
+        bare = {r: d for r, d in record.payload.inputs.items() if not r.startswith("adapter.")}
+        config = record.payload.config
+        same = [r for r in runs if (r.payload.inputs, r.payload.config) == (bare, config)]
+        before = _told(same[0]) if same else {}
+        found |= {name: (before.get(name), value) for name, value in _told(record).items()}
+    return found
+
+
+def _told(record: Record) -> dict[str, Any]:
+    scores = record.facts.get("scores")
+    return dict(scores) if isinstance(scores, dict) else {}
 
 
 def _numbers(record: Record) -> dict[str, float]:

@@ -49,6 +49,7 @@ class SeedRun:
         untrained: the measured student with the start product added, if that is asked for.
         diverged: by which rule its training diverged: an outcome, where ``reason`` is a
             failure.
+        scored: place of a benchmark → its result.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class SeedRun:
     untrained: Handle | None = None
     reason: str = ""
     diverged: str = ""
+    scored: dict[int, Handle] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,6 +70,7 @@ class ArmOutcome:
         at_edge: whether the best rate is the least or greatest one tried: a better may lie beyond.
         diverged: why no seed was run, if every learning rate diverged.
         looks: outputs of diagnostic steps, by the name that the report knows them by.
+        lost_scores: which benchmark gave no result → why.
         refs: every step's output, those that were shared among them.
     """
 
@@ -81,6 +84,7 @@ class ArmOutcome:
     diverged: str = ""
     looks: dict[str, Handle] = field(default_factory=dict)
     look_reason: str = ""
+    lost_scores: dict[str, str] = field(default_factory=dict)
     refs: list[Ref] = field(default_factory=list)
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
-from tasks.checks.benchmarks import check_chat_template
+from tasks.checks.benchmarks import check_chat_template, check_room
 from tasks.checks.divergence import check_adapter
 from tasks.harness.benchmark import BenchmarkConfig, benchmark
 from tasks.harness.benchmark_tasks import BenchmarkTasksConfig, benchmark_tasks
@@ -33,7 +33,7 @@ def acquire_benchmarks(pair: ModelPair) -> list[Benchmark]:
 
     Raises:
         ConfigError: for an unknown task, a definition with faults, or a student without the chat
-            template that is asked for.
+            template that is asked for, or without room for the answers.
         DataError: for data that cannot be had or used.
     """
     settings = pair.config.evaluate
@@ -46,7 +46,10 @@ def acquire_benchmarks(pair: ModelPair) -> list[Benchmark]:
         config = BenchmarkConfig.of(task, settings.harness, settings.compute_dtype)
         asked = BenchmarkTasksConfig.of(task, settings.harness.include_path)
         label = f"benchmark tasks {task.title}"
-        found.append(Benchmark(task.title, config, pair.do(benchmark_tasks, asked, label=label)))
+        tasks = pair.do(benchmark_tasks, asked, label=label)
+        fits = partial(check_room, max_gen_toks=settings.harness.max_gen_toks)
+        pair.do.check(fits, {"student": pair.student, "tasks": tasks})
+        found.append(Benchmark(task.title, config, tasks))
     return found
 
 
@@ -55,8 +58,6 @@ def run_benchmark(
     which: Benchmark,
     arm: str,
     adapter: Mapping[str, Handle] = MappingProxyType({}),
-    *,
-    wait: bool = True,
 ) -> Handle:
     """Measure the student on a benchmark, with an adapter or as it is.
 
@@ -65,12 +66,10 @@ def run_benchmark(
         which: of ``acquire_benchmarks``.
         arm: how the adapter is called, or ``vanilla``.
         adapter: what was trained, as an input of the step; nothing for the student as it is.
-        wait: whether it runs to its end before this returns.
 
     Raises:
         DivergedError: if the adapter's training ended in none.
     """
     pair.do.check(check_adapter, adapter)
     given = {"student": pair.student, "tasks": which.tasks, **adapter}
-    begin = partial(pair.do if wait else pair.do.start, benchmark, which.config)
-    return begin(label=f"benchmark {which.title} {arm}", **given)
+    return pair.do(benchmark, which.config, label=f"benchmark {which.title} {arm}", **given)

@@ -1,14 +1,16 @@
 """One pair on one task of a comparison: what its methods share, and then the methods."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from flows.config.cells import PairConfig, TaskConfig
 from flows.config.compare import ArmConfig, CompareConfig
-from flows.graph.arm import Arm, ArmOutcome, attempt, reason_of
+from flows.graph.arm import Arm, ArmOutcome, SeedRun, attempt, reason_of
+from flows.graph.benchmarks import Benchmark, acquire_benchmarks, run_benchmark
 from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, TrialRunner
+from flows.graph.side_by_side import Together, one_by_one
 from flows.graph.start_points import FOLLOWED
 from flows.graph.teaching import check_teaching
 from flows.graph.transfer_steps import measure, measure_teacher
@@ -29,6 +31,8 @@ class CellOutcome:
 
     Attributes:
         looks: outputs of diagnostic steps, by the name that the report knows them by.
+        benchmarks: that are measured, in the order of the settings.
+        scored: place of a benchmark → the untouched student's result.
         refs: every shared step's output.
     """
 
@@ -40,6 +44,8 @@ class CellOutcome:
     reason: str = ""
     looks: dict[str, Handle] = field(default_factory=dict)
     look_reason: str = ""
+    benchmarks: list[Benchmark] = field(default_factory=list)
+    scored: dict[int, Handle] = field(default_factory=dict)
     refs: list[Ref] = field(default_factory=list)
 
     def failed(self, *, arms: int, seeds: int) -> int:
@@ -69,15 +75,43 @@ class Cell:
         settings = self.config.transfer(self.pair, self.task, arm)
         return Arm.of(self.config, arm, settings)
 
-    def run(self, do: TrialRunner, run_arms: RunArms) -> CellOutcome:
-        """Acquire what the methods share, measure the untouched student, and run the methods."""
+    def run(
+        self, do: TrialRunner, run_arms: RunArms, together: Together = one_by_one
+    ) -> CellOutcome:
+        """Acquire what the methods share, measure the untouched student, and run the methods.
+
+        Args:
+            do: carries the steps out.
+            run_arms: runs the methods.
+            together: runs benchmarks side by side.
+        """
         outcome = CellOutcome(self.pair, self.task)
         outcome.reason = reason_of(partial(self._share, do, outcome))
         if outcome.shared is not None and not outcome.reason:
             outcome.arms = run_arms([self.arm(a) for a in self.config.arms], outcome.shared)
             self._judge(do, outcome, outcome.shared)
             self._follow(outcome, outcome.shared)
+            together(list(self._scoring(outcome, outcome.shared)))
         return outcome
+
+    @staticmethod
+    def _scoring(outcome: CellOutcome, pair: ModelPair) -> Iterator[Callable[[], None]]:
+        """What measures the benchmarks: all adapters after each other, on a student loaded once.
+
+        One that fails is noted with its method, and costs only itself.
+        """
+        sound = [
+            (arm, run, run.adapter)
+            for arm in outcome.arms
+            for run in arm.runs
+            if run.adapter is not None and not (run.reason or run.diverged)
+        ]
+        for number, which in enumerate(outcome.benchmarks):
+            yield partial(_score_vanilla, outcome, pair, number)
+            for arm, run, adapter in sound:
+                label = f"{arm.name} seed {run.seed}"
+                begin = partial(run_benchmark, pair, which, label, {"adapter": adapter})
+                yield partial(_score, arm, run, number, which.title, begin)
 
     @staticmethod
     def _judge(do: TrialRunner, outcome: CellOutcome, shared: ModelPair) -> None:
@@ -125,6 +159,7 @@ class Cell:
         allowed = partial(check_contamination, allow=self.config.may_overlap(self.task))
         pair.do.check(allowed, {"overlap": overlap})
         outcome.looks["overlap"] = overlap
+        outcome.benchmarks = acquire_benchmarks(pair)
         outcome.vanilla = measure(pair, "vanilla")
         outcome.look_reason = reason_of(partial(self._look, pair, outcome))
 
@@ -141,3 +176,24 @@ class Cell:
 
 def _put(arm: ArmOutcome, look: Callable[[], Handle]) -> None:
     arm.looks["arrival"] = look()
+
+
+def _score_vanilla(outcome: CellOutcome, pair: ModelPair, number: int) -> None:
+    which = outcome.benchmarks[number]
+
+    def begin() -> None:
+        outcome.scored[number] = run_benchmark(pair, which, "vanilla")
+
+    if reason := reason_of(begin):
+        for arm in outcome.arms:
+            arm.lost_scores[f"benchmark {which.title}, untouched student"] = reason
+
+
+def _score(
+    arm: ArmOutcome, run: SeedRun, number: int, title: str, begin: Callable[[], Handle]
+) -> None:
+    def put() -> None:
+        run.scored[number] = begin()
+
+    if reason := reason_of(put):
+        arm.lost_scores[f"benchmark {title}, seed {run.seed}"] = reason

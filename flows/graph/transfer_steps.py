@@ -22,9 +22,9 @@ def wire(config: TransferConfig, do: Runner) -> None:
     check_teaching(pair, config.finetune)
     arms = config.chosen_arms()
     check_teachers(pair, (name for arm in arms for name in config.methods_used(arm)))
+    benchmarks = acquire_benchmarks(pair)
     seed, main = config.finetune.seed, config.transfer_arm
     start_point(main, pair, seed=seed)  # first, so that shared steps come in their usual order
-    benchmarks = acquire_benchmarks(pair)
     results = {VANILLA: measure(pair, VANILLA)}
     adapters: dict[str, Handle] = {}
     diverged: dict[str, str] = {}

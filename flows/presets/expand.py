@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.presets.files import RecipeFile, TaskFile, read_preset
 from paraknow_core.errors import ConfigError
+from tasks.harness.config import OWN_BENCHMARK
 
 _PLACE = frozenset({"path", "hub", "subset", "split", "revision"})
 """Where rows come from; a place that is given replaces the whole place below it."""
@@ -25,15 +26,32 @@ def with_presets(given: Any, *, name: str | None = None) -> Any:
     if not isinstance(given, Mapping):
         return given
     below: dict[str, Any] = {}
+    own = ""
     for key, kind in (("recipe", RecipeFile), ("task", TaskFile)):
         if isinstance(named := given.get(key), str) and named:
             try:
-                below |= read_preset(kind, named).sections()
+                preset = read_preset(kind, named)
+                below |= preset.sections()
             except ConfigError as error:
                 raise ValueError(str(error)) from error
+            own = own or getattr(preset, "harness", "")
     if given.get("task"):
         below |= {"name": name or task_name(str(given["task"]))}
-    return overlaid(below, given) if below else given
+    return _with_own_benchmark(overlaid(below, given), own) if below else given
+
+
+def _with_own_benchmark(found: dict[str, Any], own: str) -> dict[str, Any]:
+    """Put the harness task of the task's file in the place of ``own``."""
+    evaluate = found.get("evaluate")
+    if not isinstance(evaluate, Mapping) or evaluate.get("tasks") != OWN_BENCHMARK:
+        return found
+    if not own:
+        msg = (
+            f"evaluate.tasks is {OWN_BENCHMARK}, but task {found.get('task')!r} names no harness "
+            "task; name the benchmarks"
+        )
+        raise ValueError(msg)
+    return {**found, "evaluate": {**evaluate, "tasks": [own]}}
 
 
 def with_recipe(given: Any, *, among: Collection[str]) -> Any:

@@ -49,7 +49,10 @@ class TaskFile(PresetFile):
     """A task: its rows, their words, and how answers are measured."""
 
     harness: Text = Field(
-        "", title="Harness task", description="Its name in lm-evaluation-harness, if it has one."
+        "",
+        title="Harness task",
+        description="Its name in lm-evaluation-harness, if it has one; evaluate.tasks: own means "
+        "it.",
     )
     data: DataConfig = Field(title="Data")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")

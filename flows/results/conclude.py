@@ -14,8 +14,9 @@ from flows.config.compare import CompareConfig
 from flows.graph.arm import ArmOutcome, SeedRun, reason_of
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle
-from flows.results.dataset import append, new_run, put_page, results_folder
+from flows.results.dataset import BENCHMARKS, append, new_run, put_page, results_folder
 from flows.results.verdicts import changed, earlier_verdicts, put_verdicts
+from paraknow_core.evaluation.benchmarks.scores import read_scores, score_name
 from paraknow_core.evaluation.metrics import METRICS
 from tasks.comparison import PAGE, SUMMARY
 from tasks.engine.ref import Ref, folder_of
@@ -157,6 +158,7 @@ def _rows(config: CompareConfig, cell: CellOutcome, store: Store) -> Iterator[di
                 "status": "failed" if run.reason else "diverged" if run.diverged else "ok",
                 "reason": run.reason or run.diverged,
                 **_measured(run, store),
+                BENCHMARKS: _scores(cell, run, store),
             }
 
 
@@ -172,6 +174,19 @@ def _measured(run: SeedRun, store: Store) -> dict[str, Any]:
         "evaluation_key": measured.key if measured else "",
         "seconds": sum(seconds),
     }
+
+
+def _scores(cell: CellOutcome, run: SeedRun, store: Store) -> dict[str, float]:
+    """What a seed scores on each benchmark, without the parts of groups."""
+    found: dict[str, float] = {}
+    for number, handle in run.scored.items():
+        if handle.known is None:
+            continue
+        title = cell.benchmarks[number].title
+        for score in read_scores(folder_of(store, handle.known)):
+            if score.is_root and score.value is not None:
+                found[score_name(title, score)] = score.value
+    return found
 
 
 def _record(handle: Handle | None, store: Store) -> Any:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
+BENCHMARKS = "benchmarks"
+"""The column with the scores of benchmarks, by name."""
+PARTITIONS = ("comparison", "run")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def columns() -> dict[str, Column]:
         "validation_nll": Column("double", f"{METRICS[LOSS].unit}, validation split"),
         **{name: _column_of(metric) for name, metric in METRICS.items()},
         "items": Column("int64"),
+        BENCHMARKS: Column("scores", "of lm-evaluation-harness, by benchmark, metric and filter"),
         "teacher": Column("string"),
         "student": Column("string"),
         "adapter_key": Column("string"),
@@ -142,6 +146,7 @@ def read(folder: Path) -> "pd.DataFrame":
     data = ds.dataset(folder, format="parquet", partitioning=partitions, schema=full)
     frame: pd.DataFrame = data.to_table().to_pandas()
     frame["primary"] = frame["primary"].fillna(LOSS)
+    frame[BENCHMARKS] = frame[BENCHMARKS].map(_as_dict)
     return frame.sort_values(["time", "comparison", "pair", "task"], kind="stable").reset_index(
         drop=True
     )
@@ -160,8 +165,8 @@ def summarise(frame: "pd.DataFrame") -> "pd.DataFrame":
     """
     keys = ["comparison", "run", "pair", "task", "method"]
     metrics = metrics_in(frame)
-    frame = frame.copy()
-    frame.loc[frame["status"] != "ok", metrics] = float("nan")
+    scores, frame = benchmarks_in(frame), flat(frame)
+    frame.loc[frame["status"] != "ok", [*metrics, *scores]] = float("nan")
     grouped = frame.groupby(keys, sort=False)
     table = grouped.agg(
         control=("control", "first"),
@@ -172,7 +177,7 @@ def summarise(frame: "pd.DataFrame") -> "pd.DataFrame":
         primary=("primary", "first"),
         **{
             column: (name, how)
-            for name in metrics
+            for name in (*metrics, *scores)
             for column, how in ((name, "mean"), (f"{name}_sd", "std"))
         },
     )
@@ -191,6 +196,24 @@ def metrics_in(frame: "pd.DataFrame") -> list[str]:
     return sorted(shown, key=lambda name: name not in primary)
 
 
+def flat(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Return some seeds with a column for each benchmark's score, in place of one for all."""
+    found = frame.drop(columns=BENCHMARKS)
+    for name in benchmarks_in(frame):
+        found[name] = [scores.get(name, float("nan")) for scores in frame[BENCHMARKS]]
+    return found
+
+
+def _as_dict(pairs: Any) -> dict[str, float]:
+    """Scores by name, of what pandas makes of a map or of a missing one."""
+    return {} if pairs is None or isinstance(pairs, float) else dict(pairs)
+
+
+def benchmarks_in(frame: "pd.DataFrame") -> list[str]:
+    """Name the scores of benchmarks that any of some seeds has, such as ``mmlu acc``."""
+    return list(dict.fromkeys(name for found in frame[BENCHMARKS] for name in found))
+
+
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
@@ -200,6 +223,7 @@ def _schema() -> "pa.Schema":
         "double": pa.float64(),
         "bool": pa.bool_(),
         "string": pa.string(),
+        "scores": pa.map_(pa.string(), pa.float64()),
         "timestamp": pa.timestamp("us", tz="UTC"),
     }
     return pa.schema(

@@ -9,6 +9,7 @@ from flows.config.transfer import TransferConfig
 from flows.graph.arm import ArmOutcome, RateTrial
 from flows.graph.cell import CellOutcome
 from flows.graph.runner import Handle, Runner
+from paraknow_core.methods import VANILLA
 from paraknow_core.statistics.arm_result import Loss
 from tasks.comparison import comparison
 from tasks.comparison_parts.config import (
@@ -21,6 +22,7 @@ from tasks.comparison_parts.config import (
     seed_name,
 )
 from tasks.finetune import FinetuneConfig
+from tasks.harness.reported import benchmark_role
 
 
 def start_report(config: CompareConfig, outcomes: Sequence[CellOutcome], do: Runner) -> Handle:
@@ -58,6 +60,8 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
     yield cell_role(number, "vanilla"), cell.vanilla
     for what, handle in cell.looks.items():
         yield cell_role(number, what), handle
+    for which, handle in cell.scored.items():
+        yield cell_role(number, benchmark_role(which, VANILLA)), handle
     for place, arm in enumerate(cell.arms):
         for what, handle in arm.looks.items():
             yield arm_role(number, place, what), handle
@@ -65,6 +69,8 @@ def _inputs(number: int, cell: CellOutcome) -> Iterator[tuple[str, Handle | None
             yield arm_role(number, place, "adapter", run.seed), run.adapter
             yield arm_role(number, place, "items", run.seed), run.measured
             yield arm_role(number, place, "untrained", run.seed), run.untrained
+            for which, handle in run.scored.items():
+                yield arm_role(number, place, benchmark_role(which, "score"), run.seed), handle
 
 
 def _cell(cell: CellOutcome, config: CompareConfig) -> CellReport:
@@ -80,6 +86,7 @@ def _cell(cell: CellOutcome, config: CompareConfig) -> CellReport:
         primary=evaluation.primary,
         metrics=evaluation.metrics,
         margin=config.margins.get(evaluation.primary),
+        benchmarks=tuple(which.title for which in cell.benchmarks),
         results=tuple((ref.label, ref.key, ref.cached) for ref in reversed(first.values())),
     )
 
@@ -110,6 +117,7 @@ def _arm(arm: ArmOutcome, settings: TransferConfig) -> ArmReport:
     diverged |= {seed_name(run.seed): run.diverged for run in arm.runs if run.diverged}
     if arm.look_reason:
         failures["diagnosis"] = arm.look_reason
+    failures |= arm.lost_scores
     return ArmReport(
         name=arm.name,
         start=arm.start,

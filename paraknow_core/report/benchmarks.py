@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from paraknow_core.methods import VANILLA
 from paraknow_core.report.markdown import inline
 from paraknow_core.strict_model import Part
 
@@ -12,6 +13,7 @@ ABOUT = (
     "standard error over questions{spread}. Intervals are of paired differences over questions "
     "(95 %), not over other trainings."
 )
+UNTOUCHED = "untouched student"
 SPREAD = ", or with several seeds the standard deviation of the seeds' scores"
 
 
@@ -105,9 +107,36 @@ class BenchmarkRow(Part):
     def _is_named(self) -> bool:
         return self.benchmark.split(" ")[0] == self.task
 
+    def cell(self, method: str) -> str:
+        """Write a method's score with its spread."""
+        score = next((one for one in self.scores if one.method == method), None)
+        if score is None:
+            return "–"
+        if score.mean is None:
+            return "not finite"
+        spread = "" if score.spread is None else f" ± {score.spread:.4f}"
+        return f"{score.mean:.4f}{spread}"
+
+    def contrast(self, pair: tuple[str, str]) -> str:
+        """Write a difference with its interval, p and number of questions."""
+        found = next((d for d in self.differences if (d.method, d.against) == pair), None)
+        if found is None:
+            return "–"
+        interval = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        return f"{interval}, p = {found.p:.2g}, n = {found.n}"
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "BenchmarkRow":
+        """Take what ``to_json`` gave, or what JSON made of it."""
+        scores = tuple(
+            BenchmarkMean(**{**one, "values": tuple(one["values"])}) for one in fields["scores"]
+        )
+        differences = tuple(BenchmarkDifference(**one) for one in fields["differences"])
+        return cls(**{**fields, "scores": scores, "differences": differences})
 
 
 def about(rows: Sequence[BenchmarkRow]) -> str:
@@ -122,22 +151,15 @@ def shown(rows: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
     return [row for row in rows if row.is_root]
 
 
-def cell(score: BenchmarkMean | None) -> str:
-    """Write a score with its spread."""
-    if score is None:
-        return "–"
-    if score.mean is None:
-        return "not finite"
-    spread = "" if score.spread is None else f" ± {score.spread:.4f}"
-    return f"{score.mean:.4f}{spread}"
+def names_of(rows: Sequence[BenchmarkRow]) -> dict[str, str]:
+    """Return how each method of some rows is called: all but the untouched student by its name."""
+    found = dict.fromkeys(score.method for row in rows for score in row.scores)
+    return {name: UNTOUCHED if name == VANILLA else name for name in found}
 
 
-def difference(found: BenchmarkDifference | None) -> str:
-    """Write a difference with its interval, p and number of questions."""
-    if found is None:
-        return "–"
-    interval = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
-    return f"{interval}, p = {found.p:.2g}, n = {found.n}"
+def contrasts_of(rows: Sequence[BenchmarkRow]) -> list[tuple[str, str]]:
+    """Return what is compared with what in any of some rows."""
+    return list(dict.fromkeys((d.method, d.against) for row in rows for d in row.differences))
 
 
 def as_table(rows: Sequence[BenchmarkRow], names: Mapping[str, str]) -> str:
@@ -151,17 +173,16 @@ def as_table(rows: Sequence[BenchmarkRow], names: Mapping[str, str]) -> str:
 
 
 def _lines(rows: Sequence[BenchmarkRow], names: Mapping[str, str]) -> Iterator[str]:
-    contrasts = list(dict.fromkeys((d.method, d.against) for r in rows for d in r.differences))
+    contrasts = contrasts_of(rows)
     minus = [f"{names.get(a, a)} − {names.get(b, b)}" for a, b in contrasts]
     heads = ["benchmark", "metric", "shots", "questions", *names.values(), *minus]
     yield from ("", "**Benchmarks**", "")
     yield f"| {' | '.join(inline(head) for head in heads)} |"
     yield f"|---|---|{'---:|' * (len(heads) - 2)}"
     for row in rows:
-        scores = {score.method: score for score in row.scores}
-        told = {(d.method, d.against): d for d in row.differences}
-        cells = [row.title, row.name, "mixed" if row.shots is None else row.shots, row.items]
-        cells += [cell(scores.get(name)) for name in names]
-        cells += [difference(told.get(pair)) for pair in contrasts]
+        cells: list[object] = [row.title, row.name, row.shots, row.items]
+        cells[2] = "mixed" if row.shots is None else row.shots
+        cells += [row.cell(name) for name in names]
+        cells += [row.contrast(pair) for pair in contrasts]
         yield f"| {' | '.join(inline(one) for one in cells)} |"
     yield from ("", about(rows), "")

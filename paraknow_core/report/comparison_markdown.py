@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from paraknow_core.report.benchmarks import as_table, names_of
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.report.page.outcome import Score
 from paraknow_core.report.page.proof import OrderLine, PairOrder
@@ -67,6 +68,7 @@ def _failed(pair: Pair) -> str:
 
 def _pair(pair: Pair) -> list[str]:
     tables = [*_scores(pair), *_contrasts(pair), *_untrained(pair), *_novelty(pair)]
+    tables += as_table(pair.benchmarks, names_of(pair.benchmarks)).splitlines()
     notes = [f"- {escaped(note)}" for note in pair.notes]
     failures = [
         f"- {'' if f.diverged else 'failed: '}{escaped(f.cell)}: {escaped(f.reason)}"

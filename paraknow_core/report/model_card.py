@@ -5,7 +5,7 @@ Every text may come from a stranger's folder name or README; all of it is escape
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paraknow_core.printable import plain
 from paraknow_core.report.markdown import escaped, front_matter, python_text, table
@@ -67,6 +67,8 @@ class Card:
         models: teacher (where there is one) and student.
         data: name → value, of the training data.
         metrics: model → metric → value; empty if none is known.
+        benchmarks: of lm-evaluation-harness, benchmark and metric → value of the untouched student
+            and of this model; None is unknown.
         losses: sentences on what was taken away, with the figures.
         kept: module → share of its change that is left; empty if all of it is.
         steps: every step with its key.
@@ -85,6 +87,7 @@ class Card:
     steps: Sequence[StepNote]
     versions: Mapping[str, str]
     path: str
+    benchmarks: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
 
 def render(card: Card) -> str:
@@ -97,6 +100,7 @@ def render(card: Card) -> str:
         ["## Models and licences", "", *_models(card)],
         ["## Data", "", *_data(card)],
         ["## Metrics", "", *_metrics(card)],
+        *_benchmarks(card),
         *_smaller(card),
         ["## What the numbers do not show", "", *_limits(card)],
         ["## Keys and versions", "", *_steps(card)],
@@ -151,6 +155,18 @@ def _metrics(card: Card) -> list[str]:
         for model, row in card.metrics.items()
     ]
     return table(("model", *map(escaped, names)), rows)
+
+
+def _benchmarks(card: Card) -> list[list[str]]:
+    if not card.benchmarks:
+        return []
+    rows = [
+        (name, *("unknown" if value is None else _value(value) for value in values))
+        for name, values in card.benchmarks.items()
+    ]
+    heads = ("benchmark and metric", "untouched student", "this model")
+    about = "By lm-evaluation-harness, with its own prompts, filters and metrics."
+    return [["## Benchmarks", "", about, "", *table(heads, rows)]]
 
 
 def _smaller(card: Card) -> list[list[str]]:

@@ -18,6 +18,7 @@ from paraknow_core.evaluation.metrics import (
     metrics_of,
 )
 from paraknow_core.methods import METHODS, TRANSFER, VANILLA, arms_among, transfer_among
+from paraknow_core.report.benchmarks import BenchmarkRow, as_table
 from paraknow_core.statistics.paired_items import (
     PairedDifference,
     describe_difference,
@@ -204,7 +205,15 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
             lines.append(f"| {arm_name(name)} | diverged |{' – |' * len(reported)}")
     caveats = [f"- {caveat}" for caveat in summary["caveats"]]
     told = _told(summary["differences"], reported[0])
-    return "\n".join([*lines, "", summary["verdict"], "", *told, *caveats, ""])
+    text = "\n".join([*lines, "", summary["verdict"], "", *told, *caveats, ""])
+    return text + as_table(*_benchmarks(summary))
+
+
+def _benchmarks(summary: Mapping[str, Any]) -> tuple[list[BenchmarkRow], dict[str, str]]:
+    """Rows of benchmarks, and how their arms are called."""
+    rows = [BenchmarkRow.of(fields) for fields in summary.get("benchmarks", ())]
+    arms = dict.fromkeys(score.method for row in rows for score in row.scores)
+    return rows, {arm: arm_name(arm) for arm in arms}
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -4,6 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paraknow_core.errors import ConfigError
+from tasks.engine.json_files import read_json
+from tasks.harness.benchmark_tasks import TASKS
+
+_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What the harness takes for the most tokens that are generated."""
+_USUAL_LENGTH = 256
+"""The harness's own, where a definition gives none."""
 
 
 def check_chat_template(_known: Mapping[str, Path], locations: Mapping[str, Path]) -> None:
@@ -25,3 +32,35 @@ def check_chat_template(_known: Mapping[str, Path], locations: Mapping[str, Path
             f"evaluate.harness.chat_template is true, but the tokenizer in {folder} has no chat "
             "template; take the instruction-tuned student, or set it to false"
         )
+
+
+def check_room(
+    known: Mapping[str, Path], locations: Mapping[str, Path], *, max_gen_toks: int | None
+) -> None:
+    """Refuse answers that leave a student no room for the question.
+
+    Args:
+        known: folder of the acquired ``tasks``; nothing is checked without it.
+        locations: where the ``student`` lies; nothing is checked without it.
+        max_gen_toks: as it is set for all benchmarks; None: as each task is defined.
+
+    Raises:
+        ConfigError: names the task and both numbers.
+    """
+    if "student" not in locations or "tasks" not in known:
+        return
+    from paraknow_core.models.config import read_config
+
+    positions = read_config(locations["student"]).get("max_position_embeddings")
+    for name, task in read_json(known["tasks"] / TASKS)["tasks"].items():
+        if positions is None or task["output"] != "generate_until":
+            continue
+        said = task["definition"].get("generation_kwargs") or {}
+        most = next((said[key] for key in _LENGTHS if key in said), _USUAL_LENGTH)
+        most = most if max_gen_toks is None else max_gen_toks
+        if most >= positions:
+            raise ConfigError(
+                f"benchmark task {name!r} generates up to {most} tokens, but the student has "
+                f"{positions} positions for question and answer; set evaluate.harness.max_gen_toks "
+                f"to fewer than {positions}"
+            )

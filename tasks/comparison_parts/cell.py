@@ -15,6 +15,7 @@ from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Pair
 from paraknow_core.statistics.judge import Judgement
 from tasks.acquire_model import load_architecture
+from tasks.comparison_parts.benchmarks import benchmark_rows
 from tasks.comparison_parts.compute import Compute, compute_of, compute_told
 from tasks.comparison_parts.config import (
     CellReport,
@@ -61,6 +62,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
         ),
         predictions=_predictions(items, shared.items("vanilla")),
         untrained=untrained_of(job.config, number, items_of(job)),
+        benchmarks=benchmark_rows(job, number),
         **looks_of(job, number),
         **shared.pictures(_transfer(cell)),
         **shared.records(),

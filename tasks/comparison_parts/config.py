@@ -83,6 +83,8 @@ class CellReport(Settings):
     """Names of those that were measured."""
     margin: float | None = later(None)
     """The least gain that matters; None: the primary metric's own."""
+    benchmarks: tuple[str, ...] = later(())
+    """Titles of those of lm-evaluation-harness that were measured."""
     results: tuple[tuple[str, str, bool], ...] = execution(())
     """Label, key, whether it was there already: of every step, in the run that drew the page."""
 

@@ -17,7 +17,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.harness.benchmark_tasks import FOLDERS, TASKS, BenchmarkTasksConfig
-from tasks.harness.config import HarnessConfig, HarnessTask, PromptConfig
+from tasks.harness.config import HarnessConfig, HarnessTask, PromptConfig, title_of
 
 _ROW_TOKENS = 1024
 """Of a prompt with examples and its answer, as far as a plan knows."""
@@ -46,6 +46,7 @@ def _compute(job: Job[BenchmarkConfig]) -> Facts:
     from paraknow_core.evaluation.benchmarks.scores import (
         ANSWERS,
         SCORES,
+        score_name,
         scores_json,
         write_answers,
     )
@@ -75,9 +76,10 @@ def _compute(job: Job[BenchmarkConfig]) -> Facts:
         logger.warning(
             "%s: %d prompts lost their beginning, as the model takes no more", job.label, found.cut
         )
-    told = {f"{s.task} {s.name}": s.value for s in found.scores if s.is_root}
+    title = title_of(config.task.task, config.task.shots, config.limit)
     return {
-        **told,
+        "benchmark": title,
+        "scores": {score_name(title, s): s.value for s in found.scores if s.is_root},
         "answers": len(found.answers),
         "prompts_cut": found.cut,
         "lm_eval": found.harness,

@@ -8,6 +8,9 @@ from paraknow_core.evaluation.benchmarks.wanted import SUBSET
 from paraknow_core.setting_types import BatchSize, Count, PathOrHubId, Text, TrainingSeed
 from paraknow_core.settings import Settings, execution
 
+OWN_BENCHMARK = "own"
+"""In place of benchmarks: the one that the file of an experiment's task names."""
+
 Shots = Annotated[int, Field(ge=0, le=1000)]
 
 
@@ -51,8 +54,13 @@ class HarnessTask(Settings):
     @property
     def title(self) -> str:
         """How it is called where several uses of a task stand side by side."""
-        shots = "" if self.shots is None else f" {self.shots}-shot"
-        return self.task + shots + (f" first {self.limit}" if self.limit else "")
+        return title_of(self.task, self.shots, self.limit)
+
+
+def title_of(task: str, shots: int | None, limit: int | None) -> str:
+    """Call a benchmark by its task, shots and limit, as far as they are given."""
+    told = "" if shots is None else f" {shots}-shot"
+    return task + told + (f" first {limit}" if limit else "")
 
 
 class HarnessSeeds(Settings):

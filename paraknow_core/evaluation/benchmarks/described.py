@@ -1,5 +1,6 @@
 """What a benchmark is: definitions, questions and examples as digests, and what cannot be run."""
 
+import difflib
 import hashlib
 import inspect
 import json
@@ -7,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
+
+from lm_eval.api.registry import METRIC_REGISTRY
 
 from paraknow_core.errors import ConfigError, DataError
 from paraknow_core.evaluation.benchmarks.opened import Opened
@@ -69,6 +72,7 @@ def _task(opened: Opened, name: str, task: Any) -> dict[str, Any]:
     for mark, why in _NOT_RUN.items():
         if getattr(task, mark, False):
             raise ConfigError(f"benchmark task {name!r} {why}; take another task")
+    _check_metrics(name, task)
     questions = [json_of(doc) for doc in task.eval_docs]
     if not questions:
         raise DataError(f"benchmark task {name!r} has no questions")
@@ -87,6 +91,20 @@ def _task(opened: Opened, name: str, task: Any) -> dict[str, Any]:
         )
     shots = opened.shots_of(task)
     return found | (_examples(opened, name, task, questions, shots) if shots else {})
+
+
+def _check_metrics(name: str, task: Any) -> None:
+    """Refuse a metric that the harness does not know: it would only fail after all answers."""
+    known = getattr(task, "_metric_fn_list", {})
+    if task.get_config("process_results") is not None:
+        return
+    for metric in (metric for metric, function in known.items() if function is None):
+        near = difflib.get_close_matches(metric, METRIC_REGISTRY, n=1, cutoff=0.4)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(
+            f"benchmark task {name!r} names metric {metric!r}, which lm-evaluation-harness does "
+            f"not know{hint}"
+        )
 
 
 def _examples(

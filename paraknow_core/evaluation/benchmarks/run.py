@@ -45,7 +45,7 @@ def run_benchmark(
         asking: how it is run.
         progress: called as (requests done, all of this kind, message).
     """
-    with quiet(), _stays_tied(model):
+    with quiet(), _stays_tied(model), _without_environment():
         lm = _BenchmarkModel(model, tokenizer, asking, progress)
         for task in opened.tasks.values():
             _quieten(task)
@@ -97,24 +97,28 @@ class _BenchmarkModel(HFLM):  # type: ignore[misc]  # the harness is untyped
             max_batch_size=asking.max_batch_size,
         )
         self.cut = 0
+        self._prints = asking.batch_size == "auto"  # the sizes that it tries
         self._done, self._total, self._progress = 0, 1, progress
 
     def loglikelihood(self, requests: list[Any], **_: Any) -> list[tuple[float, bool]]:
         """As the harness's, without its progress bar."""
         self._begin(len(requests))
-        answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        with self._silent():
+            answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
         return answers
 
     def loglikelihood_rolling(self, requests: list[Any], **_: Any) -> list[float]:
         """As the harness's, without its progress bar."""
         self._begin(len(requests))
-        answers: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=True)
+        with self._silent():
+            answers: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=True)
         return answers
 
     def generate_until(self, requests: list[Any], **_: Any) -> list[str]:
         """As the harness's, without its progress bar."""
         self._begin(len(requests))
-        texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+        with self._silent():
+            texts: list[str] = super().generate_until(requests, disable_tqdm=True)
         return texts
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
@@ -143,6 +147,10 @@ class _BenchmarkModel(HFLM):  # type: ignore[misc]  # the harness is untyped
         tokens_BL: torch.Tensor = super()._model_generate(context, *args, **kwargs)
         self._advance(context.shape[0], "generation")
         return tokens_BL
+
+    def _silent(self) -> contextlib.AbstractContextManager[Any]:
+        quiet: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        return contextlib.redirect_stdout(io.StringIO()) if self._prints else quiet
 
     def _begin(self, requests: int) -> None:
         self._done, self._total = 0, max(1, requests)
@@ -178,6 +186,19 @@ def _stays_tied(model: Any) -> Iterator[None]:
     finally:
         del model.tie_weights
         model.train(training)
+
+
+@contextlib.contextmanager
+def _without_environment() -> Iterator[None]:
+    """Keep the harness from asking a dozen programs for versions: seconds for each model."""
+    from lm_eval import evaluator
+
+    asked = evaluator.add_env_info
+    evaluator.add_env_info = lambda _storage: None
+    try:
+        yield
+    finally:
+        evaluator.add_env_info = asked
 
 
 def _scores(opened: Opened, found: Mapping[str, Any]) -> Iterator[BenchmarkScore]:

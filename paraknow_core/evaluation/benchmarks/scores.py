@@ -136,6 +136,13 @@ def read_scores(folder: Path) -> list[BenchmarkScore]:
         raise DataError(f"{folder / SCORES} holds no benchmark's scores: {error}") from error
 
 
+def score_name(title: str, score: BenchmarkScore) -> str:
+    """Name a score in a table that has many benchmarks: ``gsm8k exact_match,strict-match``."""
+    task = "" if title.split(" ", maxsplit=1)[0] == score.task else f": {score.task}"
+    metric = score.metric if score.filter == "none" else score.name
+    return f"{title}{task} {metric}"
+
+
 def items_of(folder: Path, score: BenchmarkScore) -> list[Item]:
     """Read each question's value of a metric, as items that can be compared in pairs.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from paraknow_core.errors import DataError
+from paraknow_core.report.benchmarks import BenchmarkRow
 from paraknow_core.report.page.diagnosis import (
     Arrived,
     Cka,
@@ -131,6 +132,7 @@ class Pair(Part):
         spectra: singular values of what is taken.
         modules: size and direction of each start point.
         untrained: what each start point scores without training.
+        benchmarks: of lm-evaluation-harness, a metric of a task each.
         novelty: what the teacher's tokens differ by and the untouched student's cannot.
         arrived: how much of that each method's student has after training.
         cka: likeness of the layers of the teacher and the student.
@@ -158,6 +160,7 @@ class Pair(Part):
     spectra: tuple[Spectrum, ...] = ()
     modules: tuple[ModuleFact, ...] = ()
     untrained: tuple[Untrained, ...] = ()
+    benchmarks: tuple[BenchmarkRow, ...] = ()
     novelty: tuple[NovelMatrix, ...] = ()
     arrived: tuple[Arrived, ...] = ()
     cka: Cka | None = None

@@ -7,6 +7,13 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
+from paraknow_core.report.benchmarks import (
+    BenchmarkRow,
+    about,
+    contrasts_of,
+    names_of,
+    shown,
+)
 from paraknow_core.report.page import inline
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.report.page.figure import Figure
@@ -61,6 +68,26 @@ class PairView:
     forest_axis: Markup
     headlines: dict[str, Contrast]
     figures: list[Figure]
+
+    @property
+    def benchmarks(self) -> list[BenchmarkRow]:
+        """The benchmarks that were asked for, without the parts of groups."""
+        return shown(self.pair.benchmarks)
+
+    @property
+    def benchmark_names(self) -> dict[str, str]:
+        """Method → how it is called, as columns of their table."""
+        return names_of(self.benchmarks)
+
+    @property
+    def benchmark_contrasts(self) -> list[tuple[str, str]]:
+        """What is compared with what, as further columns."""
+        return contrasts_of(self.benchmarks)
+
+    @property
+    def about_benchmarks(self) -> str:
+        """What their numbers are."""
+        return about(self.benchmarks)
 
 
 def view_of(pair: Pair, look: Look, place: int, tell: Tell = ignore) -> PairView:

@@ -102,6 +102,41 @@ def test_a_recipe_is_the_papers() -> None:
     assert with_overrides(config, {"lora.rank": 8}).lora.rank == 8
 
 
+def test_own_means_the_harness_task_of_the_task_s_file() -> None:
+    given = {"task": "gsm8k", "teacher": {"model": "b"}, "student": {"model": "s"}}
+    own = {"evaluate": {"tasks": "own"}}
+    config = TransferConfig.model_validate(given | own)
+    assert [task.task for task in config.evaluate.tasks] == ["gsm8k"]
+    assert config.evaluate.match == "last_number"
+    assert TransferConfig.model_validate(given).evaluate.tasks == ()
+    with pytest.raises(ValueError, match=r"task 'alpaca_farm' names no harness task"):
+        TransferConfig.model_validate(given | own | {"task": "alpaca_farm"})
+    with pytest.raises(ValueError, match=r"own stands for the harness task that a task's file"):
+        TransferConfig.model_validate(given | own | {"task": ""})
+    one = TransferConfig.model_validate(given | {"evaluate": {"tasks": "arc_easy"}})
+    assert [task.title for task in one.evaluate.tasks] == ["arc_easy"]
+    named = {name: read_preset(TaskFile, name).harness for name in shipped(TaskFile)}
+    assert named == {"alpaca_farm": "", "gsm8k": "gsm8k", "mmlu": "mmlu", "super_ni": "super_ni"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "match"),
+    [
+        ([{"task": "gsm8k", "limit": 0}], r"limit.*greater than or equal to 1"),
+        ([{"task": "gsm8k", "shots": -1}], r"shots.*greater than or equal to 0"),
+        (["gsm8k", "gsm8k"], r"given twice: gsm8k"),
+        (
+            [{"task": "gsm8k", "data_files": {"test": "a"}, "dataset_path": "b"}],
+            r"give one of them",
+        ),
+    ],
+)
+def test_benchmarks_that_cannot_be_meant_are_refused(tasks: list[Any], match: str) -> None:
+    given = {"teacher": {"model": "b"}, "student": {"model": "s"}, "evaluate": {"tasks": tasks}}
+    with pytest.raises(ValueError, match=f"(?s){match}"):
+        TransferConfig.model_validate(given)
+
+
 def test_a_file_in_place_of_the_hub_keeps_words_and_sizes(tmp_path: Path) -> None:
     given = tmp_path / "given.yaml"
     given.write_text(

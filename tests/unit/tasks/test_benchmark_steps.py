@@ -7,12 +7,22 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support.benchmarks import write_data, write_definitions
-from support.direct import computed, run_direct
+from support.direct import DirectTrialRunner, compare_direct, computed, run_direct
 from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey
+from artifacts.queries.lineage import Lineage
+from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
+from flows.delivery.provenance import find_adapter, origin_of
+from flows.planning.transfer import make_plan
+from flows.results.conclude import conclude
+from flows.results.dataset import read, results_folder, summarise
+from flows.results.report_inputs import start_report
+from paraknow_core.errors import ParaknowError
 from tasks.engine.ref import folder_of
+from tasks.engine.run import RunConfig
+from tasks.engine.stage import Stage
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,10 @@ def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path):
     answers = pq.read_table(vanilla / "answers.parquet").to_pylist()
     assert len(answers) == 10
     facts = store.lookup(StepKey(refs["benchmark sums plain"].key)).facts
-    assert {"sums exact_match,strict-match", "sums exact_match,flexible-extract"} < facts.keys()
+    assert facts["scores"].keys() == {
+        "sums exact_match,strict-match",
+        "sums exact_match,flexible-extract",
+    }
     report = folder_of(store, refs["report"])
     assert "| sums | exact\\_match, flexible-extract | 0 | 9 | " in (
         report / "summary.md"
@@ -60,4 +73,58 @@ def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path):
         ("transfer", "plain", 10),
         ("transfer", "vanilla", 10),
     }
+    lineage = Lineage.of(store)
+    adapter = find_adapter(store, lineage, refs["finetune plain"].key)
+    card = origin_of(lineage, adapter).benchmarks
+    assert card["facts 2-shot first 5 acc"] == (
+        scores["scores"][0]["value"],
+        by_method["plain"],
+    )
     assert computed(run_direct(given)) == set()
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is_computed(folder, tmp_path):
+    def refused(match: str, *tasks: Any, **harness: Any) -> None:
+        given = settings(folder, tmp_path / "store", tasks=list(tasks))
+        given["evaluate"]["harness"] |= harness
+        with pytest.raises(ParaknowError, match=match):
+            make_plan(TransferConfig.model_validate(given), Stage.REPORT)
+
+    refused(r"'sums' generates up to 256 tokens, but the student has 256", "sums", max_gen_toks=256)
+    refused(r"has no chat template; take the instruction-tuned", "sums", chat_template=True)
+    refused(r"9 shots are asked for, but .* has 8 examples", {"task": "sums", "shots": 9})
+    refused(r"include_path '.*nowhere' is no folder", "sums", include_path="nowhere")
+    store = RunConfig(store=str(tmp_path / "store")).open_store()
+    assert list(store.records()) == []
+
+
+def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_path):
+    given = settings(folder, tmp_path / "store", tasks=["sums", {"task": "facts", "shots": 2}])
+    shared = {
+        name: given[name] for name in ("extract", "lora", "decompose", "finetune", "evaluate")
+    }
+    config = CompareConfig.model_validate(
+        {
+            "name": "both",
+            "pairs": [{"name": "p", "teacher": given["teacher"], "student": given["student"]}],
+            "tasks": [{"name": "t", "data": given["data"]}],
+            "settings": shared,
+            "tuning": {"seeds": [], "learning_rates": [1e-2]},
+            "seeds": [1, 2],
+            "run": given["run"],
+        }
+    )
+    outcomes = compare_direct(config)
+    assert [outcome.first_reason for outcome in outcomes] == [""]
+    do = DirectTrialRunner(config.run, Stage.REPORT)
+    result = conclude(config, outcomes, lambda: start_report(config, outcomes, do))
+    assert result.report_failure == ""
+    assert not outcomes[0].arms[0].lost_scores
+    page = Path(result.page).read_text(encoding="utf-8")
+    assert "<h3>Benchmarks</h3>" in page
+    assert "facts 2-shot" in Path(result.summary).read_text(encoding="utf-8")
+    root = results_folder(config.run.open_store().root)
+    table = summarise(read(root))
+    names = ["sums exact_match,strict-match", "facts 2-shot acc"]
+    assert set(names) < set(table.columns)
+    assert table["facts 2-shot acc"].between(0, 1).all()
