@@ -157,6 +157,7 @@ def test_memory_of_a_real_size(tmp_path: Path, place: Path) -> None:
         f"pairs.llama2.student.model={tmp_path / '7b'}",
     )
     full = ("settings.lora.rank=16", "settings.decompose.max_rank=16")
+    full = (*full, "settings.sensitivity.streaming=never")
     config = paper("main", place, *RATES, *models, *full)
     found = make_compare_plan(narrowed(config, pairs=["llama2"], tasks=["gsm8k"]))
     assert found.memory_bytes == pytest.approx(6 * 13_015_864_320, rel=0.1)
