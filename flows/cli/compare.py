@@ -106,7 +106,7 @@ def _execute(
 
 def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
-    from flows.cli.console import tell_brought, tell_lacking
+    from flows.cli.console import tell_brought, tell_judging, tell_lacking
 
     table = Table(title="Nothing is run", box=None, pad_edge=False)
     for name in ("step", "asked", "distinct", "hits", "to run", "time", "memory", "disk"):
@@ -141,6 +141,7 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
         )
     tell_brought(console, plan)
     tell_lacking(console, plan)
+    tell_judging(console, plan)
     _tell_runs(console, settings, plan)
     for label, drift in plan.drifted.items():
         console.print(f"{label} drifted: {drift.text()}", soft_wrap=True)

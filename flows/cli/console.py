@@ -101,6 +101,13 @@ def show_plan(console: Terminal, plan: Plan) -> None:
     )
     tell_brought(console, plan)
     tell_lacking(console, plan)
+    tell_judging(console, plan)
+
+
+def tell_judging(console: Terminal, plan: StepsPlan) -> None:
+    """Say what a judge would be asked, and what that would cost, if anything."""
+    if plan.judging:
+        console.print(f"{plan.judging.text()}.", soft_wrap=True)
 
 
 def tell_brought(console: Terminal, plan: StepsPlan) -> None:
@@ -154,6 +161,8 @@ def show_result(console: Terminal, result: TransferResult) -> None:
 
         console.print()
         console.print(markdown(as_markdown(result.summary)))
+        for note in result.summary.get("notes", ()):  # type: ignore[attr-defined]  # JSON
+            console.print(note, soft_wrap=True)
 
 
 def _seconds(step: StepResult) -> str:

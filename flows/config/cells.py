@@ -9,6 +9,7 @@ from paraknow_core.setting_types import PathOrHubId, Text
 from paraknow_core.settings import Settings
 from tasks.acquire_model import ModelConfig
 from tasks.evaluate import EvaluateConfig
+from tasks.judging.config import JudgeConfig
 from tasks.rows.config import DataConfig
 from tasks.word_problems import WordProblemsConfig
 
@@ -63,6 +64,9 @@ class TaskConfig(Settings):
     )
     evaluate: EvaluateConfig | None = Field(
         None, title="Evaluate", description="In place of the comparison's own, for this task."
+    )
+    judge: JudgeConfig | None = Field(
+        None, title="Judge", description="Over the comparison's own, for this task."
     )
 
     @model_validator(mode="before")

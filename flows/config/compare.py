@@ -1,12 +1,14 @@
 """The parameters of the flow ``compare``: which pairs, methods, controls, tasks and seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from flows.config.cells import NAME, PairConfig, TaskConfig
+from flows.config.judging import overlay_of
 from flows.config.limits import BudgetConfig, FanOutConfig, Margins, SlotsConfig
+from flows.config.overlay import merged, refuse_doubles
 from flows.config.proof import check_orders
 from flows.config.step_settings import STEPS, StepSettingsForm
 from flows.config.transfer import TransferConfig
@@ -23,6 +25,7 @@ from paraknow_core.statistics.rate_search import RateSearch
 from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.engine.run import RunConfig
 from tasks.evaluate import EvaluateConfig
+from tasks.judging.config import JudgeConfig
 from tasks.rows.config import SplitPairs
 
 _COMPARED = ("primary", "metrics", "tasks", "harness")
@@ -96,6 +99,12 @@ class CompareConfig(Settings):
         title="Settings",
         description="Of the steps, shared by all: sensitivity, align, extract, decompose, lora, "
         "finetune, evaluate, as in the flow transfer.",
+    )
+    judge: JudgeConfig | None = Field(
+        None,
+        title="Judge",
+        description="Another model, which says whose answers it prefers, on every task; a task's "
+        "own lies over it.",
     )
     tuning: TuningConfig = Field(TuningConfig(), title="Tuning")
     seeds: Seeds = Field(
@@ -174,9 +183,11 @@ class CompareConfig(Settings):
         Raises:
             ConfigError: names the method and the setting that is not allowed.
         """
-        settings: dict[str, Any] = _merged(self.settings, arm.set)
+        settings: dict[str, Any] = merged(self.settings, arm.set)
         if task.evaluate is not None:
             settings["evaluate"] = self.evaluation(task)
+        if own := overlay_of(self.judge, task.judge):
+            settings["judge"] = own
         try:
             config = TransferConfig(
                 name=f"{pair.name}.{task.name}.{arm.name}"[:128],
@@ -235,9 +246,9 @@ class CompareConfig(Settings):
 
     @model_validator(mode="after")
     def _checked(self) -> "CompareConfig":
-        _refuse_doubles("pairs", [p.name for p in self.pairs])
-        _refuse_doubles("tasks", [t.name for t in self.tasks])
-        _refuse_doubles("methods and controls", [a.name for a in self.arms])
+        refuse_doubles("pairs", [p.name for p in self.pairs])
+        refuse_doubles("tasks", [t.name for t in self.tasks])
+        refuse_doubles("methods and controls", [a.name for a in self.arms])
         self.fan_out.check_with(self.slots, self.run)
         check_orders(self.proof, self.pairs, [task.problems for task in self.tasks])
         shared = sorted(set(self.seeds) & set(self.tuning.seeds))
@@ -279,18 +290,3 @@ class CompareConfig(Settings):
     def cells(self) -> Iterator[tuple[PairConfig, TaskConfig]]:
         """Every pair with every task."""
         return ((pair, task) for pair in self.pairs for task in self.tasks)
-
-
-def _refuse_doubles(what: str, names: Sequence[Any]) -> None:
-    doubles = sorted({name for name in names if list(names).count(name) > 1})
-    if doubles:
-        msg = f"{what} must differ; given twice: {', '.join(map(str, doubles))}"
-        raise ValueError(msg)
-
-
-def _merged(shared: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Lay a method's settings over the shared ones, step by step."""
-    found = {step: dict(values) for step, values in shared.items()}
-    for step, values in own.items():
-        found[step] = {**found.get(step, {}), **values}
-    return found

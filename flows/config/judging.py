@@ -18,3 +18,17 @@ def check_judged(how: EvaluateConfig, judge: JudgeConfig | None) -> None:
             "judge.url and judge.model, or take another primary metric"
         )
         raise ValueError(msg)
+
+
+def overlay_of(shared: JudgeConfig | None, own: JudgeConfig | None) -> JudgeConfig | None:
+    """Lay what a task says of its judge over what all tasks share; None if neither says anything.
+
+    Raises:
+        ValidationError: if the two do not go together.
+    """
+    given = [one.model_dump(exclude_unset=True) for one in (shared, own) if one is not None]
+    return (
+        JudgeConfig.model_validate({k: v for one in given for k, v in one.items()})
+        if given
+        else None
+    )

@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from artifacts.errors import StoreError
 from flows.config.cells import PairConfig, TaskConfig
 from flows.config.compare import ArmConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, SeedRun, attempt, reason_of
 from flows.graph.benchmarks import Benchmark, acquire_benchmarks, run_benchmark
+from flows.graph.judging import Verdicts, judged_seeds, seed_label
 from flows.graph.pair import ModelPair, acquire_pair, check_teachers
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.side_by_side import Together, one_by_one
 from flows.graph.start_points import FOLLOWED
 from flows.graph.teaching import check_teaching
 from flows.graph.transfer_steps import measure, measure_teacher
+from paraknow_core.errors import ParaknowError
 from paraknow_core.methods import METHODS, TRANSFER
 from tasks.checks.divergence import check_measured
 from tasks.contamination import ContaminationConfig, check_contamination, contamination
@@ -33,6 +36,7 @@ class CellOutcome:
         looks: outputs of diagnostic steps, by the name that the report knows them by.
         benchmarks: that are measured, in the order of the settings.
         scored: place of a benchmark → the untouched student's result.
+        verdicts: what a judge says of the answers.
         refs: every shared step's output.
     """
 
@@ -46,6 +50,7 @@ class CellOutcome:
     look_reason: str = ""
     benchmarks: list[Benchmark] = field(default_factory=list)
     scored: dict[int, Handle] = field(default_factory=dict)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     refs: list[Ref] = field(default_factory=list)
 
     def failed(self, *, arms: int, seeds: int) -> int:
@@ -89,6 +94,7 @@ class Cell:
         outcome.reason = reason_of(partial(self._share, do, outcome))
         if outcome.shared is not None and not outcome.reason:
             outcome.arms = run_arms([self.arm(a) for a in self.config.arms], outcome.shared)
+            self._find_diverged(do, outcome, outcome.shared)
             self._judge(do, outcome, outcome.shared)
             self._follow(outcome, outcome.shared)
             together(list(self._scoring(outcome, outcome.shared)))
@@ -114,7 +120,7 @@ class Cell:
                 yield partial(_score, arm, run, number, which.title, begin)
 
     @staticmethod
-    def _judge(do: TrialRunner, outcome: CellOutcome, shared: ModelPair) -> None:
+    def _find_diverged(do: TrialRunner, outcome: CellOutcome, shared: ModelPair) -> None:
         """Find the seeds that diverged, by their answers against the untouched student's."""
         given = {"student": shared.student, "vanilla": outcome.vanilla}
         for run in (run for arm in outcome.arms for run in arm.runs):
@@ -123,6 +129,27 @@ class Cell:
             asked = {**given, "measured": run.measured}
             known = {role: handle for role, handle in asked.items() if handle is not None}
             attempt(run, partial(do.check, check_measured, known))
+
+    def _judge(self, do: TrialRunner, outcome: CellOutcome, shared: ModelPair) -> None:
+        """Have the answers of every seed judged; its items then hold what the judge says."""
+        runs = {
+            (arm.name, run.seed): run
+            for arm in outcome.arms
+            for run in arm.runs
+            if run.measured is not None and not (run.reason or run.diverged)
+        }
+        answers = {which: run.measured for which, run in runs.items() if run.measured is not None}
+        plain = next((a.name for a in self.config.arms if METHODS[a.start].is_plain), "")
+        if outcome.vanilla is None or not answers:
+            return
+        try:
+            outcome.verdicts = judged_seeds(shared, answers, outcome.vanilla, plain)
+        except (ParaknowError, StoreError) as error:
+            if do.plans:
+                raise
+            outcome.verdicts = Verdicts(reason=str(error).rstrip("."))
+        for which, run in runs.items():
+            run.measured = outcome.verdicts.measured.get(seed_label(*which), run.measured)
 
     def _follow(self, outcome: CellOutcome, pair: ModelPair) -> None:
         """Look for the teacher's novel directions in what every method's first seed delivered.

@@ -61,7 +61,6 @@ def judged(
     if config is None or not answers:
         return Verdicts()
     if config.lack:
-        logger.warning("win rate: not measured, %s", config.lack)
         return Verdicts(reason=config.lack)
     try:
         return Verdicts(
@@ -101,3 +100,36 @@ def judged_arms(
     if other:
         references = dict.fromkeys(answers, answers[other])
     return judged(pair, answers, references)
+
+
+def judged_seeds(
+    pair: ModelPair, answers: Mapping[tuple[str, int], Handle], vanilla: Handle, plain: str
+) -> Verdicts:
+    """Have the seeds of a comparison's methods judged.
+
+    Args:
+        pair: with the settings of the judge.
+        answers: method and seed → evaluation.
+        vanilla: evaluation of the untouched student.
+        plain: name of the method that is plain LoRA; "" if there is none.
+
+    Returns:
+        What was judged, by `seed_label`.
+    """
+    if pair.config.judge is None:
+        return Verdicts()
+    other, references = OTHER_SIDE[pair.config.judge.against], dict[str, Handle]()
+    for method, seed in answers:
+        if other == PLAIN and (plain, seed) not in answers:
+            return Verdicts(reason=f"plain LoRA has no answers of seed {seed} to judge against")
+        if other:
+            references[seed_label(method, seed)] = (
+                answers[plain, seed] if other == PLAIN else vanilla
+            )
+    named = {seed_label(*which): handle for which, handle in answers.items()}
+    return judged(pair, named, references)
+
+
+def seed_label(method: str, seed: int) -> str:
+    """Name a seed of a method, as labels do."""
+    return f"{method} seed {seed}"

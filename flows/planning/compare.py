@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,7 @@ class ComparePlan(StepsPlan):
             "cost": self.cost if self.price else None,
             "memory_bytes": self.memory_bytes,
             "lacking": self.lacking,
+            "judging": asdict(self.judging) if self.judging else None,
             "disk_bytes": self.disk_bytes,
             "free_bytes": self.free_bytes,
             "drifted": {label: drift.text() for label, drift in self.drifted.items()},

@@ -12,6 +12,7 @@ from artifacts.keys import KeyPayload
 from artifacts.names import StepKey
 from artifacts.records import Record, tree_digest
 from flows.graph.runner import Handle, known_locations
+from flows.planning.judging import JudgingCost
 from paraknow_core.errors import ModelFolderError
 from tasks.acquire_model import WeightsMissingError
 from tasks.checks.preflight import Check
@@ -23,6 +24,7 @@ from tasks.engine.run import DriftMode, RunConfig
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import C, NotDownloadedError, Step, payload_of
+from tasks.judging.win_rate import win_rate
 
 Status = Literal["cached", "rebuild", "run", "unknown"]
 
@@ -217,6 +219,11 @@ class StepsPlan:
     def brought(self) -> list[PlannedStep]:
         """Steps whose results the run brings here from the shared tier."""
         return [step for step in self.steps if step.status == "cached" and step.remote]
+
+    @property
+    def judging(self) -> JudgingCost | None:
+        """What a judge would be asked; None if none would be."""
+        return JudgingCost.of([s.estimate for s in self.to_run if s.step == win_rate.name])
 
     @property
     def all_cached(self) -> bool:

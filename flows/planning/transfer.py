@@ -42,6 +42,7 @@ class Plan(StepsPlan):
         ]
         whole = {
             "steps": steps,
+            "judging": asdict(self.judging) if self.judging else None,
             "disk_bytes": self.disk_bytes,
             "free_bytes": self.free_bytes,
             "store": str(self.store),

@@ -19,6 +19,7 @@ from flows.results.verdicts import changed, earlier_verdicts, put_verdicts
 from paraknow_core.evaluation.benchmarks.scores import read_scores, score_name
 from paraknow_core.evaluation.metrics import METRICS
 from tasks.comparison import PAGE, SUMMARY
+from tasks.engine.progress import logger
 from tasks.engine.ref import Ref, folder_of
 
 
@@ -70,6 +71,9 @@ def conclude(
     run, now = new_run(), datetime.now(UTC)
     rows = [row | {"time": now} for cell in outcomes for row in _rows(config, cell, store)]
     file = append(results_folder(store.root), config.name, run, rows)
+    for cell in outcomes:
+        if cell.verdicts.note:
+            logger.warning("%s on %s: %s", cell.pair.name, cell.task.name, cell.verdicts.note)
     drawn: list[_Drawn] = []
     failure = reason_of(lambda: drawn.append(_draw(config, report, run)))
     shown = drawn[0] if drawn else _Drawn()
@@ -154,7 +158,7 @@ def _rows(config: CompareConfig, cell: CellOutcome, store: Store) -> Iterator[di
                 "control": arm.name in controls,
                 "seed": seed,
                 "learning_rate": arm.rate,
-                "primary": config.evaluation(cell.task).primary,
+                "primary": cell.verdicts.primary(config.evaluation(cell.task)),
                 "status": "failed" if run.reason else "diverged" if run.diverged else "ok",
                 "reason": run.reason or run.diverged,
                 **_measured(run, store),

@@ -4,7 +4,7 @@ Such a file is a finding that can be kept, sent and checked without the store, t
 training: all numbers of the report's verdicts and tables follow from it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.comparison_parts.told import failed_pair, told_of
 
 _ABOUT = b"paraknow.comparison"
+_OWN = 8
+"""Columns that every file has; those after them are further measured values, such as a judge's."""
 
 
 def write_comparison(store: Store, name: str, path: Path) -> int:
@@ -50,13 +52,19 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
 
     record = _newest_report(store, name)
     config = ComparisonConfig.model_validate(record.payload.config)
-    columns: dict[str, list[Any]] = {column.name: [] for column in _schema()}
-    for place in _places(config, record):
-        for number, item in enumerate(_stored_items(store, record, _role(*place))):
-            row = (*place, number, item.nll, item.tokens, item.correct)
-            for column, value in zip(columns.values(), row, strict=True):
-                column.append(value)
-    table = pa.table(columns, schema=_schema().with_metadata({_ABOUT: config.model_dump_json()}))
+    held = [
+        (*place, number, item)
+        for place in _places(config, record)
+        for number, item in enumerate(_stored_items(store, record, _role(*place)))
+    ]
+    schema = _schema(dict.fromkeys(name for *_, item in held for name in item.measured))
+    rows = [
+        (*place, item.nll, item.tokens, item.correct, *map(item.measured.get, schema.names[_OWN:]))
+        for *place, item in held
+    ]
+    columns = dict(zip(schema.names, map(list, zip(*rows, strict=True)), strict=True))
+    columns = columns or {name: [] for name in schema.names}
+    table = pa.table(columns, schema=schema.with_metadata({_ABOUT: config.model_dump_json()}))
     draft = path.with_name(f".{path.name}")
     packed = ["nll"]
     pq.write_table(
@@ -89,12 +97,17 @@ def read_comparison(path: Path) -> Comparison:
         config = ComparisonConfig.model_validate_json(table.schema.metadata[_ABOUT])
         if "what" not in table.column_names:  # written before proofs were in it
             table = table.append_column("what", pa.array(["items"] * table.num_rows))
-        rows = table.select(_schema().names).to_pydict()
+        own = _schema().names
+        more = [name for name in table.column_names if name not in own]
+        rows = table.select([*own, *more]).to_pydict()
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} holds no comparison: {error}") from error
     found: dict[str, list[Item]] = {}
-    for *place, number, nll, tokens, correct in zip(*rows.values(), strict=True):
-        item = Item(str(number), "", "", nll, tokens, "", "", "", correct)
+    for row in zip(*rows.values(), strict=True):
+        *place, number, nll, tokens, correct = row[:_OWN]
+        known = zip(more, row[_OWN:], strict=True)
+        measured = {name: value for name, value in known if value is not None}
+        item = Item(str(number), "", "", nll, tokens, "", "", "", correct, measured)
         found.setdefault(_role(*place), []).append(item)
     judged = {
         f"{cell.pair} on {cell.task}": _judged(config, number, found)
@@ -182,7 +195,7 @@ def _stored_items(store: Store, record: Record, role: str) -> list[Item]:
     return read_items(store.file_path(found, "items.parquet"))
 
 
-def _schema() -> Any:
+def _schema(measured: Iterable[str] = ()) -> Any:
     import pyarrow as pa
 
     return pa.schema(
@@ -195,5 +208,6 @@ def _schema() -> Any:
             ("nll", pa.float32()),  # reports show four digits; it halves the file
             ("tokens", pa.int32()),
             ("correct", pa.bool_()),
+            *((name, pa.float32()) for name in measured),
         ]
     )

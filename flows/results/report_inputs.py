@@ -83,10 +83,11 @@ def _cell(cell: CellOutcome, config: CompareConfig) -> CellReport:
         task=cell.task.name,
         arms=tuple(_arm(arm, how[arm.name]) for arm in cell.arms),
         failure=cell.reason,
-        primary=evaluation.primary,
-        metrics=evaluation.metrics,
-        margin=config.margins.get(evaluation.primary),
+        primary=(primary := cell.verdicts.primary(evaluation)),
+        metrics=cell.verdicts.metrics(evaluation),
+        margin=config.margins.get(primary),
         benchmarks=tuple(which.title for which in cell.benchmarks),
+        judging=cell.verdicts.note,
         results=tuple((ref.label, ref.key, ref.cached) for ref in reversed(first.values())),
     )
 

@@ -44,7 +44,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
         told,
         teacher=_model(shared.architecture("teacher")),
         student=_model(shared.architecture("student")),
-        notes=(*judgement.notes, *compute_told(cell, took), *shared.contamination()),
+        notes=(*told.notes, *compute_told(cell, took), *shared.contamination()),
         scores=tuple(
             replace(
                 score,

@@ -85,6 +85,8 @@ class CellReport(Settings):
     """The least gain that matters; None: the primary metric's own."""
     benchmarks: tuple[str, ...] = later(())
     """Titles of those of lm-evaluation-harness that were measured."""
+    judging: str = later("")
+    """Why no judge says anything of the answers, if one was to: a sentence."""
     results: tuple[tuple[str, str, bool], ...] = execution(())
     """Label, key, whether it was there already: of every step, in the run that drew the page."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from paraknow_core.evaluation.items import Item
 from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, metrics_of
+from paraknow_core.report.judged import judged_sentence
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Failure, Pair
 from paraknow_core.report.page.outcome import Measure, Score
@@ -39,7 +40,7 @@ def told_of(
         beside=tuple(beside),
         verdict=judgement.sentence,
         teacher_matters=_teacher_matters(judgement),
-        notes=judgement.notes,
+        notes=(*judgement.notes, *_judged(cell, answers)),
         contrasts=judgement.contrasts,
         scores=tuple(
             _score(arm, found, reported) for arm, found in zip(cell.arms, answers, strict=True)
@@ -47,6 +48,13 @@ def told_of(
         failures=tuple(_failures(cell, config.wanted_seeds)),
     )
     return pair, judgement
+
+
+def _judged(cell: CellReport, answers: Sequence[Answers]) -> list[str]:
+    """What a judge says of each method's answers, or why it says nothing; nothing without one."""
+    each = zip(cell.arms, answers, strict=True)
+    told = [judged_sentence(arm.name, list(found.values())) for arm, found in each]
+    return [sentence for sentence in (cell.judging, *told) if sentence]
 
 
 def failed_pair(cell: CellReport, reason: str, what: str) -> Pair:

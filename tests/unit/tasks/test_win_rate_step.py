@@ -7,16 +7,23 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
-from support.direct import computed, run_direct
+from support.direct import DirectTrialRunner, compare_direct, computed, run_direct
 from support.fake_judge import FakeJudge, Say, chosen, judging
 from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey
+from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.graph.transfer_steps import wire
+from flows.planning.compare import make_compare_plan
 from flows.planning.planner import Planner
+from flows.presets.files import TaskFile, read_preset
+from flows.results.conclude import conclude
+from flows.results.items import read_comparison, write_comparison
+from flows.results.report_inputs import start_report
 from paraknow_core.errors import ConfigError
 from paraknow_core.evaluation.items import read_items
 from paraknow_core.setting_errors import refusal
@@ -259,3 +266,118 @@ def test_an_odd_key_is_not_shown(folder, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="characters that no API key has") as caught:
         planned(given)
     assert "pw9" not in str(caught.value)
+
+
+# -- in a comparison
+
+
+def comparison(folder: Path, store: Path, judge, **more):
+    given = settings(folder, store, None)
+    shared = {
+        name: given[name] for name in ("extract", "lora", "decompose", "finetune", "evaluate")
+    }
+    pair = {"name": "tiny", "teacher": given["teacher"], "student": given["student"]}
+    task = {"name": "rows", "data": given["data"], "judge": {"against": "vanilla"}}
+    return CompareConfig.model_validate(
+        {
+            "pairs": [pair],
+            "tasks": [task],
+            "methods": [{"name": n, "learning_rates": [3e-2]} for n in ("plain", "transfer")],
+            "settings": shared,
+            "tuning": {"seeds": []},
+            "seeds": [0, 1],
+            "allow_overlap": True,
+            "run": given["run"],
+            **({} if judge is None else {"judge": judge}),
+            **more,
+        }
+    )
+
+
+def concluded(config, path):
+    """Compute the cells, draw the report, and judge it again from the file of its items."""
+    outcomes = compare_direct(config)
+    do = DirectTrialRunner(config.run, Stage.REPORT)
+    result = conclude(config, outcomes, lambda: start_report(config, outcomes, do))
+    assert result.report_failure == ""
+    write_comparison(config.run.open_store(), config.name, path)
+    return outcomes[0], result, read_comparison(path).pairs[0]
+
+
+def test_a_comparison_reports_win_rates_over_items_and_seeds(folder, store, tmp_path):
+    judge = FakeJudge()
+    with judging(judge) as url:
+        config = comparison(folder, store, judge_at(url, price_in=1, price_out=1))
+        plan = make_compare_plan(config)
+        assert plan.judging.questions > 0
+        assert plan.judging.price == pytest.approx(
+            (plan.judging.tokens_in + plan.judging.tokens_out) / 1e6
+        )
+        assert json.loads(plan.to_json())["judging"]["unknown"] == 0
+        outcome, result, again = concluded(config, tmp_path / "items.parquet")
+        assert make_compare_plan(config).judging is None
+    assert len(judge.asked) <= plan.judging.questions
+    assert outcome.verdicts.reason == ""
+    assert set(outcome.verdicts.measured) == {
+        f"{method} seed {seed}" for method in ("plain", "transfer") for seed in (0, 1)
+    }
+    text = Path(result.summary).read_text()
+    for told in ("plain: win rate 0.", "transfer: win rate 0.", "95 % interval over 16 items"):
+        assert told in text
+    assert [note for note in again.notes if "win rate" in note]
+    assert [measure.label for measure in again.beside][-1] == "win rate"
+    rows = pq.read_table(result.rows).to_pylist()
+    assert all(0 <= row["win_rate"] <= 1 and row["answer_nll"] > 0 for row in rows)
+
+
+def test_verdicts_of_a_comparison_may_be_about_the_win_rate(folder, store, tmp_path):
+    how = {"max_new_tokens": 4, "primary": "win_rate"}
+    given = settings(folder, store, None)
+    shared = {name: given[name] for name in ("extract", "lora", "decompose", "finetune")}
+    shared["evaluate"] = how
+    with judging(FakeJudge()) as url:
+        config = comparison(folder, store, judge_at(url, against="plain"), settings=shared)
+        outcome, _result, again = concluded(config, tmp_path / "items.parquet")
+    assert again.metric.label == "win rate"
+    (contrast,) = again.contrasts
+    items = [
+        read_items(folder_of(config.run.open_store(), run.measured.ref) / "items.parquet")
+        for run in outcome.arms[1].runs
+    ]
+    means = [sum(i.measured["win_rate"] for i in of) / len(of) for of in items]
+    assert contrast.mean == pytest.approx(sum(means) / 2 - 0.5)  # plain against itself is one half
+
+
+def test_without_a_judge_a_comparison_goes_on_and_says_why(folder, store, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="paraknow"):
+        outcome, result, again = concluded(
+            comparison(folder, store, None), tmp_path / "items.parquet"
+        )
+    told = "Win rate was not measured: no judge was given (judge.url)."
+    assert outcome.verdicts.note == told
+    assert [r.getMessage() for r in caplog.records if told in r.getMessage()] == [
+        f"tiny on rows: {told}"
+    ]
+    assert told in again.notes
+    assert told in Path(result.summary).read_text()
+    how = {"evaluate": {"max_new_tokens": 4, "primary": "win_rate"}}
+    with pytest.raises(ValidationError, match="win_rate, which a judge measures"):
+        comparison(folder, store, None, settings=how)
+
+
+def test_a_dead_judge_costs_a_comparison_nothing_else(folder, store, tmp_path, monkeypatch):
+    dead = judge_at("http://127.0.0.1:9/v1", model="dead")
+    outcome, result, again = concluded(comparison(folder, store, dead), tmp_path / "items.parquet")
+    assert "the judge dead at http://127.0.0.1:9/v1 left" in outcome.verdicts.note
+    assert (result.failed, again.metric.label) == (0, "answer NLL")
+    assert outcome.verdicts.note in again.notes
+    monkeypatch.delenv("JUDGE_KEY_NOT_SET", raising=False)
+    lacking = comparison(folder, store, dead | {"key_variable": "JUDGE_KEY_NOT_SET"})
+    with pytest.raises(ConfigError, match="JUDGE_KEY_NOT_SET is not set"):
+        make_compare_plan(lacking)
+
+
+def test_the_shipped_task_says_that_it_has_no_judge_yet():
+    task = read_preset(TaskFile, "alpaca_farm")
+    assert task.judge is not None
+    assert task.judge.lack
