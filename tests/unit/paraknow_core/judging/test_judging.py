@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -300,6 +301,14 @@ def test_annotators_of_ones_own_are_asked_by(tmp_path):
     call = {"function": {"name": "f", "arguments": ranks}}
     assert found.preference({"message": {"content": None, "tool_calls": [call]}}) == 2
     assert found.preference({"message": {"content": "[]"}}) is None
+
+
+@pytest.mark.skipif(not find_spec("alpaca_eval"), reason="alpaca_eval is not installed")
+def test_annotators_of_alpaca_eval_are_known_by_name():
+    found = read_annotator("weighted_alpaca_eval_gpt4_turbo")
+    assert (found.model, found.parser) == ("gpt-4-1106-preview", "logprob_parser")
+    assert found.reads_choice
+    assert found.preference(_tokens(("m", -1.0), ("M", -1.0))) == pytest.approx(1.5)
 
 
 def _tokens(*known):
