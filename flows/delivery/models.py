@@ -8,7 +8,7 @@ from artifacts.folders import digest_folder
 from artifacts.queries.lineage import Lineage, model_name
 from artifacts.records import Record
 from artifacts.store import Store
-from flows.delivery.provenance import folder_of_built
+from flows.delivery.provenance import folder_of_built, original_of_built
 from paraknow_core.checkpoint.model_folder import model_files
 from paraknow_core.errors import ModelFolderError
 from paraknow_core.lora.adapter import Adapter
@@ -55,16 +55,25 @@ def find_models(
         ModelFolderError: if it is no model, or another one.
     """
     return {
-        role: _place(store, role, model, folder_of_built(lineage, store, model.record))
+        role: _place(
+            store,
+            role,
+            model,
+            folder_of_built(lineage, store, model.record),
+            original_of_built(lineage, model.record),
+        )
         for role, model in asked.items()
         if model.record is not None or model.said or model.needed
     }
 
 
-def _place(store: Store, role: str, asked: Asked, built: Path | None) -> PlacedModel:
+def _place(
+    store: Store, role: str, asked: Asked, built: Path | None, original: Path | None
+) -> PlacedModel:
     folder, said = built, asked.said
     is_hub = bool(said) and not Path(said).expanduser().exists()
-    if said:
+    is_original = original is not None and Path(said).expanduser().resolve() == original.resolve()
+    if said and not is_original:
         try:
             folder = find_model(said, "main", download=asked.download)
         except NotDownloadedError:
@@ -73,6 +82,10 @@ def _place(store: Store, role: str, asked: Asked, built: Path | None) -> PlacedM
             check_same(store, asked.record, folder, whole=False)
     name = said if is_hub or not said else Path(said).expanduser().resolve().name
     licence = stated_licence(folder) if folder is not None else UNKNOWN
+    if original is not None:
+        name = name or original.name
+        holder = original.parent if original.is_file() else original
+        licence = stated_licence(holder) if licence == UNKNOWN else licence
     key = asked.record.key if asked.record else ""
     return PlacedModel(
         ModelNote(role, name or _recorded_name(asked.record), is_hub, key, licence), folder

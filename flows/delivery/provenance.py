@@ -257,3 +257,18 @@ def folder_of_built(lineage: Lineage[Record], store: Store, model: Record | None
             record = store.lookup(found.record.key)
             return store.tree_path(record) if record is not None else None
     return None
+
+
+def original_of_built(lineage: Lineage[Record], model: Record | None) -> Path | None:
+    """Return where the checkpoint lay that a model was made of here; None if of nothing outside.
+
+    A quantised model or a mixture of experts states its licence there, and the one that was made of
+    it has none of its own.
+    """
+    if model is None:
+        return None
+    for found in lineage.inputs(model):
+        if found.role == "built" and found.record is not None:
+            location = found.record.provenance.get("location")
+            return Path(str(location)) if location else None
+    return None

@@ -13,6 +13,8 @@ from support.packed_weights import CASES, packed_model
 from support.pair import pair_settings, write_pair
 from support.tiny import tiny_tokenizer
 
+from artifacts.queries.lineage import Lineage
+from flows.delivery.models import Asked, find_models
 from flows.inspection.pair import InspectionRequest, inspect_pair
 from paraknow_core.dequantisation.find import open_quantised
 from paraknow_core.errors import ConfigError, ParaknowError
@@ -119,6 +121,11 @@ def test_a_transfer_from_a_mixture_of_experts(pair: Path, tmp_path: Path, way: s
     said = json.loads((folder_of(store, first["experts teacher"]) / "experts.json").read_text())
     assert [sum(layer) for layer in said["counts"]] == [2 * said["tokens"]] * 3
     assert computed(run_direct(settings, Stage.LORA)) == set()
+    (tmp_path / "mixture" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    for named in ("", str(tmp_path / "mixture")):
+        asked = {"teacher": Asked(store.lookup(first["teacher"].key), named)}
+        note = find_models(store, Lineage.of(store), asked)["teacher"].note
+        assert (note.name, note.licence) == ("mixture", "apache-2.0")
     settings["data"]["sizes"]["seeds"] = 3  # other seeds, another dense teacher
     assert "experts teacher" in computed(run_direct(settings, Stage.ACQUIRE))
     found = inspect_pair(
