@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from support.benchmarks import write_data, write_definitions
 from support.direct import run_direct
 from support.meddling import computing_from
 from support.pair import pair_settings, write_pair
@@ -29,6 +30,9 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.run_step import run_step
 from tasks.engine.source_files import watched as real_watched
+from tasks.harness.benchmark import BenchmarkConfig, benchmark
+from tasks.harness.benchmark_tasks import BenchmarkTasksConfig, benchmark_tasks
+from tasks.harness.config import HarnessConfig, HarnessTask
 from tasks.pretrain import pretrain
 from tasks.random_model import RandomModelConfig, random_model
 from tasks.reproduce import CannotReproduceError, reproduce
@@ -54,7 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def refs(home: Path) -> dict[str, Ref]:
+def refs(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ref]:
     settings = pair_settings(home, home / "store")
     found = run_direct(settings)
     run = TransferConfig.model_validate(settings).run
@@ -87,6 +91,20 @@ def refs(home: Path) -> dict[str, Ref]:
             "novel": found["novel-tokens"],
             "adapter": found["finetune transfer"],
         },
+        run=run,
+    )
+    # Not below ``home``: these files are not watched but compared, by what was read of them.
+    aside = tmp_path_factory.mktemp("benchmarks")
+    include = write_definitions(aside / "definitions", write_data(aside / "data"))
+    asked, shared = HarnessTask(task="facts", shots=2), HarnessConfig(include_path=str(include))
+    which = BenchmarkTasksConfig.of(asked, shared.include_path)
+    tasks = run_step(benchmark_tasks, label="benchmark-tasks", config=which, inputs={}, run=run)
+    found["benchmark-tasks"] = tasks
+    found["benchmark"] = run_step(
+        benchmark,
+        label="benchmark",
+        config=BenchmarkConfig.of(asked, shared, "float32"),
+        inputs={"student": found["student"], "tasks": tasks, "adapter": found["finetune plain"]},
         run=run,
     )
     return found

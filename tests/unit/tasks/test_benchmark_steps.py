@@ -20,9 +20,16 @@ from flows.results.conclude import conclude
 from flows.results.dataset import read, results_folder, summarise
 from flows.results.report_inputs import start_report
 from paraknow_core.errors import ParaknowError
+from paraknow_core.evaluation.benchmarks.opened import opened
+from paraknow_core.evaluation.benchmarks.run import run_benchmark
+from paraknow_core.evaluation.benchmarks.scores import scores_json
+from paraknow_core.evaluation.benchmarks.wanted import Asking, Wanted
+from paraknow_core.models.load import load_model, load_tokenizer
+from tasks.engine.kept import kept, let_go
 from tasks.engine.ref import folder_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
+from tasks.harness import benchmark
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +46,21 @@ def settings(folder: Path, store: Path, **evaluate: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path):
+def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path, monkeypatch):
+    loaded = []
+    load = benchmark._load
+    monkeypatch.setattr(benchmark, "_load", lambda *of: loaded.append(of[0]) or load(*of))
     tasks = ["sums", {"task": "facts", "shots": 2, "limit": 5}]
     given = settings(folder, tmp_path / "store", tasks=tasks)
     refs = run_direct(given)
+    assert len(loaded) == 1  # for two benchmarks of three models each
     store = TransferConfig.model_validate(given).run.open_store()
     vanilla = folder_of(store, refs["benchmark facts 2-shot first 5 vanilla"])
     scores = json.loads((vanilla / "scores.json").read_text())
+    with opened(Wanted("facts", 2, folder / "definitions")) as again:
+        pair = load_model(folder / "student"), load_tokenizer(folder / "student")
+        fresh = run_benchmark(*pair, again, Asking(limit=5))  # no adapter was ever on this one
+    assert scores["scores"] == json.loads(json.dumps(scores_json(fresh)["scores"]))
     assert [(s["task"], s["metric"], s["items"]) for s in scores["scores"][:2]] == [
         ("facts", "acc", 10),
         ("facts", "acc_norm", 10),
@@ -128,3 +143,25 @@ def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_pat
     names = ["sums exact_match,strict-match", "facts 2-shot acc"]
     assert set(names) < set(table.columns)
     assert table["facts 2-shot acc"].between(0, 1).all()
+
+
+def test_what_is_kept_is_made_again_for_other_steps_other_models_and_after_an_error():
+    made = []
+
+    def make() -> str:
+        made.append("one more")
+        return f"number {len(made)}"
+
+    def used(owner: str, made_of: str) -> str:
+        with kept(owner, made_of, make) as value:
+            return value
+
+    assert [used("a", "x"), used("a", "x"), used("a", "y")] == ["number 1", "number 1", "number 2"]
+    let_go(but="a")
+    assert used("a", "y") == "number 2"
+    let_go(but="b")
+    assert used("a", "y") == "number 3"
+    with pytest.raises(ValueError, match="halfway"), kept("a", "y", make):
+        raise ValueError("halfway")
+    assert used("a", "y") == "number 4"
+    let_go()
