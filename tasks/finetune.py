@@ -136,6 +136,7 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
             tokens=rows * longest_row(known, "train", cutoff=config.cutoff),
             predicted=answers_at_once(known, "train", rows=rows, cutoff=config.cutoff),
             recomputed=config.gradient_checkpointing,
+            quantised=config.quantise != "none",
         ),
         disk_bytes=8 * adapter if adapter else None,
         tokens=None if tokens is None else tokens * config.epochs,

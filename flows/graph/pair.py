@@ -13,9 +13,10 @@ from paraknow_core.methods import METHODS
 from tasks.acquire_data import acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.checks.other_teacher import check_same_shape
-from tasks.checks.preflight import check_answers, check_pair, check_parts
+from tasks.checks.preflight import check_answers, check_library, check_pair, check_parts
 from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
+from tasks.finetune import finetune
 from tasks.pretrain import pretrain
 from tasks.rows.config import DataConfig
 from tasks.teachers.dense_experts import DenseExpertsConfig, dense_experts
@@ -81,6 +82,8 @@ def acquire_pair(
         do.check(fitting, {"student": student})
     fits = partial(check_answers, student=config.student, most=config.evaluate.max_new_tokens)
     do.check(fits, {"data": data}, before=evaluate)
+    held = partial(check_library, quantise=config.finetune.quantise)
+    do.check(held, {"student": student}, before=finetune)
     return ModelPair(config, do, teacher, student, data)
 
 

@@ -144,7 +144,7 @@ def finetune(
     trained = _train(
         recipe,
         run=run_digest(facts | inputs_digest(start_folder, train, validation or ())),
-        student=load_model(student_folder, dtype=dtype, device=device),
+        student=load_model(student_folder, dtype=dtype, device=device, quantise=recipe.quantise),
         start=read_adapter(start_folder),
         train=learned,
         validation=validation,
@@ -163,6 +163,7 @@ def finetune(
         adapter_folder=out_folder,
         dtype=dtype,
         device=device,
+        quantise=recipe.quantise,
     )
     return TrainingResult(
         adapter=trained.delivered,

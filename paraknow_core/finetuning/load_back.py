@@ -15,6 +15,7 @@ from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import NumericsError
 from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.lora.anchored_model import quiet_peft
+from paraknow_core.models.four_bit import Quantisation
 from paraknow_core.models.load import load_model
 
 TOLERANCE: Mapping[torch.dtype, float] = MappingProxyType(
@@ -67,6 +68,7 @@ def prove(
     adapter_folder: Path,
     dtype: torch.dtype,
     device: str,
+    quantise: Quantisation = "none",
 ) -> LoadBack:
     """Load student and adapter anew, as a user would, and compare with the trained model.
 
@@ -77,6 +79,7 @@ def prove(
         adapter_folder: the delivered adapter.
         dtype: of the student; the one it was trained in.
         device: to load on.
+        quantise: the student as it was trained.
 
     Returns:
         The differences, all within the tolerance.
@@ -90,7 +93,7 @@ def prove(
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    student = load_model(student_folder, dtype=dtype, device=device)
+    student = load_model(student_folder, dtype=dtype, device=device, quantise=quantise)
     with quiet_peft():
         model = PeftModel.from_pretrained(student, adapter_folder)
     found = probe(model, examples)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from paraknow_core.distillation.recipe import DistillationRecipe
 from paraknow_core.finetuning.early_stopping import EarlyStopping
+from paraknow_core.models.four_bit import Quantisation
 from paraknow_core.setting_types import (
     BatchSize,
     CountOrNone,
@@ -98,6 +99,12 @@ class FineTuningRecipe(Recipe):
         title="Early stopping",
         description="Stop when the validation loss no longer falls, and deliver the best step, "
         "such as {patience: 2}; without it the last step is delivered.",
+    )
+    quantise: Quantisation = later(
+        "none",
+        title="Quantise",
+        description="nf4: the student's matrices in 4 bits while it is trained (QLoRA), with the "
+        "library bitsandbytes. The adapter is for the student as it is.",
     )
     packing: bool = later(
         False,

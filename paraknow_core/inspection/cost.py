@@ -4,6 +4,7 @@ Estimates: matrix products and the passes over memory that dominate, nothing els
 are from this project's benchmark of the core steps.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ _MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map re
 _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
 _KRYLOV_PASSES = 16
 _FLOAT = 4  # bytes; even with bfloat16 weights, norms, adapters and losses are float32
+_NF4 = 4.127 / 8  # bytes a value, its share of a block's twice quantised scale included
 _LOGITS = 3  # their values, log-probabilities and gradient
 _ADAPTER = 5  # copies: as read, as trained, its gradient, and two moments
 _WITH_ANCHOR = 2  # adapters in the model where the start product is not subtracted once
@@ -217,6 +219,7 @@ def training_bytes(
     tokens: int,
     predicted: int,
     recomputed: bool = False,
+    quantised: bool = False,
 ) -> int:
     """Estimate the tensors in memory at the peak of training an adapter.
 
@@ -230,10 +233,15 @@ def training_bytes(
         tokens: that go through at once, padding included.
         predicted: of these, how many predict an answer's token.
         recomputed: gradient checkpointing.
+        quantised: whether the matrices are held in 4 bits, embedding and head aside.
     """
+    anchors = 1 if quantised else adapters_in_model(element_bytes) - 1
+    ends = _elements(model.matrix(Role.EMBED).shape) * (1 if model.tied else 2)
+    packed = model.num_parameters - ends if quantised else 0
     return (
-        model.num_parameters * element_bytes
-        + (_ADAPTER + adapters_in_model(element_bytes) - 1) * adapter_bytes
+        (model.num_parameters - packed) * element_bytes
+        + math.ceil(packed * _NF4)
+        + (_ADAPTER + anchors) * adapter_bytes
         + activation_bytes(model, tokens, adapter=True, recomputed=recomputed)
         + logits_bytes(model, predicted)
     )

@@ -3,7 +3,8 @@
 In float32 the start product is subtracted from W once, so that a step costs what one of plain LoRA
 costs; step 0 is the untouched student up to the rounding of a float32 sum. In bfloat16 that would
 round each entry by up to 0.4 %. There W stays, and the product is subtracted by a second, frozen
-adapter ``(A₀, −B₀)``, the *anchor*, which PEFT adds to the output as it adds the trained one.
+adapter ``(A₀, −B₀)``, the *anchor*, which PEFT adds to the output as it adds the trained one. So
+it is where the student's matrices are held in 4 bits: they cannot hold W − s·B₀A₀ at all.
 
 Where the start product is an update (``Adapter.added``), nothing is subtracted: there training
 starts at ``W + s·B₀A₀``.
@@ -26,7 +27,8 @@ from torch import Tensor, nn
 
 from paraknow_core.errors import ShapeError
 from paraknow_core.lora.adapter import Adapter, LoraFactors
-from paraknow_core.models.modules import is_conv1d, logical
+from paraknow_core.models.four_bit import is_quantised
+from paraknow_core.models.modules import is_conv1d, logical, matrix_shape
 
 TRAINED = "default"
 ANCHOR = "anchor"
@@ -43,7 +45,7 @@ def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
     Args:
         student: a Transformers causal language model on any device, in any float dtype. It is
             wrapped in place; its weights are frozen, and in float32 (or float64) the start product
-            is subtracted from them.
+            is subtracted from them, unless they are quantised.
         start: the start point. If nothing of it is to be subtracted, as its products are zero
             (plain LoRA) or updates (``start.added``), the weights keep their values, and there is
             no anchor.
@@ -61,7 +63,8 @@ def trainable_model(student: Any, start: Adapter, *, dropout: float) -> Any:
     _check_fit(student, start)
     subtracted = start.subtracted()
     negated = {m: LoraFactors(a, -b) for m, (a, b) in subtracted.factors.items()}
-    anchored = not subtracted.is_zero and student.dtype not in _EXACT
+    exact = student.dtype in _EXACT and not is_quantised(student)
+    anchored = not (subtracted.is_zero or exact)
     if not (subtracted.is_zero or anchored):
         merge_into(student, replace(subtracted, factors=negated))
     with quiet_peft():
@@ -223,11 +226,10 @@ def _check_fit(student: Any, start: Adapter) -> None:
     modules = dict(student.named_modules())
     for name, (a_RN, b_MR) in start.factors.items():
         layer = modules.get(name)
-        weight = getattr(layer, "weight", None)
-        weight = None if weight is None else logical(weight, layer)
+        shape = None if layer is None else matrix_shape(layer)
         wanted = (b_MR.shape[0], a_RN.shape[1])
-        if weight is None or tuple(weight.shape) != wanted:
-            found = "is missing" if weight is None else f"has shape {tuple(weight.shape)}"
+        if shape != wanted:
+            found = "is missing" if shape is None else f"has shape {shape}"
             raise ShapeError(
                 f"The start point changes {name} with a matrix of shape {wanted}, but in the "
                 f"student it {found}. Build the start point for this student."

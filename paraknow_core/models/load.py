@@ -18,6 +18,7 @@ from paraknow_core.errors import (
 )
 from paraknow_core.models.config import own_names, read_config
 from paraknow_core.models.describe import describe
+from paraknow_core.models.four_bit import Quantisation, is_quantised, keep_trainable, loading
 from paraknow_core.printable import printable
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def pick_device(name: str) -> str:
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    quantise: Quantisation = "none",
 ) -> "PreTrainedModel":
     """Load a causal language model from its config.json and safetensors files alone.
 
@@ -77,17 +82,20 @@ def load_model(
         folder: a model folder in the Transformers layout.
         dtype: of the weights in memory, whatever they are on disk.
         device: as ``pick_device`` returns it.
+        quantise: how the matrices are held in memory, embedding and head aside.
 
     Returns:
         The model in evaluation mode, with the key/value cache off.
 
     Raises:
         ModelFolderError, ArchitectureError, CheckpointError: as ``describe``.
+        ConfigError: if the library that quantises is not there.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     architecture = describe(folder)
     config: Any = built_config(AutoConfig, folder)
+    held = loading(quantise, dtype=dtype, device=device)
     with Checkpoint(folder) as weights:
         state = {tensor.parameter: weights.read(tensor.name) for tensor in architecture.tensors}
         model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -100,8 +108,12 @@ def load_model(
                 attn_implementation=attention_of(model_class, config),
                 use_safetensors=True,
                 local_files_only=True,
+                **held,
             )
     model.config.use_cache = False
+    if is_quantised(model):  # its matrices' shapes are those of packed bytes
+        keep_trainable(model)
+        return model.eval()  # type: ignore[no-any-return]
     same_parameters(model, {t.parameter: t.shape for t in architecture.tensors}, Path(folder))
     return model.to(device).eval()  # type: ignore[no-any-return]
 

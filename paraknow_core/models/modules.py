@@ -31,6 +31,16 @@ def logical(weight: Tensor, module: Any) -> Tensor:
     return weight.T if is_conv1d(module) else weight
 
 
+def matrix_shape(module: Any) -> tuple[int, ...] | None:
+    """A layer's matrix as (out_features, in_features), also if it is quantised; None for none."""
+    weight = getattr(module, "weight", None)
+    if weight is None:
+        return None
+    if not weight.is_floating_point():  # packed: bytes of its values
+        return module.out_features, module.in_features
+    return tuple(logical(weight, module).shape)
+
+
 def learned_positions(model: Any) -> int | None:
     """How many tokens a sequence may have where positions are learned (GPT-2); None for any."""
     positions = getattr(model.base_model, "wpe", None)

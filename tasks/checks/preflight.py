@@ -11,6 +11,7 @@ from paraknow_core.errors import ConfigError, RankError, ShapeError
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Architecture, Matrix
+from paraknow_core.models.four_bit import Quantisation, check_quantisation
 from tasks.acquire_model import ModelConfig, load_architecture
 from tasks.align import AlignConfig
 from tasks.engine.file_memory import once_a_file
@@ -193,3 +194,17 @@ def check_answers(
 def _longest_prompt(path: Path) -> int:
     """Count ``<s>``, then a token for each word."""
     return max(1 + len(row.prompt.split()) for row in read_split(path))
+
+
+def check_library(
+    _known: Mapping[str, Path], _locations: Mapping[str, Path], *, quantise: Quantisation
+) -> None:
+    """Refuse a quantised training where the library for it is absent.
+
+    Args:
+        quantise: of the training.
+
+    Raises:
+        ConfigError: says what to install.
+    """
+    check_quantisation(quantise)

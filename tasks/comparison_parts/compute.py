@@ -133,9 +133,10 @@ def _in_model(store: Store, trained: Record) -> FileEntry | None:
     """Return the weights that stand for the adapters of the model that was trained, if known.
 
     In float32 it has the start point's alone, as the start product is subtracted from the weights.
-    In bfloat16 it has an anchor as well: as many weights as the delivered adapter.
+    In bfloat16, or quantised, it has an anchor too: as many weights as the delivered adapter.
     """
-    if trained.payload.config.get("compute_dtype", "float32") != "float32":
+    config = trained.payload.config
+    if config.get("compute_dtype", "float32") != "float32" or "quantise" in config:
         return None
     starts = _inputs(store, trained, role="start")
     return next((start.files.get(_WEIGHTS) for start in starts), None)
