@@ -12,7 +12,7 @@ from paraknow_core.inspection.sensitivity_memory import SensitivityMemory, sensi
 from paraknow_core.models.describe import Architecture
 from paraknow_core.sensitivity.streamed.choice import Streaming, boundary_room, streams
 from paraknow_core.setting_types import Seconds, Tokens
-from paraknow_core.settings import Settings, execution
+from paraknow_core.settings import Settings, execution, later
 from tasks.acquire_model import load_architecture
 from tasks.checks.cut_rows import tell_cut
 from tasks.engine.estimates import (
@@ -39,6 +39,11 @@ class SensitivityConfig(Settings):
         "float32",
         title="Compute dtype",
         description="bfloat16 halves weights and time, layer sums within 1e-3. Sums are float32.",
+    )
+    map_dtype: Literal["float32", "bfloat16"] = later(
+        "float32",
+        title="Map on disk",
+        description="bfloat16 halves it; windows may move where two are nearly as sensitive.",
     )
     cutoff: Tokens = Field(2048, title="Cut-off", description="Tokens kept of each sample.")
     checkpoint_seconds: Seconds = execution(
@@ -71,14 +76,14 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
     if streams(job.config.streaming, need=need.whole, available=available):
         table = _streamed(job, samples.examples, need, available)
     else:
-        table = _at_once(job, samples.examples)
+        table = _at_once(job, samples.examples, need)
     refuse_no_sensitivity(table)
     write_score_table(table, job.out)
     return {"samples": len(lengths), "tokens": sum(lengths), **cut}
 
 
 def _at_once(
-    job: Job[SensitivityConfig], samples: "Sequence[TokenisedExample]"
+    job: Job[SensitivityConfig], samples: "Sequence[TokenisedExample]", need: SensitivityMemory
 ) -> Mapping[str, Any]:
     """Write the maps with the whole teacher in memory; returns their sums."""
     from paraknow_core.models.load import load_model, parse_dtype, pick_device
@@ -94,11 +99,12 @@ def _at_once(
     maps = accumulate(
         model,
         samples,
+        recompute_from=need.recompute_from,
         progress=job.progress,
         checkpoint=SensitivityCheckpoint(job.partial, every_seconds=job.config.checkpoint_seconds),
     )
     architecture = load_architecture(job.inputs["teacher"])
-    write_maps(maps, job.out, architecture)
+    write_maps(maps, job.out, architecture, dtype=parse_dtype(job.config.map_dtype))
     return score_table(maps, architecture)
 
 
@@ -119,10 +125,11 @@ def _streamed(
         job.label,
         *(size_text(size) for size in (need.streamed, need.whole, available)),
     )
+    map_dtype = parse_dtype(job.config.map_dtype)
     sums = stream(
         job.locations["teacher"],
         samples,
-        take=lambda maps, tensors: write_some_maps(maps, job.out, tensors),
+        take=lambda maps, tensors: write_some_maps(maps, job.out, tensors, dtype=map_dtype),
         out=job.out,
         scratch=job.partial.new_draft(),
         dtype=parse_dtype(job.config.compute_dtype),
@@ -157,7 +164,8 @@ def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | b
 def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
     """What the step would need here: everything in memory, or layer by layer where that is chosen.
 
-    The map on disk, with a checkpoint twice; so is what passes between layers.
+    The map on disk, and as much in a checkpoint: of float32 sums, or of the layers that are done
+    with what passes between layers.
     """
     teacher, tokens = known.architecture("teacher"), tokens_of(known, "seeds")
     longest = longest_row(known, "seeds", cutoff=config.cutoff)
@@ -170,10 +178,11 @@ def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
     there = known.memory() if config.streaming == "auto" else None
     available = need.whole * 2 if there is None else there
     by_layer = streams(config.streaming, need=need.whole, available=available)
-    samples = rows_of(known, "seeds")
+    samples, on_disk = rows_of(known, "seeds"), bytes_each(config.map_dtype)
     return Estimate(
         memory_bytes=need.streamed if by_layer else need.whole,
-        disk_bytes=teacher.num_parameters * 8 + (2 * need.boundaries if by_layer else 0),
+        disk_bytes=teacher.num_parameters * (on_disk + (on_disk if by_layer else 4))
+        + (2 * need.boundaries if by_layer else 0),
         tokens=tokens,
         work=None
         if samples is None or tokens is None

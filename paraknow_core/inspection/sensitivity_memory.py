@@ -6,6 +6,7 @@ from paraknow_core.inspection.cost import activation_bytes, logits_bytes
 from paraknow_core.models.describe import Architecture, Role
 
 _FLOAT = 4  # bytes of a map's element, and of what a tied head sets aside
+_KEPT_SHARE = 0.25
 _PIECES = 64 * 2**20  # pieces of files and of weights, tiles of gradients
 
 
@@ -16,16 +17,24 @@ class SensitivityMemory:
     Attributes:
         whole: with the whole model and all maps in memory, and one sample's activations.
         streamed: with one layer at a time, and nothing of what passes between layers in memory.
+        recompute_from: tokens from which on a sample's activations are computed again rather than
+            kept, so that they take no more than a quarter of what weights and maps take.
         boundaries: what passes between layers, of all samples: in memory or on disk.
     """
 
     whole: int
     streamed: int
     boundaries: int
+    recompute_from: int
 
 
 def sensitivity_memory(
-    teacher: Architecture, *, element_bytes: int, longest: int, tokens: int
+    teacher: Architecture,
+    *,
+    element_bytes: int,
+    longest: int,
+    tokens: int,
+    recompute: bool | None = None,
 ) -> SensitivityMemory:
     """Estimate the memory of a teacher's sensitivity.
 
@@ -34,8 +43,11 @@ def sensitivity_memory(
         element_bytes: of a weight in the compute dtype; a map has float32.
         longest: tokens of the longest sample, half of which its loss is of.
         tokens: of all samples.
+        recompute: whether activations are computed again; None: from ``recompute_from`` on.
     """
-    activations = activation_bytes(teacher, longest)
+    tensors = (element_bytes + _FLOAT) * teacher.num_parameters
+    recompute_from = int(_KEPT_SHARE * tensors) // activation_bytes(teacher, 1) + 1
+    is_long = longest >= recompute_from if recompute is None else recompute
     logits = logits_bytes(teacher, longest // 2)
     each = element_bytes + _FLOAT
     layer = max(_parameters(teacher, layer=n) for n in range(teacher.num_layers))
@@ -44,16 +56,17 @@ def sensitivity_memory(
     entry = sum(t.num_elements for t in teacher.tensors if t.role in (Role.EMBED, Role.POSITION))
     end = outside - entry + (embedding if teacher.tied else 0)
     streamed = max(
-        each * layer + activations // teacher.num_layers,
+        each * layer + activation_bytes(teacher, longest) // teacher.num_layers,
         each * entry,
         each * end + logits,
     )
     held = _FLOAT * (tokens * teacher.hidden_size + embedding) if teacher.tied else 0
     between = tokens * teacher.hidden_size * element_bytes * (teacher.num_layers + 2)
     return SensitivityMemory(
-        whole=each * teacher.num_parameters + activations + logits,
+        whole=tensors + activation_bytes(teacher, longest, recomputed=is_long) + logits,
         streamed=streamed + _PIECES,
         boundaries=between + held,
+        recompute_from=recompute_from,
     )
 
 

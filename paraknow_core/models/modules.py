@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from paraknow_core.models.family_tables import FAMILIES
+
 
 def is_conv1d(module: Any) -> bool:
     """Whether a layer is GPT-2's Conv1D: ``y = x W + b`` with W as in_features × out_features."""
@@ -45,3 +47,10 @@ def learned_positions(model: Any) -> int | None:
     """How many tokens a sequence may have where positions are learned (GPT-2); None for any."""
     positions = getattr(model.base_model, "wpe", None)
     return None if positions is None else int(positions.num_embeddings)
+
+
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The decoder layers of a causal language model of Transformers, first to last."""
+    rows = FAMILIES[model.config.model_type].tensors
+    stem = next(r.name.partition(".{layer}.")[0] for r in rows if "{layer}" in r.name)
+    return list(model.get_submodule(stem))

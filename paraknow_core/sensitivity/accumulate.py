@@ -17,6 +17,7 @@ from paraknow_core.models.modules import learned_positions
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.sensitivity.gradient_sums import GradientSums
 from paraknow_core.sensitivity.maps import score_table, write_maps, write_score_table
+from paraknow_core.sensitivity.recompute import recomputed
 from paraknow_core.sensitivity.resume import SensitivityCheckpoint, run_fingerprint
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def accumulate(
     model: "PreTrainedModel",
     samples: Sequence[TokenisedExample],
     *,
+    recompute_from: int | None = None,
     progress: Progress = no_progress,
     checkpoint: SensitivityCheckpoint | None = None,
 ) -> dict[str, Tensor]:
@@ -86,6 +88,7 @@ def accumulate(
         model: a causal language model in float32 or bfloat16 (float64 works too). It is put in
             evaluation mode, so that dropout does not blur the measurement.
         samples: the seed samples, tokenised, with at least one answer token each.
+        recompute_from: samples of so many tokens and more run with ``recomputed``; None: none does.
         progress: called before the first and after every sample.
         checkpoint: where to keep the running sums; with one of the same samples and model, the
             run goes on after its last whole sample.
@@ -108,7 +111,11 @@ def accumulate(
     progress(done, len(samples), f"resumed after sample {done}" if done else "sensitivity")
     with sums, torch.enable_grad():
         for number in range(done, len(samples)):
-            loss = _add_sample(model, samples[number], number, sums)
+            is_long = (
+                recompute_from is not None and len(samples[number].input_ids) >= recompute_from
+            )
+            with recomputed(model, wanted=is_long):
+                loss = _add_sample(model, samples[number], number, sums)
             if checkpoint:
                 checkpoint.save_if_due(sums.sums, number + 1, fingerprint)
             progress(number + 1, len(samples), f"sample {number}: loss {loss:.3f}")

@@ -126,6 +126,8 @@ class GradientSums:
 
     def _linear(self, name: str, *, transposed: bool) -> Callable[[nn.Module, Any, Any], None]:
         def after_forward(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not torch.is_grad_enabled():
+                return  # this pass keeps nothing; it is run again for the backward pass
             self._once(name, module)
             x_TN = inputs[0].detach().flatten(0, -2)
 

@@ -20,7 +20,13 @@ _PIECE = 2**20
 """Elements that are turned into float64 at a time: 8 MiB."""
 
 
-def write_maps(maps: Mapping[str, Tensor], folder: Path, architecture: Architecture) -> list[Path]:
+def write_maps(
+    maps: Mapping[str, Tensor],
+    folder: Path,
+    architecture: Architecture,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> list[Path]:
     """Write maps as safetensors, one file per decoder layer and one per role outside the layers.
 
     The files are ``layer-0007.safetensors`` for layer 7, ``embed.safetensors`` and so on. They
@@ -31,6 +37,7 @@ def write_maps(maps: Mapping[str, Tensor], folder: Path, architecture: Architect
             parameter's name in the Transformers model.
         folder: made if needed; files of these names are overwritten.
         architecture: of the model that was measured.
+        dtype: of the elements in the files.
 
     Returns:
         The files, in the order of writing.
@@ -39,11 +46,15 @@ def write_maps(maps: Mapping[str, Tensor], folder: Path, architecture: Architect
         ShapeError: if the maps are not those of this architecture.
     """
     _check_same(maps, architecture)
-    return write_some_maps(maps, folder, architecture.tensors)
+    return write_some_maps(maps, folder, architecture.tensors, dtype=dtype)
 
 
 def write_some_maps(
-    maps: Mapping[str, Tensor], folder: Path, tensors: Iterable[TensorFacts]
+    maps: Mapping[str, Tensor],
+    folder: Path,
+    tensors: Iterable[TensorFacts],
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Path]:
     """Write the maps of some tensors, of whole layers or roles, as ``write_maps`` does.
 
@@ -51,6 +62,7 @@ def write_some_maps(
         maps: as for ``write_maps``, of these tensors at least.
         folder: made if needed.
         tensors: what is written, in the architecture's order.
+        dtype: of the elements in the files.
 
     Returns:
         The files, in the order of writing.
@@ -64,7 +76,7 @@ def write_some_maps(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for group, found in groups.items():
-        on_cpu = {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+        on_cpu = {name: each.to(dtype).cpu().contiguous() for name, each in found.items()}
         save_file(on_cpu, folder / f"{group}.safetensors")
     return [folder / f"{group}.safetensors" for group in groups]
 

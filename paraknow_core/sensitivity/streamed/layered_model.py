@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from paraknow_core.checkpoint.reader import Checkpoint
 from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.models.describe import Architecture, Role, TensorFacts, describe
-from paraknow_core.models.modules import is_embedding
+from paraknow_core.models.modules import decoder_layers, is_embedding
 from paraknow_core.models.unloaded import unloaded_model
 from paraknow_core.sensitivity.accumulate import answer_loss
 
@@ -70,7 +70,7 @@ class LayeredModel:
         self.entry = tuple(t.parameter for t in first)
         tied = [t for t in first if t.role is Role.EMBED and self.architecture.tied]
         self.end = tuple(t.parameter for t in [*tied, *(t for t in outside if t not in first)])
-        self._layers = [self.model.get_submodule(name) for name in _layer_names(self.architecture)]
+        self._layers = decoder_layers(self.model)
         self._embeddings: list[Any] = [m for m in self.model.modules() if is_embedding(m)]
 
     def layer(self, number: int) -> tuple[str, ...]:
@@ -182,10 +182,3 @@ def _places(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
         for attribute, parameter in module._parameters.items():
             held[parameter].append((module, attribute))
     return {name: held[parameter] for name, parameter in model.named_parameters()}
-
-
-def _layer_names(architecture: Architecture) -> list[str]:
-    """The dotted names of the decoder layers, such as ``model.layers.0``."""
-    first = next(t for t in architecture.tensors if t.layer == 0)
-    stem = first.parameter.partition(".0.")[0]
-    return [f"{stem}.{number}" for number in range(architecture.num_layers)]

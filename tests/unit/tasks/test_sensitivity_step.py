@@ -4,6 +4,8 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support.direct import run_direct
 from support.pair import pair_settings, write_pair
 
@@ -37,6 +39,28 @@ def test_what_does_not_fit_is_streamed_to_the_same_result_under_the_same_key(
         found.append((ref.key, ref.tree, folder_of(Store.open(store), ref)))
     assert found[0][0] == found[1][0]
     assert found[0][1] == found[1][1]  # an untied teacher's are the same bit for bit
+
+
+@pytest.mark.parametrize("streaming", ["always", "never"])
+def test_a_map_in_half_the_bytes_is_the_rounded_one(
+    folder: Path, tmp_path: Path, streaming: str
+) -> None:
+    settings = pair_settings(folder, tmp_path / "store")
+    found = []
+    for more in ({}, {"map_dtype": "bfloat16", "streaming": streaming}):
+        ref = run_direct(settings | {"sensitivity": more}, Stage.EXTRACT)["sensitivity"]
+        found.append(folder_of(Store.open(tmp_path / "store"), ref))
+    for path in found[0].glob("*.safetensors"):
+        halved = load_file(found[1] / path.name)
+        for name, scores in load_file(path).items():
+            assert torch.equal(halved[name], scores.bfloat16())
+    same = "layer_sums.json"  # of the maps before they are rounded
+    assert (found[0] / same).read_bytes() == (found[1] / same).read_bytes()
+
+
+def test_the_maps_dtype_is_in_the_key_only_if_it_is_another() -> None:
+    assert "map_dtype" not in identity_of(SensitivityConfig())
+    assert identity_of(SensitivityConfig(map_dtype="bfloat16"))["map_dtype"] == "bfloat16"
 
 
 def test_streaming_is_no_part_of_the_key() -> None:

@@ -8,6 +8,7 @@ from paraknow_core.errors import ArchitectureError, DataError, NumericsError
 from paraknow_core.models.load import load_model
 from paraknow_core.sensitivity.accumulate import accumulate, answer_loss
 from paraknow_core.sensitivity.gradient_sums import GradientSums
+from paraknow_core.sensitivity.recompute import recomputed
 
 
 def naive(model, examples):
@@ -183,3 +184,34 @@ def test_a_module_that_runs_twice_is_refused(tmp_path):
     model.model.layers[1].mlp = model.model.layers[0].mlp
     with pytest.raises(ArchitectureError, match=r"layers\.0\.mlp.*twice"):
         accumulate(model, samples(1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_samples_are_recomputed_to_the_same_bits(tmp_path, family):
+    folder = tiny_model(tmp_path, family, tied=family in ("gemma2", "gpt2"))
+    sizes = sorted(len(sample.input_ids) for sample in samples())
+    expected, model = accumulate(load_model(folder), samples()), load_model(folder)
+    maps = accumulate(model, samples(), recompute_from=sizes[2])  # some of them, and some not
+    assert all(torch.equal(maps[name], each) for name, each in expected.items())
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_recomputed_pass_keeps_the_layers_inputs_alone(tmp_path):
+    model = load_model(tiny_model(tmp_path, layers=4))
+
+    def kept(wanted):
+        sizes = []
+
+        def pack(tensor):
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with (
+            GradientSums(model),
+            recomputed(model, wanted=wanted),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
+            answer_loss(model, samples()[0])
+        return sum(sizes)
+
+    assert kept(wanted=True) < kept(wanted=False) / 3
