@@ -23,8 +23,8 @@ from benchmarks.measure import peak_growth
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 
 TEACHERS = {
-    "31M": (inputs.SMALL.teacher, 8192),
-    "84M": (inputs.Size(768, 2064, 8), 16_384),
+    "34M": (inputs.SMALL.teacher, 8192),
+    "82M": (inputs.Size(768, 2064, 8), 16_384),
 }
 TOKENS = (64, 512, 2048)
 WAYS = ("whole", "recomputed", "by layer")

@@ -7,7 +7,8 @@ from paraknow_core.models.describe import Architecture, Role
 
 _FLOAT = 4  # bytes of a map's element, and of what a tied head sets aside
 _KEPT_SHARE = 0.25
-_PIECES = 64 * 2**20  # pieces of files and of weights, tiles of gradients
+_PIECE = 2**24  # of a file that is read, and of weights whose absolute values are taken
+_SMALL = 2**23  # tiles of gradients, norms, masks
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,17 @@ def sensitivity_memory(
     embedding = teacher.matrix(Role.EMBED).num_elements
     entry = sum(t.num_elements for t in teacher.tensors if t.role in (Role.EMBED, Role.POSITION))
     end = outside - entry + (embedding if teacher.tied else 0)
+    piece = min(_PIECE, _FLOAT * max(tensor.num_elements for tensor in teacher.tensors))
     streamed = max(
-        each * layer + activation_bytes(teacher, longest) // teacher.num_layers,
-        each * entry,
-        each * end + logits,
+        each * layer + max(piece, activation_bytes(teacher, longest) // teacher.num_layers),
+        each * entry + piece,
+        each * end + max(piece, logits),
     )
     held = _FLOAT * (tokens * teacher.hidden_size + embedding) if teacher.tied else 0
     between = tokens * teacher.hidden_size * element_bytes * (teacher.num_layers + 2)
     return SensitivityMemory(
         whole=tensors + activation_bytes(teacher, longest, recomputed=is_long) + logits,
-        streamed=streamed + _PIECES,
+        streamed=streamed + _SMALL,
         boundaries=between + held,
         recompute_from=recompute_from,
     )
