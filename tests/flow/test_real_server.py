@@ -159,12 +159,18 @@ def test_a_schedule_fires_by_itself(site: Site, settings: dict[str, Any], tmp_pa
     }
     (tmp_path / "scheduled.yaml").write_text(yaml.safe_dump(deployments))
     site.call("deploy", "--all", "--prefect-file", "scheduled.yaml", cwd=tmp_path)
+    deployed = site.get("deployments/name/transfer/every-few-seconds")
 
     def completed() -> bool:
         runs = site.flow_runs("every-few-seconds")
         return any(r["auto_scheduled"] and r["state_type"] == "COMPLETED" for r in runs)
 
-    assert site.wait("a scheduled run", completed)
+    try:
+        assert site.wait("a scheduled run", completed)
+    finally:  # else the tests after this one wait behind a run every five seconds
+        (schedule,) = deployed["schedules"]
+        path = f"deployments/{deployed['id']}/schedules/{schedule['id']}"
+        site.patch(path, {"active": False})
 
 
 def test_deploying_again_keeps_what_an_operator_set(site: Site) -> None:
