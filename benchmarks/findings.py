@@ -18,7 +18,7 @@ import jinja2
 from flows.results.items import read_comparison
 from paraknow_core.report.comparison_markdown import as_markdown
 from paraknow_core.report.page.data import Comparison, Pair
-from paraknow_core.statistics.contrast import Contrast
+from paraknow_core.statistics.contrast import BETTER, Contrast
 from paraknow_core.statistics.proofs import PROOFS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "findings"
@@ -43,6 +43,7 @@ def page(folder: Path = FOLDER) -> str:
         "comparison": lambda name: stored(folder / f"{name}.parquet"),
         "table": score_table,
         "report": report,
+        "beyond": beyond,
         "claims": claims,
         "means": means,
         "orders": orders,
@@ -169,6 +170,12 @@ def headlines(comparison: Comparison) -> list[Contrast]:
     """Return the comparisons that make the verdicts, each pair's corrected together."""
     found = (one for pair in comparison.pairs for one in pair.contrasts)
     return [one for one in found if one.headline and one.p_holm is not None]
+
+
+def beyond(comparison: Comparison, method: str, other: str) -> int:
+    """Count the pairs whose verdict has a method better than another beyond chance (Holm)."""
+    found = (one for one in headlines(comparison) if (one.method, one.against) == (method, other))
+    return sum(one.result == BETTER for one in found)
 
 
 def largest_p(comparison: Comparison) -> float:
