@@ -122,14 +122,9 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
             size_text(row["disk_bytes"]) if row["run"] else "",
         )
     console.print(table)
-    hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
-    if plan.untimed:
-        hours += f", and {plan.untimed} steps the like of which never ran here"
     console.print(
         f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
-        f"{plan.asked} times; {hours}; the largest needs about {size_text(plan.memory_bytes)} of "
-        f"memory; disk about {size_text(plan.disk_bytes)} of {size_text(plan.free_bytes)} free "
-        f"in {plan.store}",
+        f"{plan.asked} times; {_hours(plan)}; {_needs(plan)}",
         soft_wrap=True,
     )
     _tell_estimates(console, plan)
@@ -150,6 +145,27 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
     for told in plan.visible():
         console.print(told, soft_wrap=True)
     _tell_blind_spots(console, plan)
+
+
+def _hours(plan: "ComparePlan") -> str:
+    never = f"{plan.untimed} steps the like of which never ran here"
+    if plan.untimed and plan.untimed == len(plan.to_run):
+        return f"for how long is not known: {never}"
+    hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
+    return f"{hours}, and {never}" if plan.untimed else hours
+
+
+def _needs(plan: "ComparePlan") -> str:
+    free = f"{size_text(plan.free_bytes)} free in {plan.store}"
+    if plan.to_run and not (plan.memory_bytes or plan.disk_bytes):
+        return (
+            "what they need is not known before the sizes of their models are: a folder with a "
+            f"model's config.json and tokenizer is enough for a plan; {free}"
+        )
+    return (
+        f"the largest needs about {size_text(plan.memory_bytes)} of memory; disk about "
+        f"{size_text(plan.disk_bytes)} of {free}"
+    )
 
 
 def _tell_estimates(console: Terminal, plan: "ComparePlan") -> None:

@@ -230,3 +230,14 @@ def test_the_plan_is_printed(place: Path) -> None:
     assert words.count("cannot run yet:") == 2
     assert "With 3 seeds and 1 comparison nothing can be shown" in words
     assert torch.get_num_threads() >= 1
+
+
+def test_a_plan_without_any_model_knows_no_needs_and_says_so(tmp_path: Path) -> None:
+    models = [f"--set=pairs.qwen.{who}.model=nobody/{who}" for who in ("teacher", "student")]
+    asked = ["compare", str(FILES["main"]), "--plan", "--pair=qwen", "--task=gsm8k", *models]
+    told = CliRunner().invoke(app, [*asked, f"--set=run.store={tmp_path / 'store'}"])
+    assert told.exit_code == 0, told.output
+    words = " ".join(told.output.split())
+    assert "for how long is not known" in words
+    assert "what they need is not known before the sizes of their models are" in words
+    assert "about 0" not in words
