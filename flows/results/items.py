@@ -27,8 +27,6 @@ from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.comparison_parts.told import failed_pair, told_of
 
 _ABOUT = b"paraknow.comparison"
-_OWN = 8
-"""Columns that every file has; those after them are further measured values, such as a judge's."""
 
 
 def write_comparison(store: Store, name: str, path: Path) -> int:
@@ -57,9 +55,10 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
         for place in _places(config, record)
         for number, item in enumerate(_stored_items(store, record, _role(*place)))
     ]
-    schema = _schema(dict.fromkeys(name for *_, item in held for name in item.measured))
+    more = list(dict.fromkeys(name for *_, item in held for name in item.measured))
+    schema = _schema(more)
     rows = [
-        (*place, item.nll, item.tokens, item.correct, *map(item.measured.get, schema.names[_OWN:]))
+        (*place, item.nll, item.tokens, item.correct, *map(item.measured.get, more))
         for *place, item in held
     ]
     columns = dict(zip(schema.names, map(list, zip(*rows, strict=True)), strict=True))
@@ -104,8 +103,8 @@ def read_comparison(path: Path) -> Comparison:
         raise DataError(f"{path} holds no comparison: {error}") from error
     found: dict[str, list[Item]] = {}
     for row in zip(*rows.values(), strict=True):
-        *place, number, nll, tokens, correct = row[:_OWN]
-        known = zip(more, row[_OWN:], strict=True)
+        *place, number, nll, tokens, correct = row[: len(own)]
+        known = zip(more, row[len(own) :], strict=True)
         measured = {name: value for name, value in known if value is not None}
         item = Item(str(number), "", "", nll, tokens, "", "", "", correct, measured)
         found.setdefault(_role(*place), []).append(item)

@@ -94,8 +94,7 @@ class _Shared:
         return load_architecture(folder) if folder else None
 
     def items(self, what: str) -> list[Item]:
-        folder = self.folder(what)
-        return list(read_items(folder / "items.parquet")) if folder else []
+        return list(items_of(self._job)(cell_role(self._number, what)) or ())
 
     def contamination(self) -> tuple[str, ...]:
         folder = self.folder("overlap")

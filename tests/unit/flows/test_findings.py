@@ -22,6 +22,12 @@ def test_the_readme_says_the_same() -> None:
     real = stored(FOLDER / "smollm2.parquet")
     assert spread(real) < 0.006
     assert "all end within 0.006 nats" in readme
+    longer = stored(FOLDER / "distillation.parquet")
+    assert max(gaps(longer, "novel-tokens", "milora-distilled")) < 0
+    assert max(gaps(longer, "plain-6-epochs", "novel-tokens")) < 0
+    behind = sum(gap < 0 for gap in gaps(longer, "novel-6-epochs", "milora-6-epochs"))
+    assert (behind, len(longer.pairs)) == (2, 3)
+    assert "is behind it in two families of three and ahead in one" in readme
     assert f"{100 * min(owed):.0f} to {100 * max(owed):.0f} % of that gain" in readme
 
 
