@@ -13,8 +13,10 @@ from torch import Tensor
 
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import DataError, NumericsError
+from paraknow_core.models.chunked_logits import final_states
 from paraknow_core.models.modules import learned_positions
 from paraknow_core.progress import Progress, no_progress
+from paraknow_core.sensitivity.chunked_head import chunked_loss, goes_in_chunks
 from paraknow_core.sensitivity.gradient_sums import GradientSums
 from paraknow_core.sensitivity.maps import score_table, write_maps, write_score_table
 from paraknow_core.sensitivity.recompute import recomputed
@@ -37,7 +39,11 @@ _PIECE = 2**22
 
 
 def answer_loss(
-    model: "PreTrainedModel", sample: TokenisedExample, *, device: str | torch.device | None = None
+    model: "PreTrainedModel",
+    sample: TokenisedExample,
+    *,
+    device: str | torch.device | None = None,
+    sums: GradientSums | None = None,
 ) -> Tensor:
     """The mean cross-entropy of a sample's answer tokens, each given all tokens before it.
 
@@ -48,6 +54,7 @@ def answer_loss(
         model: a causal language model of Transformers.
         sample: unshifted labels, ``NO_LOSS`` on the prompt.
         device: where its tokens are put; None for where the model's parameters are.
+        sums: that the backward pass adds to; given them, many logits are never whole.
 
     Returns:
         A float32 scalar (float64 for a float64 model), whatever the compute dtype.
@@ -56,6 +63,9 @@ def answer_loss(
     labels = torch.tensor(sample.labels[1:], device=device)  # position p predicts token p + 1
     positions = (labels != NO_LOSS).nonzero().flatten()
     ids = torch.tensor(sample.input_ids, device=device)[: int(positions[-1]) + 1]
+    if sums is not None and goes_in_chunks(model, len(positions), sums):
+        states_NH = final_states(model, input_ids=ids[None])[0, positions]
+        return chunked_loss(model, states_NH, labels[positions], sums)
     output: Any = model(input_ids=ids[None], logits_to_keep=positions, use_cache=False)
     logits = output.logits[0]
     if logits.dtype in (torch.bfloat16, torch.float16):
@@ -126,7 +136,7 @@ def accumulate(
 def _add_sample(
     model: "PreTrainedModel", sample: TokenisedExample, number: int, sums: GradientSums
 ) -> float:
-    loss = answer_loss(model, sample)
+    loss = answer_loss(model, sample, sums=sums)
     value = finite_loss(loss, number)
     loss.backward()  # type: ignore[no-untyped-call]
     refuse_broken(sums.end_sample(), number)

@@ -12,7 +12,8 @@ absolute value must be taken after that sum. The head runs last in the forward p
 runs first in the backward pass: it sets the rows that the embedding uses aside (``_held``), and the
 embedding's hook adds its own part to them.
 
-Legend: T tokens, M out_features, N in_features, V vocabulary, H hidden size, R rows in use.
+Legend: T tokens, M out_features or some of them, N in_features, V vocabulary (or out_features),
+H hidden size, R rows in use.
 """
 
 from collections import defaultdict
@@ -52,6 +53,7 @@ class GradientSums:
         }
         self._totals: list[tuple[str, Tensor]] = []
         self._seen: set[nn.Module] = set()
+        self._names: dict[nn.Module, str] = {}  # of the matrices that have their gradient by hooks
         self._held: dict[str, tuple[Tensor, Tensor]] = {}  # name → rows_R, their gradient_RH
         self._buffer = torch.empty(0)
         self._exit = ExitStack()
@@ -98,8 +100,27 @@ class GradientSums:
         """
         return self._held[name][1]
 
+    def takes_rows(self, module: nn.Module) -> bool:
+        """Whether ``add_rows`` can be called for a linear layer."""
+        return type(module) is nn.Linear and module in self._names
+
+    def add_rows(self, module: nn.Module, first: int, dy_TM: Tensor, x_TN: Tensor) -> None:
+        """Add the gradient of some rows of a linear layer's matrix, in place of its own hook.
+
+        For a head whose outputs are too many to be in memory at once: who runs it calls this in
+        the backward pass, once for each row.
+
+        Args:
+            module: whose ``takes_rows`` is true.
+            first: number of the first of the M rows.
+            dy_TM: the gradient of the layer's outputs in these rows.
+            x_TN: the layer's input.
+        """
+        self._product(self._names[module], dy_TM, x_TN, first)
+
     def _watch(self, name: str, modules: list[Any], *, tied: bool) -> None:
         for module in modules:
+            self._names[module] = name
             if is_embedding(module):
                 hook = self._embedding(name, tied=tied)
             else:
@@ -161,35 +182,37 @@ class GradientSums:
 
         return after_forward
 
-    def _product(self, name: str, dy_TM: Tensor, x_TN: Tensor) -> None:
+    def _product(self, name: str, dy_TM: Tensor, x_TN: Tensor, first: int = 0) -> None:
         """Add |dyᵀ x| in tiles of whole rows; rows that the embedding shares are set aside.
+
+        The M rows begin at ``first``.
 
         A Conv1D's weight is N×M: its hook passes x as ``dy_TM``, and dy as ``x_TN``.
         """
-        sums_MN = self.sums[name]
-        size_M, size_N = sums_MN.shape
+        sums_VN = self.sums[name]
+        size_M, size_N = dy_TM.shape[1], x_TN.shape[1]
         step = min(size_M, max(1, _TILE_ELEMENTS.get(dy_TM.device.type, 2**18) // size_N))
         buffer = self._scratch(step * size_N, dy_TM)
-        starts = range(0, size_M, step)
-        held_R, held_RN, bounds = self._held_back(name, starts, size_M)
+        starts = range(first, first + size_M, step)
+        held_R, held_RN, bounds = self._held_back(name, starts, first + size_M)
         for number, start in enumerate(starts):
-            stop = min(start + step, size_M)
+            stop = min(start + step, first + size_M)
             tile = buffer[: (stop - start) * size_N].view(stop - start, size_N)
-            torch.mm(dy_TM[:, start:stop].T, x_TN, out=tile)
+            torch.mm(dy_TM[:, start - first : stop - first].T, x_TN, out=tile)
             if held_R is not None and held_RN is not None:
                 mine = slice(bounds[number], bounds[number + 1])
                 held_RN[mine] = tile[held_R[mine] - start].to(held_RN.dtype)
                 tile[held_R[mine] - start] = 0
-            self._add(name, sums_MN[start:stop], tile)
+            self._add(name, sums_VN[start:stop], tile)
 
     def _held_back(
-        self, name: str, starts: range, size_M: int
+        self, name: str, starts: range, end: int
     ) -> tuple[Tensor | None, Tensor | None, list[int]]:
         """For a tied matrix: the rows in use, where to keep them, and the bounds of each tile."""
         if name not in self._held:
             return None, None, []
         rows_R, held_RN = self._held[name]
-        edges = torch.tensor([*starts, size_M], device=rows_R.device)
+        edges = torch.tensor([*starts, end], device=rows_R.device)
         return rows_R, held_RN, torch.searchsorted(rows_R, edges).tolist()
 
     def _rows(

@@ -21,6 +21,7 @@ from paraknow_core.models.describe import Architecture, Role, TensorFacts, descr
 from paraknow_core.models.modules import decoder_layers, is_embedding
 from paraknow_core.models.unloaded import unloaded_model
 from paraknow_core.sensitivity.accumulate import answer_loss
+from paraknow_core.sensitivity.gradient_sums import GradientSums
 
 LayerCall = Callable[[Tensor], Tensor]
 """Runs a layer on a 1 × T × H input with the arguments that one sample gives it."""
@@ -112,14 +113,16 @@ class LayeredModel:
 
         return run
 
-    def loss(self, sample: TokenisedExample, hidden: Tensor) -> Tensor:
+    def loss(self, sample: TokenisedExample, hidden: Tensor, sums: GradientSums) -> Tensor:
         """The loss of a sample whose last layer gives ``hidden``; the end has to be loaded.
+
+        Its backward pass adds to ``sums``.
 
         The embedding of a tied head runs too, though its output is not used: so the hooks of
         ``GradientSums`` know the rows in use.
         """
         with self._stubs(len(self._layers) - 1, lambda *_: hidden):
-            return answer_loss(self.model, sample, device=self.device)
+            return answer_loss(self.model, sample, device=self.device, sums=sums)
 
     def _at(self, number: int, sample: TokenisedExample) -> _ReachedError:
         def leave(hidden: Tensor, rest: tuple[Any, ...], named: dict[str, Any]) -> NoReturn:

@@ -163,7 +163,7 @@ class _Stream:
                 self._new(kept)
             for number, sample in enumerate(self.samples):
                 hidden = _leaf(given.get(number), self.model.device)
-                loss = self.model.loss(sample, hidden)
+                loss = self.model.loss(sample, hidden, sums)
                 value = finite_loss(loss, number)
                 loss.backward()  # type: ignore[no-untyped-call]
                 refuse_broken(sums.end_sample(), number)
