@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from artifacts.names import Digest
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES, check_sizes, match_matrices
 from paraknow_core.alignment.tokens import check_share
 from paraknow_core.errors import NumericsError
@@ -24,6 +23,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.rows.shared_tokens import tokenizer_digests
 from tasks.vocabulary import match_vocabularies
 
 if TYPE_CHECKING:
@@ -112,13 +112,11 @@ class ExtractConfig(Settings):
 
 def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
     """The tokenizers enter the key only if they differ; else the output does not depend on them."""
-    found = {
-        f"{who}.tokenizer": inputs[who].files["tokenizer.json"] for who in ("teacher", "student")
-    }
+    found = tokenizer_digests(inputs)
     moves_tokens = any(role in config.roles for role in VOCABULARY_ROLES)
     if not moves_tokens or len(set(found.values())) == 1:
         return Source()
-    return Source(digests={name: Digest(digest) for name, digest in found.items()})
+    return Source(digests=found)
 
 
 def _compute(job: Job[ExtractConfig]) -> Facts:

@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from flows.config.tuned_teacher import TeacherAdapter, TeacherBase
 from flows.presets.expand import with_presets
-from paraknow_core.setting_types import PathOrHubId, Text
+from paraknow_core.setting_types import Text
 from paraknow_core.settings import Settings
 from tasks.acquire_model import ModelConfig
 from tasks.evaluate import EvaluateConfig
@@ -29,17 +30,8 @@ class PairConfig(Settings):
         description="Of the same shape and tokenizer, which learnt something else; for the "
         "controls other-teacher and novel-other.",
     )
-    teacher_base: ModelConfig | None = Field(
-        None,
-        title="Teacher's base",
-        description="The model that the teacher was tuned from; theseus moves what tuning changed.",
-    )
-    teacher_adapter: PathOrHubId = Field(
-        "",
-        title="Teacher's adapter",
-        description="In place of a base: a PEFT folder that was tuned on the teacher; theseus "
-        "moves its product. Other methods see the teacher without it.",
-    )
+    teacher_base: TeacherBase = None
+    teacher_adapter: TeacherAdapter = ""
 
 
 class TaskConfig(Settings):

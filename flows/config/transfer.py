@@ -8,9 +8,10 @@ from flows.config.adapter import AdapterConfig
 from flows.config.baseline import BaselineConfig
 from flows.config.judging import check_judged
 from flows.config.needs import NEEDS
+from flows.config.tuned_teacher import TeacherAdapter, TeacherBase
 from flows.presets.expand import with_presets
 from paraknow_core.methods import METHODS, PLAIN, TRANSFER, transfer_among
-from paraknow_core.setting_types import EachOnce, LearningRate, OneOf, PathOrHubId, Text
+from paraknow_core.setting_types import EachOnce, LearningRate, OneOf, Text
 from paraknow_core.settings import Settings, later
 from tasks.acquire_model import ModelConfig
 from tasks.align import AlignConfig
@@ -79,17 +80,8 @@ class TransferConfig(Settings):
     )
     teacher: ModelConfig = Field(title="Teacher")
     student: ModelConfig = Field(title="Student")
-    teacher_base: ModelConfig | None = Field(
-        None,
-        title="Teacher's base",
-        description="The model that the teacher was tuned from; theseus moves what tuning changed.",
-    )
-    teacher_adapter: PathOrHubId = Field(
-        "",
-        title="Teacher's adapter",
-        description="In place of a base: a PEFT folder that was tuned on the teacher; theseus "
-        "moves its product. Other methods see the teacher without it.",
-    )
+    teacher_base: TeacherBase = None
+    teacher_adapter: TeacherAdapter = ""
     data: DataConfig = Field(DataConfig(), title="Data")
     problems: WordProblemsConfig | None = Field(
         None, title="Word problems", description="Generated data, in place of Data (the demo's)."

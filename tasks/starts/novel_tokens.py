@@ -5,13 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from artifacts.names import Digest
 from paraknow_core.alignment.matrices import VOCABULARY_ROLES, source_role
 from paraknow_core.alignment.tokens import TokenMatch, check_share
 from paraknow_core.errors import ConfigError
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.setting_types import Rank, Scale, Seed, Share
-from paraknow_core.settings import Settings, execution, later
+from paraknow_core.settings import Settings, later
 from tasks.acquire_model import load_architecture
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.json_files import write_json
@@ -20,6 +19,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.rows.shared_tokens import least_vocabulary_share, tokenizer_digests
 from tasks.vocabulary import match_tokenizers
 
 _SHOWN_TOKENS = 20
@@ -63,21 +63,12 @@ class NovelTokensConfig(NovelOptionsConfig):
         32, title="Maximum rank", description="Any LoRA rank up to this re-uses the directions."
     )
     seed: Seed = Field(0, title="Seed", description="Of random directions and shuffled rows.")
-    min_vocabulary_share: Share = execution(
-        0.5,
-        title="Least vocabulary share",
-        description="How many of the student's tokens the teacher must have.",
-    )
+    min_vocabulary_share: Share = least_vocabulary_share()
 
 
 def _source(_config: NovelTokensConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
     """Which rows are tokens, and which are padding, is what the tokenizers say."""
-    return Source(
-        digests={
-            f"{who}.tokenizer": Digest(inputs[who].files["tokenizer.json"])
-            for who in ("teacher", "student")
-        }
-    )
+    return Source(digests=tokenizer_digests(inputs))
 
 
 def _compute(job: Job[NovelTokensConfig]) -> Facts:

@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from artifacts.names import Digest
 from paraknow_core.alignment.tokens import check_share
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.methods import METHODS
 from paraknow_core.models.describe import Role
 from paraknow_core.setting_types import OneOf, Rank, Scale, Seed, Share, Tokens
-from paraknow_core.settings import Settings, execution
+from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
 from tasks.checks.cut_rows import tell_cut
 from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes, tokens_of
@@ -23,6 +22,7 @@ from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig, Roles
+from tasks.rows.shared_tokens import least_vocabulary_share, tokenizer_digests
 from tasks.vocabulary import match_tokenizers
 
 _ALL_ROLES = ExtractConfig().roles
@@ -73,21 +73,12 @@ class SignalStartConfig(Settings):
         description="A control: the teacher's signals are those of other positions or tokens.",
     )
     seed: Seed = Field(0, title="Seed", description="Of shuffled signals, and of plain parts.")
-    min_vocabulary_share: Share = execution(
-        0.5,
-        title="Least vocabulary share",
-        description="How many of the student's tokens the teacher must have.",
-    )
+    min_vocabulary_share: Share = least_vocabulary_share()
 
 
 def _source(_config: SignalStartConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
     """Which tokens the models share is what the tokenizers say."""
-    return Source(
-        digests={
-            f"{who}.tokenizer": Digest(inputs[who].files["tokenizer.json"])
-            for who in ("teacher", "student")
-        }
-    )
+    return Source(digests=tokenizer_digests(inputs))
 
 
 def _compute(job: Job[SignalStartConfig]) -> Facts:

@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import Field
 
 from artifacts.folders import digest_folder
-from artifacts.names import Digest
 from paraknow_core.alignment.tokens import check_share
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.errors import ModelFolderError
@@ -37,6 +36,7 @@ from tasks.engine.source_files import Source, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import ExtractConfig, Roles
+from tasks.rows.shared_tokens import least_vocabulary_share, tokenizer_digests
 from tasks.vocabulary import match_tokenizers
 
 _ALL_ROLES = ExtractConfig().roles
@@ -119,20 +119,12 @@ class TransportConfig(Settings):
         "update is large.",
     )
     seed: Seed = Field(0, title="Seed", description="Of what is drawn.")
-    min_vocabulary_share: Share = execution(
-        0.5,
-        title="Least vocabulary share",
-        description="How many of the student's tokens the teacher must have.",
-    )
+    min_vocabulary_share: Share = least_vocabulary_share()
 
 
 def _source(config: TransportConfig, inputs: Mapping[str, Ref], run: RunConfig) -> Source:
     """Which token a row belongs to is what the tokenizers say; an adapter is its two files."""
-    digests = {
-        f"{who}.tokenizer": Digest(inputs[who].files["tokenizer.json"])
-        for who in ("teacher", "base", "student")
-        if who in inputs
-    }
+    digests = tokenizer_digests(inputs)
     if not config.adapter:
         return Source(digests=digests)
     folder = Path(config.adapter).expanduser().resolve()

@@ -5,7 +5,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from artifacts.names import Digest
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.distillation.recipe import Temperature
 from paraknow_core.inspection.cost import forward_flops, logits_bytes
@@ -21,6 +20,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+from tasks.rows.shared_tokens import tokenizer_digests
 
 LARGE_REST = 0.05
 """Of the probability, mean over tokens: above it, what goes into the bucket is worth a word."""
@@ -49,12 +49,7 @@ class TeacherLogitsConfig(Settings):
 
 def _source(_config: TeacherLogitsConfig, inputs: Mapping[str, Ref], _run: RunConfig) -> Source:
     """The rows' tokens are what the tokenizers say, which must be one."""
-    return Source(
-        digests={
-            f"{who}.tokenizer": Digest(inputs[who].files["tokenizer.json"])
-            for who in ("teacher", "student")
-        }
-    )
+    return Source(digests=tokenizer_digests(inputs))
 
 
 def _compute(job: Job[TeacherLogitsConfig]) -> Facts:
