@@ -17,7 +17,8 @@ from paraknow_core.evaluation.metrics import (
     Metric,
     primary_metric,
 )
-from paraknow_core.inspection.cost import evaluation_work, logits_bytes
+from paraknow_core.inspection.cost import evaluation_work
+from paraknow_core.inspection.evaluation_memory import evaluation_bytes
 from paraknow_core.setting_types import BatchSize, Count, EachOnce, OneOf
 from paraknow_core.settings import Settings, execution, later
 from tasks.engine.estimates import (
@@ -190,13 +191,18 @@ def _numerics(config: EvaluateConfig, run: RunConfig) -> Mapping[str, str | bool
 
 
 def _estimate(config: EvaluateConfig, known: Foreseen) -> Estimate:
-    """The student and the logits of a batch in memory; what is written is small."""
+    """The student and a batch in memory; what is written is small."""
     student = known.architecture("student")
-    batch = logits_bytes(student, config.batch_size * longest_row(known, "test"))
     rows, read = rows_of(known, "test"), tokens_of(known, "test")
     each = bytes_each(config.compute_dtype)
     return Estimate(
-        memory_bytes=student.num_parameters * each + batch,
+        memory_bytes=evaluation_bytes(
+            student,
+            element_bytes=each,
+            rows=config.batch_size,
+            tokens=longest_row(known, "test"),
+            answer=config.max_new_tokens,
+        ),
         disk_bytes=1_000_000,
         tokens=read,
         work=None

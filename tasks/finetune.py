@@ -149,7 +149,10 @@ def _work(
 ) -> Work:
     """Training, a second forward pass where activations are recomputed, validation each epoch."""
     again = tokens * config.gradient_checkpointing + judged
-    adapters = adapters_in_model(bytes_each(config.compute_dtype)) * adapter // _FLOAT32
+    in_model = adapters_in_model(
+        bytes_each(config.compute_dtype), quantised=config.quantise != "none"
+    )
+    adapters = in_model * adapter // _FLOAT32
     trained = training_flops(student, tokens, adapters)
     return Work(flops=config.epochs * (trained + forward_flops(student, again)))
 

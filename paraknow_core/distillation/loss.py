@@ -24,6 +24,10 @@ class TokenTargets:
     log_probs_NK: Tensor  # noqa: N815
     log_rest_N: Tensor  # noqa: N815
 
+    def of(self, part: slice) -> "TokenTargets":
+        """Those of some of the places."""
+        return TokenTargets(self.ids_NK[part], self.log_probs_NK[part], self.log_rest_N[part])
+
 
 def kl_of_targets(student_NV: Tensor, targets: TokenTargets, *, temperature: float) -> Tensor:
     """Sum KL(teacher ‖ student) over places; with all tokens kept, that is the exact KL.

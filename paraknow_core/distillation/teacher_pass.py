@@ -5,7 +5,7 @@ V = vocabulary.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.distillation.loss import TokenTargets
 from paraknow_core.distillation.targets import TeacherTargets, offsets_of, rows_digest
 from paraknow_core.errors import NumericsError
+from paraknow_core.models.chunked_logits import final_states, head_alone, vocabulary_of
+from paraknow_core.models.logit_chunks import are_many, chunks
 from paraknow_core.models.modules import learned_positions
 from paraknow_core.partial_results import PartialResults, Saved
 from paraknow_core.progress import Progress, no_progress
@@ -72,36 +74,44 @@ def teacher_targets(
     while done.rows < len(examples):
         rows = order[done.rows : done.rows + batch_size]
         logits = _answer_logits(model, [examples[row] for row in rows], rows)
-        done.add(_targets(logits[:, :shared], kept, temperature), rows=len(rows))
+        found = [_targets(part[:, :shared], kept, temperature) for part in logits]
+        done.add(_joined(found), rows=len(rows))
         progress(done.rows, len(examples), "the teacher's outputs")
     offsets = offsets_of(examples)
     return TeacherTargets(done.in_rows(order, offsets), offsets, digest, temperature)
 
 
-def _answer_logits(model: Any, examples: Sequence[TokenisedExample], rows: Sequence[int]) -> Tensor:
+def _answer_logits(
+    model: Any, examples: Sequence[TokenisedExample], rows: Sequence[int]
+) -> Iterator[Tensor]:
     """Float32 logits of the places that predict an answer token, row by row: N×V.
 
-    The head runs only where any row of the batch predicts one.
+    The head runs only where any row of the batch predicts one. Many logits come in chunks.
     """
     batch = {name: given.to(model.device) for name, given in collate(examples).items()}
     predicts_BT = batch["labels"][:, 1:] != NO_LOSS
     places = predicts_BT.any(0).nonzero().flatten()
-    logits: Tensor = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        logits_to_keep=places,
-        use_cache=False,
-    ).logits
-    asked_BT = predicts_BT[:, places]
-    found = logits[asked_BT].float()
-    is_bad = ~found.isfinite().all(1)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    row_N = [rows[number] for number in predicts_BT.nonzero()[:, 0].tolist()]
+    if not are_many(len(examples) * len(places), vocabulary_of(model)):
+        logits: Tensor = model(**inputs, logits_to_keep=places, use_cache=False).logits
+        yield _finite(logits[predicts_BT[:, places]].float(), row_N)
+        return
+    states_NH = final_states(model, **inputs)[:, :-1][predicts_BT]
+    with head_alone(model) as head:
+        for part in chunks(len(states_NH), vocabulary_of(model)):
+            yield _finite(head(states_NH[part]).float(), row_N[part])
+
+
+def _finite(logits_NV: Tensor, row_N: Sequence[int]) -> Tensor:
+    is_bad = ~logits_NV.isfinite().all(1)
     if bool(is_bad.any()):
-        row = rows[int(asked_BT.nonzero()[is_bad][0, 0])]
+        row = row_N[int(is_bad.nonzero()[0, 0])]
         raise NumericsError(
             f"The teacher's logits of training row {row} are NaN or infinite. Run it in float32 "
             "(distillation.teacher_dtype), and look at this row and at the weights."
         )
-    return found
+    return logits_NV
 
 
 def _targets(logits_NV: Tensor, kept: int, temperature: float) -> TokenTargets:

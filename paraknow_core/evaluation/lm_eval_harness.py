@@ -20,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig
 
 from paraknow_core.errors import DataError
+from paraknow_core.evaluation.chunked_likelihood import answer_likelihoods, have_many_logits
 from paraknow_core.evaluation.long_prompts import Fitting, LongPrompts
 from paraknow_core.progress import Progress
 
@@ -172,6 +173,21 @@ class _AnswerModel(HFLM):  # type: ignore[misc]  # the harness is untyped
         """As the harness's, without its progress bar."""
         texts: list[str] = super().generate_until(requests, disable_tqdm=True)
         return texts
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[Any, list[int], list[int]]], **options: Any
+    ) -> list[tuple[float, bool]]:
+        """As the harness's, but that many logits are never in memory at once."""
+        pairs = [(context, answer) for _, context, answer in requests]
+        if have_many_logits(self.model, pairs, batch_size=int(self.batch_size)):
+            return answer_likelihoods(
+                self.model,
+                pairs,
+                batch_size=int(self.batch_size),
+                tell=lambda rows: self._advance(rows, "likelihood of the answers"),
+            )
+        answers: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **options)
+        return answers
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits_BLV: torch.Tensor = super()._model_call(inps, *args, **kwargs)

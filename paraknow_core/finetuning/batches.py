@@ -4,7 +4,7 @@ Shapes: B = sequences in a batch, T = tokens of the longest one, V = vocabulary,
 batch at which a token of an answer is predicted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,19 @@ from torch.nn import functional
 
 from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
+from paraknow_core.models.chunked_logits import (
+    ChunkLoss,
+    final_states,
+    loss_in_chunks,
+    vocabulary_of,
+)
+from paraknow_core.models.logit_chunks import are_many
 
 _READ = ("input_ids", "attention_mask", "position_ids")
 """What a model reads of a batch: all but labels and what a loss is made of besides."""
+
+PlacesLoss = Callable[[Tensor, Tensor, slice], Tensor]
+"""Logits, the tokens that come there, and which of a batch's places they are of → a scalar."""
 
 
 @torch.no_grad()
@@ -39,12 +49,54 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample], *, batch_size:
     for start in range(0, len(examples), batch_size):
         batch = collate(examples[start : start + batch_size])
         device = next(model.parameters()).device
-        logits_NV, labels_N = predictions(model, {n: t.to(device) for n, t in batch.items()})
-        losses_N = functional.cross_entropy(logits_NV, labels_N, reduction="none")
-        total += float(losses_N.double().sum())
-        tokens += len(labels_N)
+        summed, count = summed_loss(model, {n: t.to(device) for n, t in batch.items()}, _exact_sum)
+        total += float(summed)
+        tokens += count
     model.train(was_training)
     return total / tokens
+
+
+def _exact_sum(logits_NV: Tensor, labels_N: Tensor, _part: slice) -> Tensor:
+    return functional.cross_entropy(logits_NV, labels_N, reduction="none").double().sum()
+
+
+def summed_loss(model: Any, batch: Mapping[str, Tensor], loss: PlacesLoss) -> tuple[Tensor, int]:
+    """Run a model on a batch, and add up a loss over the places that predict an answer's token.
+
+    Where their logits would be many, they are in memory in chunks (``chunked_logits``): the loss is
+    the same but for the order of float sums, dropout masks of an adapted head are others.
+
+    Args:
+        model: a causal language model, wrapped by PEFT or not.
+        batch: as for ``predictions``.
+        loss: of the logits, n×V as ``predictions`` gives them, of some of the N places; with the
+            tokens that come there, and which places these are.
+
+    Returns:
+        The sum, and N.
+    """
+    next_BT, predicts_BT = _asked(batch)
+    labels_N = next_BT[predicts_BT]
+    if not are_many(len(labels_N), vocabulary_of(model)):
+        logits_NV, _ = predictions(model, batch)
+        return loss(logits_NV, labels_N, slice(0, len(labels_N))), len(labels_N)
+    states_BTH = final_states(model, **{name: batch[name] for name in _READ if name in batch})
+
+    def of_chunk(logits_nV: Tensor, part: slice) -> Tensor:
+        return loss(_at_least_float32(logits_nV), labels_N[part], part)
+
+    given: ChunkLoss = of_chunk
+    return loss_in_chunks(model, states_BTH[predicts_BT], given), len(labels_N)
+
+
+def _asked(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The token that comes after each place, and whether it is to be predicted there: B×T both."""
+    next_BT = functional.pad(batch["labels"][:, 1:], (0, 1), value=NO_LOSS)
+    return next_BT, next_BT != NO_LOSS
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 def predictions(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -62,8 +114,7 @@ def predictions(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor
     Returns:
         Logits N×V in float32 (float64 of a float64 model), and the N tokens that come there.
     """
-    next_BT = functional.pad(batch["labels"][:, 1:], (0, 1), value=NO_LOSS)
-    predicts_BT = next_BT != NO_LOSS
+    next_BT, predicts_BT = _asked(batch)
     cut = model.get_output_embeddings().register_forward_pre_hook(
         lambda _head, args: (args[0][predicts_BT][None], *args[1:])
     )
@@ -71,24 +122,27 @@ def predictions(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor
         found = model(**{name: batch[name] for name in _READ if name in batch})
     finally:
         cut.remove()
-    logits_NV: Tensor = found.logits[0]
-    if logits_NV.dtype in (torch.bfloat16, torch.float16):
-        logits_NV = logits_NV.float()
-    return logits_NV, next_BT[predicts_BT]
+    return _at_least_float32(found.logits[0]), next_BT[predicts_BT]
 
 
-def next_token_logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
+def next_token_logits(
+    model: Any, batch: dict[str, Tensor], *, places: Tensor | None = None
+) -> Tensor:
     """Run a model on a padded batch.
 
     Args:
         model: a causal language model on any device.
         batch: as ``collate`` (``paraknow_core.data.batches``) makes it.
+        places: of a sequence, whose logits are wanted; None: of all T.
 
     Returns:
         Float32 logits, B×T×V, on the model's device.
     """
     device = next(model.parameters()).device
+    some = {} if places is None else {"logits_to_keep": places.to(device)}
     logits: Tensor = model(
-        input_ids=batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device)
+        input_ids=batch["input_ids"].to(device),
+        attention_mask=batch["attention_mask"].to(device),
+        **some,
     ).logits
     return logits.float()

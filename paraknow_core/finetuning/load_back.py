@@ -15,8 +15,10 @@ from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.errors import NumericsError
 from paraknow_core.finetuning.batches import next_token_logits
 from paraknow_core.lora.anchored_model import quiet_peft
+from paraknow_core.models.chunked_logits import vocabulary_of
 from paraknow_core.models.four_bit import Quantisation
 from paraknow_core.models.load import load_model
+from paraknow_core.models.logit_chunks import are_many, places_at_once
 
 TOLERANCE: Mapping[torch.dtype, float] = MappingProxyType(
     {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -33,7 +35,7 @@ class LoadBack:
     """How far the delivered adapter, freshly loaded, is from the trained model.
 
     Attributes:
-        max_difference: largest absolute difference of a logit, over whole sequences.
+        max_difference: largest absolute difference of a logit, of those that were compared.
         relative: the same as a share of the trained model's largest absolute logit.
         tolerance: the largest ``relative`` that is accepted in this dtype.
         examples: sequences compared.
@@ -48,16 +50,34 @@ class LoadBack:
 def probe(model: Any, examples: Sequence[TokenisedExample]) -> list[Tensor]:
     """Compute every logit of some examples, one at a time, without dropout.
 
+    Where these are many (``chunked_logits``), those of fewer places are, spread over each example.
+
     Args:
         model: a causal language model; is left in evaluation mode.
         examples: at least one.
 
     Returns:
-        Float32 logits on the CPU, (1, tokens, vocabulary) each.
+        Float32 logits on the CPU, (1, places, vocabulary) each.
     """
     model.eval()
+    vocabulary = vocabulary_of(model)
+    most = max(1, places_at_once(vocabulary) // len(examples))
     with torch.no_grad():
-        return [next_token_logits(model, collate([e])).cpu() for e in examples]
+        return [
+            next_token_logits(
+                model,
+                collate([example]),
+                places=_spread(len(example.input_ids), most)
+                if are_many(len(example.input_ids) * len(examples), vocabulary)
+                else None,
+            ).cpu()
+            for example in examples
+        ]
+
+
+def _spread(length: int, most: int) -> torch.Tensor:
+    """So many places of a sequence at most, the last one among them."""
+    return torch.linspace(length - 1, 0, min(length, most)).round().long().flip(0)
 
 
 def prove(

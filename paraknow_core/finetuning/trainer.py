@@ -17,7 +17,7 @@ from paraknow_core.data.packing import collate_packed
 from paraknow_core.distillation.loss import kl_of_targets
 from paraknow_core.distillation.recipe import DistillationRecipe
 from paraknow_core.distillation.targets import collate_taught, take_targets
-from paraknow_core.finetuning.batches import predictions
+from paraknow_core.finetuning.batches import PlacesLoss, summed_loss
 from paraknow_core.finetuning.length_groups import LengthGroups
 from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.finetuning.reporters import Reporting
@@ -71,27 +71,25 @@ class AnswerTrainer(AdapterTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a micro-batch: a mean over the answer tokens of the whole batch."""
-        logits_NV, labels_N = predictions(model, inputs)
-        total = self.summed_loss(logits_NV, labels_N, inputs)
-        loss = total / self._divisor(labels_N, num_items_in_batch)
-        return (loss, {"logits": logits_NV}) if return_outputs else loss
+        total, tokens = summed_loss(model, inputs, self.loss_of(inputs))
+        loss = total / self._divisor(tokens, num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
 
-    def summed_loss(
-        self,
-        logits_NV: torch.Tensor,
-        labels_N: torch.Tensor,
-        inputs: dict[str, Any],  # noqa: ARG002
-    ) -> torch.Tensor:
-        """Return the sum over answer tokens, in nats."""
-        return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
+    def loss_of(self, inputs: dict[str, Any]) -> PlacesLoss:  # noqa: ARG002
+        """Return the loss of a micro-batch: summed over answer tokens, in nats."""
+        return _answers_loss
 
     def _divisor(
-        self, labels_N: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+        self, tokens: int, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor | int:
         """Return the batch's answer tokens; the micro-batch's, where the Trainer averages them."""
         if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
             return num_items_in_batch
-        return len(labels_N)
+        return tokens
+
+
+def _answers_loss(logits_NV: torch.Tensor, labels_N: torch.Tensor, _part: slice) -> torch.Tensor:
+    return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
 
 
 class DistillingTrainer(AnswerTrainer):
@@ -105,17 +103,19 @@ class DistillingTrainer(AnswerTrainer):
         self._mix = distillation
         self._answers, self._tokens = 0.0, 0
 
-    def summed_loss(
-        self, logits_NV: torch.Tensor, labels_N: torch.Tensor, inputs: dict[str, Any]
-    ) -> torch.Tensor:
+    def loss_of(self, inputs: dict[str, Any]) -> PlacesLoss:
         """Return share · KL + (1 − share) · the answers' loss, summed over answer tokens."""
-        answers = super().summed_loss(logits_NV, labels_N, inputs)
-        self._answers += float(answers.detach())
-        self._tokens += len(labels_N)
         targets = take_targets(dict(inputs))
-        kl = kl_of_targets(logits_NV, targets, temperature=self._mix.temperature)
-        mixed = self._mix.share * kl
-        return mixed + (1 - self._mix.share) * answers if self._mix.share < 1 else mixed
+
+        def mixed(logits_NV: torch.Tensor, labels_N: torch.Tensor, part: slice) -> torch.Tensor:
+            answers = _answers_loss(logits_NV, labels_N, part)
+            self._answers += float(answers.detach())
+            self._tokens += len(labels_N)
+            kl = kl_of_targets(logits_NV, targets.of(part), temperature=self._mix.temperature)
+            mixed = self._mix.share * kl
+            return mixed + (1 - self._mix.share) * answers if self._mix.share < 1 else mixed
+
+        return mixed
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Say of each step what the answers' own loss was, which other arms' logs hold too."""

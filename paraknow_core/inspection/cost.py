@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from paraknow_core.alignment.matrices import Match
 from paraknow_core.models.describe import Architecture, Role
+from paraknow_core.models.logit_chunks import places_at_once
 from paraknow_core.svd.limits import PADDING, takes_krylov
 
 _MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map read, one written, twice
@@ -164,13 +165,14 @@ def backward_flops(model: Architecture, tokens: int) -> float:
     return 3 * forward_flops(model, tokens)
 
 
-def adapters_in_model(element_bytes: int) -> int:
+def adapters_in_model(element_bytes: int, *, quantised: bool = False) -> int:
     """How many adapters are in the model in training: in float32 one, else an anchor beside it.
 
     Args:
         element_bytes: of a weight in the compute dtype.
+        quantised: whether the matrices are held in 4 bits, from which nothing can be subtracted.
     """
-    return 1 if element_bytes == _FLOAT else _WITH_ANCHOR
+    return 1 if element_bytes == _FLOAT and not quantised else _WITH_ANCHOR
 
 
 def training_flops(model: Architecture, tokens: int, adapter_parameters: int) -> float:
@@ -235,7 +237,7 @@ def training_bytes(
         recomputed: gradient checkpointing.
         quantised: whether the matrices are held in 4 bits, embedding and head aside.
     """
-    anchors = 1 if quantised else adapters_in_model(element_bytes) - 1
+    anchors = adapters_in_model(element_bytes, quantised=quantised) - 1
     ends = _elements(model.matrix(Role.EMBED).shape) * (1 if model.tied else 2)
     packed = model.num_parameters - ends if quantised else 0
     return (
@@ -247,9 +249,16 @@ def training_bytes(
     )
 
 
-def logits_bytes(model: Architecture, tokens: int) -> int:
-    """Estimate what the logits of as many tokens take with the loss that is computed from them."""
-    return tokens * _LOGITS * _FLOAT * model.vocab_size
+def logits_bytes(model: Architecture, tokens: int, *, whole: bool = False) -> int:
+    """Estimate what the logits of as many tokens take with the loss that is computed from them.
+
+    Args:
+        model: its sizes.
+        tokens: whose logits they are.
+        whole: whether they are all in memory, however many; else many are so in chunks.
+    """
+    at_once = tokens if whole else min(tokens, places_at_once(model.vocab_size))
+    return at_once * _LOGITS * _FLOAT * model.vocab_size
 
 
 def _used(model: Architecture) -> int:

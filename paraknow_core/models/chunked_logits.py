@@ -5,7 +5,8 @@ times that. So a model is run up to its head, and the head on a few places at a 
 family does with its logits (Gemma 2 caps them), and whatever an adapter adds to the head, is done
 as ever: it is the model's own forward pass that runs, with its layers replaced by their result.
 
-Fewer than ``CHUNK_ELEMENTS`` logits are computed at once, as if this module were not there.
+Fewer than ``CHUNK_ELEMENTS`` logits (``logit_chunks``) are computed at once, as if this module were
+not there.
 
 Shapes: N = places whose next token is predicted, n = those of a chunk, H = width, V = vocabulary.
 """
@@ -17,9 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**24
-"""Logits in memory at a time: 64 MiB of float32, and as much again for log-probabilities and
-gradient. Enough places for a matrix product to be a fast one: 131 of a vocabulary of 128,000."""
+from paraknow_core.models.logit_chunks import chunks
 
 Head = Callable[[Tensor], Tensor]
 """Final hidden states n×H → logits n×V."""
@@ -28,15 +27,9 @@ ChunkLoss = Callable[[Tensor, slice], Tensor]
 """Logits n×V and which of the N places they are of → a scalar, summed over these places."""
 
 
-def are_many(places: int, vocabulary: int) -> bool:
-    """Whether so many logits are computed in chunks."""
-    return places * vocabulary > CHUNK_ELEMENTS
-
-
-def chunks(places: int, vocabulary: int) -> Iterator[slice]:
-    """Cut N places into chunks of at most ``CHUNK_ELEMENTS`` logits, one place at least."""
-    step = max(1, CHUNK_ELEMENTS // vocabulary)
-    return (slice(start, min(start + step, places)) for start in range(0, places, step))
+def vocabulary_of(model: Any) -> int:
+    """How many logits a place has."""
+    return int(_plain(model).config.vocab_size)
 
 
 def final_states(model: Any, **inputs: Any) -> Tensor:
@@ -117,9 +110,8 @@ class _LossInChunks(torch.autograd.Function):
         found: list[Tensor | None] = [None] * len(trained)
         gradient_NH = torch.empty_like(states_NH) if wanted else None
         totals = []
-        vocabulary = int(_plain(model).config.vocab_size)
         with torch.set_grad_enabled(wanted), head_alone(model) as head:
-            for part in chunks(len(states_NH), vocabulary):
+            for part in chunks(len(states_NH), vocabulary_of(model)):
                 states_nH = states_NH[part].detach().requires_grad_(wanted)
                 total = loss(head(states_nH), part)
                 totals.append(total.detach())

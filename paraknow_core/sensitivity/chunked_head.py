@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from paraknow_core.models.chunked_logits import Head, are_many, chunks, head_alone
+from paraknow_core.models.chunked_logits import Head, head_alone, vocabulary_of
+from paraknow_core.models.logit_chunks import are_many, chunks
 from paraknow_core.sensitivity.gradient_sums import GradientSums
 
 
@@ -28,7 +29,7 @@ def goes_in_chunks(model: Any, places: int, sums: GradientSums) -> bool:
     """Whether the logits of so many places are too many, and the head is one that can be cut."""
     head = model.get_output_embeddings()
     can = sums.takes_rows(head) and head.bias is None
-    return can and are_many(places, int(model.config.vocab_size))
+    return can and are_many(places, vocabulary_of(model))
 
 
 def chunked_loss(model: Any, states_NH: Tensor, labels_N: Tensor, sums: GradientSums) -> Tensor:

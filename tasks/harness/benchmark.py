@@ -134,7 +134,7 @@ def _estimate(config: BenchmarkConfig, known: Foreseen) -> Estimate:
     if "tasks" in known.folders:
         tasks = read_json(known.folders["tasks"] / TASKS)["tasks"].values()
         questions = sum(min(one["questions"], config.limit or one["questions"]) for one in tasks)
-    batch = logits_bytes(student, asked * _ROW_TOKENS)
+    batch = logits_bytes(student, asked * _ROW_TOKENS, whole=True)
     return Estimate(
         memory_bytes=student.num_parameters * bytes_each(config.compute_dtype) + batch,
         disk_bytes=2048 * questions,

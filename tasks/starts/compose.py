@@ -1,5 +1,6 @@
 """One start point out of several: each role's matrices start as another method says."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.setting_types import Text
 from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
-from tasks.engine.estimates import Estimate, Foreseen
+from tasks.engine.estimates import Estimate, Foreseen, adapter_bytes
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
 from tasks.extract import Roles
@@ -92,10 +93,25 @@ def with_own_head(
     return found
 
 
-def _estimate(_config: ComposeConfig, known: Foreseen) -> Estimate:
-    """The start points, in memory; what is taken of them on disk."""
-    sizes = [size for role, size in known.sizes.items() if role != "student"]
-    return Estimate(memory_bytes=sum(sizes), disk_bytes=max(sizes)) if sizes else Estimate()
+def _estimate(config: ComposeConfig, known: Foreseen) -> Estimate:
+    """The start points, in memory; what is taken of them on disk.
+
+    All have one rank, which none can exceed that has at least the roles that are taken of it. Where
+    a tied head gets a start of its own, all of every start point is counted.
+    """
+    student, roles = known.architecture("student"), {r for p in config.parts for r in p.roles}
+    taken: dict[str, set[str]] = {}
+    for part in config.parts:
+        taken.setdefault(part.start, set()).update(part.roles)
+    if not all(known.sizes.get(start) for start in taken):
+        return Estimate()
+    sizes = {start: known.sizes[start] for start in taken}
+    each = {start: adapter_bytes(student, wanted, 1) for start, wanted in taken.items()}
+    disk = sum(sizes.values())
+    if all(each.values()) and not (student.tied and Role.HEAD in roles):
+        rank = min(sizes[start] / each[start] for start in taken)
+        disk = min(disk, math.ceil(rank * adapter_bytes(student, roles, 1)))
+    return Estimate(memory_bytes=sum(sizes.values()), disk_bytes=disk)
 
 
 compose = Step(
@@ -105,4 +121,5 @@ compose = Step(
     compute=_compute,
     reads={"student": ("architecture.json",)},
     estimate=_estimate,
+    sized_by=("student",),
 )

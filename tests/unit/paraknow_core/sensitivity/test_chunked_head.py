@@ -5,7 +5,7 @@ import torch
 from support.tiny import FAMILIES, tiny_model
 from support.tiny import tiny_samples as samples
 
-from paraknow_core.models import chunked_logits
+from paraknow_core.models import logit_chunks
 from paraknow_core.models.load import load_model
 from paraknow_core.sensitivity.accumulate import accumulate
 from paraknow_core.sensitivity.gradient_sums import GradientSums
@@ -27,7 +27,7 @@ def rows_taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         add_rows(self, module, first, dy_TM, x_TN)
 
     monkeypatch.setattr(GradientSums, "add_rows", noted)
-    monkeypatch.setattr(chunked_logits, "CHUNK_ELEMENTS", FEW)
+    monkeypatch.setattr(logit_chunks, "CHUNK_ELEMENTS", FEW)
     return taken
 
 
@@ -80,7 +80,7 @@ def test_in_bfloat16_as_with_whole_logits(tmp_path, family, monkeypatch, rows_ta
     folder = tiny_model(tmp_path, family, tied=True, dtype=torch.bfloat16)
     maps = accumulate(load_model(folder, dtype=torch.bfloat16), samples())
     assert rows_taken
-    monkeypatch.setattr(chunked_logits, "CHUNK_ELEMENTS", 2**24)
+    monkeypatch.setattr(logit_chunks, "CHUNK_ELEMENTS", 2**24)
     whole = accumulate(load_model(folder, dtype=torch.bfloat16), samples())
     assert_close(maps, whole, 5e-3)
 
@@ -92,6 +92,6 @@ def test_a_cap_on_logits_that_bites_is_in_the_gradient(tmp_path):
 
 
 def test_few_logits_are_whole(tmp_path, monkeypatch, rows_taken):
-    monkeypatch.setattr(chunked_logits, "CHUNK_ELEMENTS", 64 * 20)
+    monkeypatch.setattr(logit_chunks, "CHUNK_ELEMENTS", 64 * 20)
     accumulate(load_model(tiny_model(tmp_path)), samples())
     assert not rows_taken
