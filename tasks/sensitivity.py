@@ -31,6 +31,9 @@ from tasks.engine.step import Facts, Job, Step
 if TYPE_CHECKING:
     from paraknow_core.data.examples import TokenisedExample
 
+_GPU_HALF = "cuda", "bfloat16"
+"""Where a gradient is summed over its tokens in float32; on a CPU it is rounded to bfloat16."""
+
 
 class SensitivityConfig(Settings):
     """How the teacher's sensitivity is computed."""
@@ -153,11 +156,14 @@ def _memory(
 
 
 def _numerics(config: SensitivityConfig, run: RunConfig) -> Mapping[str, str | bool]:
+    device = run.device_type()
+    on_gpu = {"gradients": "float32"} if (device, config.compute_dtype) == _GPU_HALF else {}
     return {
         "compute": config.compute_dtype,
         "accumulate": "float32",
-        "device": run.device_type(),
+        "device": device,
         "tf32": False,
+        **on_gpu,
     }
 
 

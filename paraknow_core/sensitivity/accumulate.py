@@ -20,6 +20,7 @@ from paraknow_core.sensitivity.chunked_head import chunked_loss, goes_in_chunks
 from paraknow_core.sensitivity.gradient_sums import GradientSums
 from paraknow_core.sensitivity.maps import score_table, write_maps, write_score_table
 from paraknow_core.sensitivity.recompute import recomputed
+from paraknow_core.sensitivity.repeatable import repeatable
 from paraknow_core.sensitivity.resume import SensitivityCheckpoint, run_fingerprint
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def accumulate(
 ) -> dict[str, Tensor]:
     """Compute the sensitivity of every parameter: SeeKing §3, Σ over samples of |θ · ∂L/∂θ|.
 
-    Gradients are taken in the model's dtype and added in float32. Peak memory is the weights, the
-    maps, one tile of a gradient (``gradient_sums``), and one sample's activations. On a CPU, the
-    result is the same bit for bit in every run with the same number of threads, interrupted or
-    not.
+    Gradients are taken in the model's dtype (on a GPU in float32 at least: ``tile``) and added in
+    float32. Peak memory is the weights, the maps, one tile of a gradient (``gradient_sums``), and
+    one sample's activations. The result is the same bit for bit in every run with the same number
+    of threads, or on the same kind of GPU, interrupted or not.
 
     Args:
         model: a causal language model in float32 or bfloat16 (float64 works too). It is put in
@@ -119,7 +120,7 @@ def accumulate(
     fingerprint = run_fingerprint(model, samples)
     done = checkpoint.restore(sums.sums, fingerprint) if checkpoint else 0
     progress(done, len(samples), f"resumed after sample {done}" if done else "sensitivity")
-    with sums, torch.enable_grad():
+    with repeatable(model.device), sums, torch.enable_grad():
         for number in range(done, len(samples)):
             is_long = (
                 recompute_from is not None and len(samples[number].input_ids) >= recompute_from

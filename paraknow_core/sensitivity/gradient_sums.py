@@ -26,6 +26,14 @@ from torch import Tensor, nn
 
 from paraknow_core.errors import ArchitectureError
 from paraknow_core.models.modules import embed_scale, is_conv1d, is_embedding
+from paraknow_core.sensitivity.tile import (
+    add_absolute,
+    add_absolute_product,
+    add_at,
+    is_fused,
+    product,
+    tile_dtype,
+)
 
 _TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 """Per tile: 1 MiB of float32 fits a core's L2 cache; a GPU is faster with few, large kernels."""
@@ -191,6 +199,11 @@ class GradientSums:
         """
         sums_VN = self.sums[name]
         size_M, size_N = dy_TM.shape[1], x_TN.shape[1]
+        if is_fused(dy_TM):
+            own_TM = self._set_aside(name, dy_TM, x_TN, first)
+            total = add_absolute_product(sums_VN[first : first + size_M], own_TM, x_TN)
+            self._totals.append((name, total))
+            return
         step = min(size_M, max(1, _TILE_ELEMENTS.get(dy_TM.device.type, 2**18) // size_N))
         buffer = self._scratch(step * size_N, dy_TM)
         starts = range(first, first + size_M, step)
@@ -198,12 +211,24 @@ class GradientSums:
         for number, start in enumerate(starts):
             stop = min(start + step, first + size_M)
             tile = buffer[: (stop - start) * size_N].view(stop - start, size_N)
-            torch.mm(dy_TM[:, start - first : stop - first].T, x_TN, out=tile)
+            product(dy_TM[:, start - first : stop - first].T, x_TN, tile)
             if held_R is not None and held_RN is not None:
                 mine = slice(bounds[number], bounds[number + 1])
                 held_RN[mine] = tile[held_R[mine] - start].to(held_RN.dtype)
                 tile[held_R[mine] - start] = 0
             self._add(name, sums_VN[start:stop], tile)
+
+    def _set_aside(self, name: str, dy_TM: Tensor, x_TN: Tensor, first: int) -> Tensor:
+        """Keep the rows that the embedding shares; returns dy without them, so that they add 0."""
+        if name not in self._held:
+            return dy_TM
+        rows_R, held_RN = self._held[name]
+        mine_R = (rows_R >= first) & (rows_R < first + dy_TM.shape[1])
+        cols_R = rows_R[mine_R] - first
+        found_RN = held_RN.new_empty(len(cols_R), x_TN.shape[1])
+        product(dy_TM[:, cols_R].T, x_TN, found_RN)
+        held_RN[mine_R] = found_RN
+        return dy_TM.index_fill(1, cols_R, 0)
 
     def _held_back(
         self, name: str, starts: range, end: int
@@ -222,20 +247,18 @@ class GradientSums:
         _, gradient_RH = self._held.pop(name, (None, None))
         if gradient_RH is None:
             gradient_RH = self.sums[name].new_zeros(len(rows_R), dy_TH.shape[1])
-        gradient_RH.index_add_(0, places_T[keep_T], dy_TH[keep_T].float())
+        add_at(gradient_RH, places_T[keep_T], dy_TH[keep_T].float())
         self._totals.append((name, gradient_RH.abs_().sum()))
         self.sums[name].index_add_(0, rows_R, gradient_RH)
 
     def _add(self, name: str, sums: Tensor, gradient: Tensor) -> None:
         """Add a gradient's absolute value, in place, and note its total for the finite check."""
-        gradient.abs_()
-        self._totals.append((name, gradient.sum(dtype=torch.float32)))
-        sums.add_(gradient)
+        self._totals.append((name, add_absolute(sums, gradient)))
 
     def _scratch(self, size: int, like: Tensor) -> Tensor:
-        kept = self._buffer
-        if kept.numel() < size or kept.dtype != like.dtype or kept.device != like.device:
-            self._buffer = torch.empty(size, dtype=like.dtype, device=like.device)
+        kept, dtype = self._buffer, tile_dtype(like)
+        if kept.numel() < size or kept.dtype != dtype or kept.device != like.device:
+            self._buffer = torch.empty(size, dtype=dtype, device=like.device)
         return self._buffer[:size]
 
 

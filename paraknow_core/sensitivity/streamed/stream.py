@@ -36,6 +36,7 @@ from paraknow_core.sensitivity.accumulate import (
 )
 from paraknow_core.sensitivity.gradient_sums import GradientSums
 from paraknow_core.sensitivity.maps import role_sums
+from paraknow_core.sensitivity.repeatable import repeatable
 from paraknow_core.sensitivity.streamed.boundaries import Boundary, Budget
 from paraknow_core.sensitivity.streamed.layered_model import LayeredModel
 from paraknow_core.sensitivity.streamed.saves import StreamedCheckpoint, streamed_fingerprint
@@ -89,7 +90,8 @@ def stream(
     if checkpoint:
         run = streamed_fingerprint(folder, model.architecture, samples, str(dtype))
     stream = _Stream(model, samples, take, out, scratch, Budget(boundary_bytes))
-    return stream.run(progress, checkpoint, run)
+    with repeatable(device):
+        return stream.run(progress, checkpoint, run)
 
 
 @dataclass
