@@ -60,7 +60,7 @@ def add_absolute_product(sums_MN: Tensor, dy_TM: Tensor, x_TN: Tensor) -> Tensor
 
 def _on(tensor: Tensor) -> Any:
     """Make the tensor's GPU the one that kernels are launched on; nothing on a CPU."""
-    return torch.cuda.device_of(tensor)
+    return torch.cuda.device_of(tensor)  # type: ignore[no-untyped-call]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
