@@ -6,7 +6,7 @@ result depends on the entries that it used, and a new entry in a table makes no 
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -43,14 +43,28 @@ class Registry(Mapping[str, T]):
         entries: the choices; written out as a dict where the table is made, so that drift can find
             the code of each entry.
         error: raised by ``choose`` for an unknown name.
+        made: makes the choice that a name stands for which is not written out, such as a
+            benchmark's metric; None for a name that stands for none. Such choices are found by
+            name and never listed.
     """
 
     def __init__(
-        self, kind: str, entries: Mapping[str, T], *, error: type[ParaknowError] = ConfigError
+        self,
+        kind: str,
+        entries: Mapping[str, T],
+        *,
+        error: type[ParaknowError] = ConfigError,
+        made: Callable[[str], T | None] | None = None,
     ) -> None:
         self.kind = kind
         self._entries = dict(entries)
         self._error = error
+        self._made = made
+
+    @property
+    def is_open(self) -> bool:
+        """Whether names that are not written out may stand for a choice, too."""
+        return self._made is not None
 
     def choose(self, name: str) -> T:
         """Return what is registered under a name that a user gave.
@@ -59,7 +73,7 @@ class Registry(Mapping[str, T]):
             ParaknowError: of the registry's class, if there is none; it names the known ones and
                 the nearest.
         """
-        if name in self._entries:
+        if name in self:
             return self[name]
         near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.4)
         # Before the known ones: a long list is cut off where an error is shown.
@@ -79,12 +93,17 @@ class Registry(Mapping[str, T]):
         return found
 
     def __getitem__(self, name: str) -> T:
+        if name not in self._entries and (made := self._make(name)) is not None:
+            return made  # its code is the table's own
         found = self._entries[name]
         self._note(name)
         return found
 
+    def _make(self, name: object) -> T | None:
+        return self._made(name) if self._made is not None and isinstance(name, str) else None
+
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or self._make(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         self._note(ALL)

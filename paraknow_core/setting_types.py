@@ -92,8 +92,10 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Let forms offer the names."""
-        return {**handler(schema), "enum": list(self._choices())}
+        """Let forms offer the names, beside free text where others may stand for a choice."""
+        named = {**handler(schema), "enum": list(self._choices())}
+        is_open = isinstance(self.known, Registry) and self.known.is_open and self.fits is None
+        return {"anyOf": [named, handler(schema)]} if is_open else named
 
     def _check(self, name: str) -> str:
         if not self._is_choice(name):

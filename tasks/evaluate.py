@@ -1,25 +1,26 @@
 """Measure a model on the test split: the metrics that are asked for, each item kept."""
 
+import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from paraknow_core.data import read_split
 from paraknow_core.errors import ConfigError, NumericsError
 from paraknow_core.evaluation.long_prompts import LongPrompts
 from paraknow_core.evaluation.match import MATCHES
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.evaluation.metrics import (
     LOSS,
     METRICS,
     REPORTED,
     EvaluationResult,
-    Metric,
     primary_metric,
 )
 from paraknow_core.inspection.cost import evaluation_work
 from paraknow_core.inspection.evaluation_memory import evaluation_bytes
-from paraknow_core.setting_types import BatchSize, Count, EachOnce, OneOf
+from paraknow_core.setting_types import BatchSize, Count, EachOnce, OneOf, Text
 from paraknow_core.settings import Settings, execution, later
 from tasks.engine.estimates import (
     Estimate,
@@ -38,7 +39,7 @@ from tasks.harness.config import OWN_BENCHMARK, HarnessConfig, HarnessTask
 
 
 def _is_measured_here(metric: Metric) -> bool:
-    return not metric.is_judged
+    return not (metric.is_judged or metric.source)
 
 
 MetricName = Annotated[str, OneOf("metric", METRICS, fits=_is_measured_here)]
@@ -54,11 +55,12 @@ class EvaluateConfig(Settings):
         description="What counts as correct: exact, last_number (GSM8K), or letter (MMLU).",
     )
     max_new_tokens: Count = Field(256, title="Longest answer", description="Tokens generated.")
-    primary: Annotated[str, OneOf("metric", METRICS)] = execution(
+    primary: Annotated[Text, OneOf("metric", METRICS)] = execution(
         LOSS,
         title="Primary metric",
         description="What the verdict is about; the others are reported beside it. win_rate takes "
-        "a judge.",
+        "a judge; a benchmark's metric is named with the benchmark, as in hellaswag:acc_norm or "
+        "gsm8k 8-shot:exact_match,strict-match.",
     )
     metrics: Annotated[tuple[MetricName, ...], EachOnce] = later(
         REPORTED,
@@ -112,12 +114,31 @@ class EvaluateConfig(Settings):
             raise ValueError(msg)
         return tasks
 
+    @model_validator(mode="after")
+    def _has_the_primary_benchmark(self) -> Self:
+        source, titles = METRICS[self.primary].source, [task.title for task in self.tasks]
+        if source and source not in titles:
+            near = difflib.get_close_matches(source, titles, n=1, cutoff=0.0)
+            hint = f"{', '.join(titles)} (did you mean {near[0]!r}?)" if near else "they are empty"
+            msg = (
+                f"primary is {self.primary}, a metric of the benchmark {source!r}, which is not "
+                f"among evaluate.tasks: {hint}"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def primary_benchmark(self) -> int | None:
+        """Place of the benchmark that the verdict is about; None: it is about the test split."""
+        source = METRICS[self.primary].source
+        return next((n for n, task in enumerate(self.tasks) if task.title == source), None)
+
     @field_validator("metrics")
     @classmethod
     def _with_the_primary(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
         """Add what is always measured; one order, so that equal choices have equal keys."""
         primary = given.data.get("primary", LOSS)
-        own = () if METRICS[primary].is_judged else (primary,)
+        own = (primary,) if _is_measured_here(METRICS[primary]) else ()
         return METRICS.among((LOSS, *own, *names))
 
 

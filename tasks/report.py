@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paraknow_core.evaluation.metrics import LOSS, REPORTED
+from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED
 from paraknow_core.methods import METHODS, VANILLA, arms_among, every_arm, transfer_among
 from paraknow_core.settings import Settings, later
 from tasks.engine.json_files import finite, read_json, write_json
@@ -14,7 +16,7 @@ from tasks.engine.progress import in_task_run
 from tasks.engine.ref import Ref
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
-from tasks.harness.reported import benchmark_role, benchmarks_of
+from tasks.harness.reported import benchmark_role, benchmarks_of, primary_items
 
 
 class ReportConfig(Settings):
@@ -43,8 +45,10 @@ def _compute(job: Job[ReportConfig]) -> Facts:
 
     found = {name: job.inputs[name] / "items.parquet" for name in arms_among(job.inputs)}
     arms = {name: read_items(path) for name, path in found.items()}
-    primary, metrics = job.config.primary, job.config.metrics
-    summary = compare_arms(arms, job.config.diverged, primary=primary, metrics=metrics)
+    primary, asked = _primary(job, list(arms))
+    summary = compare_arms(
+        arms, job.config.diverged, primary=primary, metrics=job.config.metrics, asked=asked
+    )
     if "layers" in job.inputs:
         summary["layers"] = read_json(job.inputs["layers"] / "layers.json")
     if "factors" in job.inputs:
@@ -70,6 +74,19 @@ def _compute(job: Job[ReportConfig]) -> Facts:
             title="Teacher's sensitivity on the seed samples",
         )
     return {"verdict": summary["verdict"]}
+
+
+def _primary(
+    job: Job[ReportConfig], arms: Sequence[str]
+) -> tuple[Metric, dict[str, Sequence[Item]]]:
+    """What the verdict is about, and if that is a benchmark's metric, each arm's questions."""
+    metric = METRICS.choose(job.config.primary)
+    if not metric.source:
+        return metric, {}
+    number = job.config.benchmarks.index(metric.source)
+    roles = {arm: benchmark_role(number, arm) for arm in arms}
+    folders = {arm: job.inputs[role] for arm, role in roles.items() if role in job.inputs}
+    return primary_items(folders, metric)
 
 
 def _benchmarks(job: Job[ReportConfig], arms: Sequence[str]) -> list[dict[str, Any]]:

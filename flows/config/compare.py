@@ -9,7 +9,7 @@ from flows.config.cells import NAME, PairConfig, TaskConfig
 from flows.config.judging import overlay_of
 from flows.config.limits import BudgetConfig, FanOutConfig, Margins, SlotsConfig
 from flows.config.overlay import merged, refuse_doubles
-from flows.config.proof import check_orders
+from flows.config.proof import check_orders, check_step_zero
 from flows.config.step_settings import STEPS, StepSettingsForm
 from flows.config.transfer import TransferConfig
 from flows.config.tuning import Rates, Seeds, TuningConfig
@@ -286,6 +286,8 @@ class CompareConfig(Settings):
                 own, shared = self.transfer(pair, task, arm).evaluate, self.evaluation(task)
                 if any(getattr(own, name) != getattr(shared, name) for name in _COMPARED):
                     raise ConfigError(_OTHER_METRICS.format(arm.name))
+        for task in self.tasks:
+            check_step_zero(self.proof, task.name, self.evaluation(task))
 
     def cells(self) -> Iterator[tuple[PairConfig, TaskConfig]]:
         """Every pair with every task."""

@@ -23,7 +23,7 @@ def _of_metrics(margins: dict[str, float]) -> dict[str, float]:
     return margins
 
 
-Margins = Annotated[dict[Annotated[str, Field(max_length=64)], Limit], AfterValidator(_of_metrics)]
+Margins = Annotated[dict[Annotated[str, Field(max_length=256)], Limit], AfterValidator(_of_metrics)]
 """Name of a metric → the least difference in it that matters."""
 
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
+from paraknow_core.errors import ConfigError
 from paraknow_core.setting_errors import place_of
 from paraknow_core.setting_types import choose_setting
 from paraknow_core.statistics.proofs import PROOFS
 from tasks.acquire_model import ModelConfig
 from tasks.comparison_parts.proof_config import OrderConfig, ProofConfig
+from tasks.evaluate import EvaluateConfig
 from tasks.word_problems import WordProblemsConfig
 
 
@@ -106,3 +108,17 @@ def _refuse_no_facts(
     else:
         return
     raise ValueError(msg)
+
+
+def check_step_zero(proof: ProofConfig, task: str, how: EvaluateConfig) -> None:
+    """Refuse start points that would be measured on other items than the verdict is about.
+
+    Raises:
+        ConfigError: names the task and its metric.
+    """
+    if proof.step_zero and how.primary_benchmark is not None:
+        raise ConfigError(
+            f"task {task}: the verdict is about {how.primary}, but proof.step_zero measures start "
+            "points on the test split alone; leave proof.step_zero out, or take a primary metric "
+            "of the test split"
+        )

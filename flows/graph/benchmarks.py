@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from flows.graph.pair import ModelPair
 from flows.graph.runner import Handle
-from tasks.checks.benchmarks import check_chat_template, check_room
+from tasks.checks.benchmarks import check_chat_template, check_primary, check_room
 from tasks.checks.divergence import check_adapter
 from tasks.harness.benchmark import BenchmarkConfig, benchmark
 from tasks.harness.benchmark_tasks import BenchmarkTasksConfig, benchmark_tasks
@@ -32,8 +32,9 @@ def acquire_benchmarks(pair: ModelPair) -> list[Benchmark]:
     """Acquire what the settings name, so that whatever cannot be run is refused at once.
 
     Raises:
-        ConfigError: for an unknown task, a definition with faults, or a student without the chat
-            template that is asked for, or without room for the answers.
+        ConfigError: for an unknown task, a definition with faults, a primary metric that it does
+            not have, or a student without the chat template that is asked for, or without room
+            for the answers.
         DataError: for data that cannot be had or used.
     """
     settings = pair.config.evaluate
@@ -41,7 +42,7 @@ def acquire_benchmarks(pair: ModelPair) -> list[Benchmark]:
         return []
     if settings.harness.chat_template:
         pair.do.check(check_chat_template, {"student": pair.student})
-    found = []
+    found: list[Benchmark] = []
     for task in settings.tasks:
         config = BenchmarkConfig.of(task, settings.harness, settings.compute_dtype)
         asked = BenchmarkTasksConfig.of(task, settings.harness.include_path)
@@ -49,6 +50,9 @@ def acquire_benchmarks(pair: ModelPair) -> list[Benchmark]:
         tasks = pair.do(benchmark_tasks, asked, label=label)
         fits = partial(check_room, max_gen_toks=settings.harness.max_gen_toks)
         pair.do.check(fits, {"student": pair.student, "tasks": tasks})
+        if settings.primary_benchmark == len(found):
+            about = partial(check_primary, name=settings.primary)
+            pair.do.check(about, {"tasks": tasks})
         found.append(Benchmark(task.title, config, tasks))
     return found
 

@@ -104,7 +104,8 @@ class Cell:
     def _scoring(outcome: CellOutcome, pair: ModelPair) -> Iterator[Callable[[], None]]:
         """What measures the benchmarks: all adapters after each other, on a student loaded once.
 
-        One that fails is noted with its method, and costs only itself.
+        One that fails is noted with its method, and costs only itself; but a seed without the one
+        that the verdict is about has no result.
         """
         sound = [
             (arm, run, run.adapter)
@@ -117,7 +118,8 @@ class Cell:
             for arm, run, adapter in sound:
                 label = f"{arm.name} seed {run.seed}"
                 begin = partial(run_benchmark, pair, which, label, {"adapter": adapter})
-                yield partial(_score, arm, run, number, which.title, begin)
+                needed = pair.config.evaluate.primary_benchmark == number
+                yield partial(_score, arm, run, number, which.title, begin, needed=needed)
 
     @staticmethod
     def _find_diverged(do: TrialRunner, outcome: CellOutcome, shared: ModelPair) -> None:
@@ -217,10 +219,19 @@ def _score_vanilla(outcome: CellOutcome, pair: ModelPair, number: int) -> None:
 
 
 def _score(
-    arm: ArmOutcome, run: SeedRun, number: int, title: str, begin: Callable[[], Handle]
+    arm: ArmOutcome,
+    run: SeedRun,
+    number: int,
+    title: str,
+    begin: Callable[[], Handle],
+    *,
+    needed: bool,
 ) -> None:
     def put() -> None:
         run.scored[number] = begin()
 
-    if reason := reason_of(put):
+    reason = reason_of(put)
+    if reason and needed:
+        run.reason = f"benchmark {title}: {reason}"
+    elif reason:
         arm.lost_scores[f"benchmark {title}, seed {run.seed}"] = reason

@@ -21,7 +21,7 @@ from flows.graph.pair import ModelPair, acquire_pair
 from flows.graph.runner import Handle
 from flows.graph.stored import ElsewhereRun
 from flows.planning.compare_planner import ComparePlanner
-from flows.planning.design import blind_spots, counted_rows, visible_by_items
+from flows.planning.design import blind_spots, counted_items, visible_by_items
 from flows.planning.durations import History
 from flows.planning.planner import StepsPlan
 from flows.planning.rates import SlotRates, given_rates
@@ -254,7 +254,7 @@ def make_compare_plan(
         places = {"cpu": config.slots.cpu, "cuda": len(config.slots.gpus)}
         places = {kind: count * runs_at_once for kind, count in places.items()}
         rates = rates or partial(given_rates, config.budget)
-        counted = counted_rows(outcomes)
+        counted = counted_items(config, outcomes)
         hours, used = scheduled_hours(planner.steps, History(store), places, rates)
     return ComparePlan(
         planner.steps,

@@ -1,19 +1,21 @@
 """What a comparison's seeds and test items can show, told before any of them is run."""
 
-from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from flows.config.cells import TaskConfig
 from flows.config.compare import CompareConfig
 from flows.graph.cell import CellOutcome
 from flows.planning.planner import PlannedStep
 from flows.results.report_inputs import epochs_of, loss_of
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.evaluation.metrics import metrics_of
 from paraknow_core.report.page.text import percent
 from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.design import out_of_reach
 from paraknow_core.statistics.judge import family
 from paraknow_core.statistics.visible_items import DISAGREEING, visible_share
+from tasks.checks.benchmarks import count_right_or_wrong
 from tasks.engine.estimates import Foreseen, rows_of
 
 
@@ -40,45 +42,82 @@ def blind_spots(config: CompareConfig) -> list[str]:
     return []
 
 
-def visible_by_items(config: CompareConfig, counted: Mapping[str, int] | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Counted:
+    """How many items a task has, where a plan has them; 0: it has not.
+
+    Attributes:
+        rows: of the test split.
+        questions: of the benchmark that the verdict is about, if its answers are right or wrong.
+    """
+
+    rows: int = 0
+    questions: int = 0
+
+
+def visible_by_items(
+    config: CompareConfig, counted: Mapping[str, Counted] | None = None
+) -> list[str]:
     """Say how small a difference in shares of right answers each task's test items can show.
 
     For every measured metric that is right or wrong of each item; a sentence each.
 
     Args:
         config: the comparison.
-        counted: name of a task → its test rows, where they are here. Otherwise what the settings
-            say is taken; where that is ``all``, what they foresee.
+        counted: name of a task → its items. Without its test rows what the settings say is taken;
+            where that is ``all``, what they foresee. How many rows a file has, or questions a
+            benchmark, is not known before they are read.
     """
-    told = []
+    told: list[str] = []
     for task in config.tasks:
-        items = (counted or {}).get(task.name) or _test_rows(task)
-        if not items:
-            continue  # how many rows a file has is not known before it is read
-        how = config.evaluation(task)
-        for metric in filter(attrgetter("is_binary"), metrics_of(how.metrics, how.primary)):
-            least = [
-                f"{percent(share)} where two models disagree on {percent(apart)} of the items"
-                for apart in DISAGREEING
-                if (share := visible_share(items, disagreeing=apart)) is not None
-            ]
-            if least:
-                told.append(
-                    f"{task.name}: {items} test items show a difference in {metric.label} of "
-                    f"{', of '.join(least)} (McNemar's test, in 80 of 100 repetitions)."
-                )
+        found = (counted or {}).get(task.name) or Counted()
+        rows, how = found.rows or _test_rows(task), config.evaluation(task)
+        for metric in metrics_of(how.metrics, how.primary):
+            if metric.source and found.questions:
+                told += _visible(task.name, found.questions, "questions", metric)
+            elif metric.is_binary and rows:
+                told += _visible(task.name, rows, "test items", metric)
     return told
 
 
-def counted_rows(outcomes: Sequence[CellOutcome]) -> dict[str, int]:
-    """Count each task's test rows, where a plan has them."""
-    found = {}
-    for outcome in outcomes:
-        data = outcome.shared and outcome.shared.data
-        if isinstance(data, PlannedStep) and data.folder:
-            rows = rows_of(Foreseen({"data": data.folder}), "test")
-            found[outcome.task.name] = rows or 0
-    return found
+def _visible(task: str, items: int, what: str, metric: Metric) -> Iterator[str]:
+    least = [
+        f"{percent(share)} where two models disagree on {percent(apart)} of the items"
+        for apart in DISAGREEING
+        if (share := visible_share(items, disagreeing=apart)) is not None
+    ]
+    if least:
+        yield (
+            f"{task}: {items} {what} show a difference in {metric.label} of "
+            f"{', of '.join(least)} (McNemar's test, in 80 of 100 repetitions)."
+        )
+
+
+def counted_items(config: CompareConfig, outcomes: Sequence[CellOutcome]) -> dict[str, Counted]:
+    """Count each task's test rows and questions, where a plan has them."""
+    return {
+        outcome.task.name: Counted(_rows(outcome), _questions(config, outcome))
+        for outcome in outcomes
+    }
+
+
+def _rows(outcome: CellOutcome) -> int:
+    data = outcome.shared and outcome.shared.data
+    if not isinstance(data, PlannedStep) or data.folder is None:
+        return 0
+    return rows_of(Foreseen({"data": data.folder}), "test") or 0
+
+
+def _questions(config: CompareConfig, outcome: CellOutcome) -> int:
+    """Questions of the benchmark that the verdict is about, if each is right or wrong."""
+    how = config.evaluation(outcome.task)
+    place = how.primary_benchmark
+    if place is None or place >= len(outcome.benchmarks):
+        return 0
+    asked = outcome.benchmarks[place]
+    if not isinstance(asked.tasks, PlannedStep) or asked.tasks.folder is None:
+        return 0
+    return count_right_or_wrong(asked.tasks.folder, how.primary, limit=asked.config.limit)
 
 
 def _test_rows(task: TaskConfig) -> int | None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from paraknow_core.durable_files import make_folder, settle
 from paraknow_core.errors import ConfigError
-from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED, Metric
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.evaluation.metrics import LOSS, METRICS, REPORTED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,6 +4,7 @@ Such a file is a finding that can be kept, sent and checked without the store, t
 training: all numbers of the report's verdicts and tables follow from it.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +16,24 @@ from artifacts.records import Record
 from artifacts.store import Store
 from paraknow_core.durable_files import settle
 from paraknow_core.errors import ConfigError, DataError
+from paraknow_core.evaluation.benchmarks.scores import read_scores, score_of
 from paraknow_core.evaluation.items import Item, read_items
+from paraknow_core.evaluation.metrics import METRICS
 from paraknow_core.report.page.data import Comparison, Pair
 from paraknow_core.statistics.judge import Judgement
 from paraknow_core.statistics.whole import whole_sentence
 from tasks.comparison import comparison
 from tasks.comparison_parts.config import ComparisonConfig, arm_role, cell_role
 from tasks.comparison_parts.design import design_of, methods_of
+from tasks.comparison_parts.primary import benchmark_roles, primary_of
 from tasks.comparison_parts.proof import orders_of, untrained_of
 from tasks.comparison_parts.proof_config import ProofConfig
 from tasks.comparison_parts.told import failed_pair, told_of
+from tasks.harness.reported import benchmark_items, benchmark_role
 
 _ABOUT = b"paraknow.comparison"
+_LOWER = b"paraknow.lower_is_better"
+"""Cells whose verdict is about a benchmark's metric of which the lower value is the better one."""
 
 
 def write_comparison(store: Store, name: str, path: Path) -> int:
@@ -40,7 +47,8 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
     Returns:
         How many rows: cell, method, seed, what was measured (the method's ``items``; for proofs
         also what is ``untrained``, and the ``vanilla`` student's and the teacher's answers, which
-        have no method and seed), item, NLL in nats, answer's tokens, whether it is right.
+        have no method and seed; ``benchmark0-score``: the questions of a benchmark that a verdict
+        is about), item, NLL in nats, answer's tokens, whether it is right, and further values.
 
     Raises:
         ConfigError: if the store has no report of that name, or lacks an evaluation.
@@ -55,6 +63,8 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
         for place in _places(config, record)
         for number, item in enumerate(_stored_items(store, record, _role(*place)))
     ]
+    asked, lower = _asked(store, record, config)
+    held += asked
     more = list(dict.fromkeys(name for *_, item in held for name in item.measured))
     schema = _schema(more)
     rows = [
@@ -63,7 +73,8 @@ def write_comparison(store: Store, name: str, path: Path) -> int:
     ]
     columns = dict(zip(schema.names, map(list, zip(*rows, strict=True)), strict=True))
     columns = columns or {name: [] for name in schema.names}
-    table = pa.table(columns, schema=schema.with_metadata({_ABOUT: config.model_dump_json()}))
+    about = {_ABOUT: config.model_dump_json()} | ({_LOWER: json.dumps(lower)} if lower else {})
+    table = pa.table(columns, schema=schema.with_metadata(about))
     draft = path.with_name(f".{path.name}")
     packed = ["nll"]
     pq.write_table(
@@ -94,6 +105,7 @@ def read_comparison(path: Path) -> Comparison:
     try:
         table = pq.read_table(path)
         config = ComparisonConfig.model_validate_json(table.schema.metadata[_ABOUT])
+        lower = json.loads(table.schema.metadata.get(_LOWER, b"[]"))
         if "what" not in table.column_names:  # written before proofs were in it
             table = table.append_column("what", pa.array(["items"] * table.num_rows))
         own = _schema().names
@@ -109,7 +121,7 @@ def read_comparison(path: Path) -> Comparison:
         item = Item(str(number), "", "", nll, tokens, "", "", "", correct, measured)
         found.setdefault(_role(*place), []).append(item)
     judged = {
-        f"{cell.pair} on {cell.task}": _judged(config, number, found)
+        f"{cell.pair} on {cell.task}": _judged(config, number, found, is_lower=number in lower)
         for number, cell in enumerate(config.cells)
     }
     return Comparison(
@@ -128,6 +140,8 @@ def _judged(
     config: ComparisonConfig,
     number: int,
     found: Mapping[str, Sequence[Item]],
+    *,
+    is_lower: bool,
 ) -> tuple[Pair, Judgement]:
     cell = config.cells[number]
     if cell.failure:
@@ -136,7 +150,8 @@ def _judged(
         {seed: found[arm_role(number, place, "items", seed)] for seed in arm.seeds}
         for place, arm in enumerate(cell.arms)
     ]
-    pair, judgement = told_of(cell, answers, config)
+    primary = primary_of(cell, number, found.get, higher_is_better=not is_lower)
+    pair, judgement = told_of(cell, answers, config, primary)
     return replace(pair, untrained=untrained_of(config, number, found.get)), judgement
 
 
@@ -166,6 +181,26 @@ def _places(config: ComparisonConfig, report: Record) -> Iterator[_Place]:
         yield from (one for one in besides if _role(*one) in known)
 
 
+_Row = tuple[int, int | None, int | None, str, int, Item]
+"""A place, the number of an item there, and the item."""
+
+
+def _asked(store: Store, record: Record, config: ComparisonConfig) -> tuple[list[_Row], list[int]]:
+    """Read the questions of benchmarks that verdicts are about; which cells' metrics are losses."""
+    rows: list[_Row] = []
+    lower: list[int] = []
+    for number, cell in enumerate(config.cells):
+        metric = METRICS.choose(cell.primary)
+        for place, seed, role in benchmark_roles(cell, number):
+            folder = store.tree_path(_stored(store, record, role))
+            what = benchmark_role(cell.benchmarks.index(metric.source), "score")
+            items = benchmark_items(folder, metric)
+            rows += [(number, place, seed, what, n, item) for n, item in enumerate(items)]
+            if score_of(read_scores(folder), metric).higher_is_better is False:
+                lower.append(number)
+    return rows, sorted(set(lower))
+
+
 def _role(cell: int, arm: int | None, seed: int | None, what: str) -> str:
     return cell_role(cell, what) if arm is None else arm_role(cell, arm, what, seed)
 
@@ -182,6 +217,10 @@ def _newest_report(store: Store, name: str) -> Record:
 
 
 def _stored_items(store: Store, record: Record, role: str) -> list[Item]:
+    return read_items(store.file_path(_stored(store, record, role), "items.parquet"))
+
+
+def _stored(store: Store, record: Record, role: str) -> Record:
     said = record.provenance.get("inputs")
     named = said.get(role) if isinstance(said, dict) else None
     key = named.get("key") if isinstance(named, dict) else None
@@ -191,7 +230,7 @@ def _stored_items(store: Store, record: Record, role: str) -> list[Item]:
             f"the report {record.key[:12]} was made of an evaluation ({role}) that is not in "
             f"{store.root} any more; run the comparison again"
         )
-    return read_items(store.file_path(found, "items.parquet"))
+    return found
 
 
 def _schema(measured: Iterable[str] = ()) -> Any:

@@ -6,12 +6,19 @@ line.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from paraknow_core.divergence import check_loss, perplexity
-from paraknow_core.errors import ConfigError, DataError, DivergedError
+from paraknow_core.errors import ConfigError, DivergedError
 from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metric import (
+    Metric,
+    measured,
+    metric_of_benchmark,
+    per_item,
+    per_token,
+)
 from paraknow_core.registry import Registry
 
 LOSS = "answer_nll"
@@ -20,95 +27,6 @@ the verdict is about it unless a config names another metric."""
 
 REPORTED = (LOSS, "perplexity", "exact_match")
 """Measured unless a config names others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One number that says how well a model answers.
-
-    For a split it is ``transform(Σ value / Σ weight)``, summed over the items.
-
-    Attributes:
-        name: in configs, files and columns; the name that it is registered under.
-        label: in sentences and tables.
-        unit: of its values; empty where there is none.
-        higher_is_better: False for a loss.
-        value: an item's contribution to the sum.
-        weight: an item's contribution to the divisor; the same whichever model answered.
-        transform: applied to the pooled value; None: nothing. A transformed metric has no
-            differences between items, so it can be reported but not be the primary metric.
-        is_share: whether values lie between 0 and 1.
-        is_binary: whether an item's value is 0 or 1 (wrong or right), so that McNemar's test fits.
-        diverges: whether a value that is not finite says that a training diverged.
-        is_judged: whether a judge measures it, after the evaluation, in a step of its own.
-        digits: number of decimals in tables.
-        margin: the least difference that matters, unless an experiment sets another. None: a
-            verdict never says that there is no gain.
-    """
-
-    name: str
-    label: str
-    unit: str = ""
-    higher_is_better: bool
-    value: Callable[[Item], float]
-    weight: Callable[[Item], float]
-    transform: Callable[[float], float] | None = None
-    is_share: bool = False
-    is_binary: bool = False
-    diverges: bool = False
-    is_judged: bool = False
-    digits: int = 4
-    margin: float | None = None
-
-    @property
-    def title(self) -> str:
-        """Label and unit."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-    @property
-    def direction(self) -> str:
-        """Which of two values is the better one."""
-        return "higher is better" if self.higher_is_better else "lower is better"
-
-    def is_better(self, difference: float) -> bool:
-        """Tell whether a difference (first minus second value) means that the first is better."""
-        return difference > 0 if self.higher_is_better else difference < 0
-
-    def pooled(self, items: Iterable[Item]) -> float:
-        """Return the value of a split; the worst possible one if that of any item is not finite."""
-        known = tuple(items)
-        values = [self.value(item) for item in known]
-        if all(map(math.isfinite, values)):
-            found = math.fsum(values) / math.fsum(map(self.weight, known))
-        else:
-            found = -math.inf if self.higher_is_better else math.inf
-        return self.transform(found) if self.transform else found
-
-
-def per_item(_item: Item) -> float:
-    """Weigh every item the same."""
-    return 1.0
-
-
-def per_token(item: Item) -> float:
-    """Weigh an item by the tokens of its answer."""
-    return float(item.tokens)
-
-
-def measured(name: str) -> Callable[[Item], float]:
-    """Return a function that reads one of the item's other measured values (``Item.measured``).
-
-    Args:
-        name: such as ``acc``, as the evaluator calls it.
-    """
-
-    def value(item: Item) -> float:
-        if name not in item.measured:
-            known = ", ".join(item.measured) or "nothing"
-            raise DataError(f"item {item.id!r} has no {name!r}; measured of it was {known}")
-        return item.measured[name]
-
-    return value
 
 
 def _nll(item: Item) -> float:
@@ -169,6 +87,7 @@ METRICS: Registry[Metric] = Registry(
             margin=0.02,  # two more answers of a hundred are preferred
         ),
     },
+    made=metric_of_benchmark,
 )
 
 
@@ -187,15 +106,26 @@ def primary_metric(name: str) -> Metric:
     return metric
 
 
-def metrics_of(names: Iterable[str], primary: str = LOSS) -> tuple[Metric, ...]:
+def on_test_split(name: str) -> Metric:
+    """Look up the metric of what is measured on the test split alone, such as the teacher itself.
+
+    Args:
+        name: of the primary metric; in place of a benchmark's, answer NLL is taken.
+    """
+    metric = METRICS.choose(name)
+    return METRICS[LOSS] if metric.source else metric
+
+
+def metrics_of(names: Iterable[str], primary: str | Metric = LOSS) -> tuple[Metric, ...]:
     """Look metrics up in the order in which a report shows them: the primary one first.
 
     Args:
         names: of metrics; those that are not registered are ignored.
-        primary: the one that the verdict is about.
+        primary: the one that the verdict is about, or its name.
     """
-    rest = METRICS.among(name for name in names if name != primary)
-    return (METRICS.choose(primary), *(METRICS[name] for name in rest))
+    first = primary if isinstance(primary, Metric) else METRICS.choose(primary)
+    rest = METRICS.among(name for name in names if name != first.name)
+    return (first, *(METRICS[name] for name in rest))
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from typing import Any
 from paraknow_core.divergence import RULE
 from paraknow_core.errors import DivergedError
 from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.evaluation.metrics import (
     LOSS,
-    METRICS,
     REPORTED,
     EvaluationResult,
-    Metric,
     check_not_diverged,
     metrics_of,
 )
@@ -43,8 +42,9 @@ def compare_arms(
     arms: Mapping[str, Sequence[Item]],
     diverged: Mapping[str, str] | None = None,
     *,
-    primary: str = LOSS,
+    primary: str | Metric = LOSS,
     metrics: Sequence[str] = REPORTED,
+    asked: Mapping[str, Sequence[Item]] | None = None,
 ) -> dict[str, Any]:
     """Compare the transfer with the other arms of one run, item by item.
 
@@ -54,8 +54,9 @@ def compare_arms(
         arms: of ``every_arm``, on the same items; the untouched student among them.
         diverged: arm → by which rule its training diverged, as far as the caller knows; one whose
             training ended without an adapter has no items.
-        primary: name of the metric that the verdict is about.
+        primary: the metric that the verdict is about, or its name.
         metrics: names of those that are told.
+        asked: arm → questions of the benchmark that the primary metric is of, if it is one's.
 
     Returns:
         ``metrics`` of each arm; ``differences`` of the transfer to each other arm, with 95 %
@@ -67,12 +68,16 @@ def compare_arms(
         name: EvaluationResult(tuple(items), tuple(m.name for m in reported)).metrics
         for name, items in arms.items()
     }
+    first, questions = reported[0], asked or {}
+    for name, items in questions.items():
+        values[name][first.name] = first.pooled(items)
     lost = {**_diverged(values), **(diverged or {})}
     sound = [name for name in arms if name not in lost]
+    of_arms = {name: (arms[name], questions.get(name, ())) for name in sound}
     transfer = transfer_among({*arms, *lost}) or TRANSFER
     others = [name for name in (*METHODS.among(sound), VANILLA) if name in sound]
     found = {
-        other: _differences(arms[transfer], arms[other], reported)
+        other: _differences(of_arms[transfer], of_arms[other], reported)
         for other in others
         if other != transfer and transfer in sound
     }
@@ -84,10 +89,10 @@ def compare_arms(
             name: {metric: asdict(difference) for metric, difference in pair.items()}
             for name, pair in found.items()
         },
-        "verdict": " ".join(_verdict(transfer, found, lost, reported[0])),
+        "verdict": " ".join(_verdict(transfer, found, lost, reported)),
         "caveats": [*caveats, RULE] if lost else caveats,
     }
-    named = {"primary": primary} if primary != LOSS else {}
+    named = {"primary": first.name} if first.name != LOSS else {}
     return summary | named | ({"diverged": lost} if lost else {})
 
 
@@ -104,18 +109,23 @@ def _diverged(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def _differences(
-    a: Sequence[Item], b: Sequence[Item], reported: Sequence[Metric]
+    a: tuple[Sequence[Item], Sequence[Item]],
+    b: tuple[Sequence[Item], Sequence[Item]],
+    reported: Sequence[Metric],
 ) -> dict[str, PairedDifference]:
-    return {m.name: paired_difference(a, b, m, seed=0) for m in reported if m.transform is None}
+    """Compare two arms in each metric; of each, the items of the test split and a benchmark's."""
+    on = {m: (a[1], b[1]) if m.source else (a[0], b[0]) for m in reported if m.transform is None}
+    return {m.name: paired_difference(*items, m, seed=0) for m, items in on.items()}
 
 
 def _verdict(
     transfer: str,
     found: Mapping[str, Mapping[str, PairedDifference]],
     lost: Mapping[str, str],
-    primary: Metric,
+    reported: Sequence[Metric],
 ) -> list[str]:
     """Sentences about plain LoRA, then about all other arms, then about the teacher."""
+    primary, by_name = reported[0], {metric.name: metric for metric in reported}
     told = [f"{_capital(arm_name(name))} {reason.rstrip('.')}." for name, reason in lost.items()]
     baseline = METHODS[transfer].baseline
     if transfer in lost:
@@ -127,7 +137,7 @@ def _verdict(
     else:
         names = (transfer, arm_name(baseline))
         sentences = [
-            describe_difference(*names, difference, METRICS[metric])
+            describe_difference(*names, difference, by_name[metric])
             for metric, difference in found[baseline].items()
         ]
     rest = {name: found[name][primary.name] for name in _but_plain(found)}
@@ -199,7 +209,10 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
     for name in arms_among((*summary["metrics"], *summary.get("diverged", {}))):
         if name in summary["metrics"]:
             m = summary["metrics"][name]
-            values = " | ".join(_number(m[metric.name], metric.digits) for metric in reported)
+            values = " | ".join(
+                _number(m[metric.name], metric.digits) if metric.name in m else "–"
+                for metric in reported
+            )
             lines.append(f"| {arm_name(name)} | {values} | {m['items']} |")
         elif name in summary.get("diverged", {}):
             lines.append(f"| {arm_name(name)} | diverged |{' – |' * len(reported)}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.statistics.design import largest_family, out_of_reach
 from paraknow_core.statistics.paired_seeds import SeedComparison
 

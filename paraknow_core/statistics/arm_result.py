@@ -1,11 +1,11 @@
 """What a comparison knows of one method, and whether two methods can be compared."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from paraknow_core.evaluation.items import Item
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.methods import METHODS, Method
 from paraknow_core.statistics.answers import Spoilt
 from paraknow_core.statistics.design import LEAST_SEEDS, count_seeds, shortfall
@@ -29,6 +29,7 @@ class ArmResult:
         lost: in a few words why no seed was run, such as that every learning rate diverged.
         loss: what was trained on: the answers of the data alone, or a teacher's outputs as well.
         epochs: passes over the training rows; 0: not known.
+        asked: seed → items of the benchmark that the primary metric is of, if it is one's.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ArmResult:
     lost: str = ""
     loss: Loss = "answers"
     epochs: int = 0
+    asked: Mapping[int, Sequence[Item]] = field(default_factory=dict)
 
     @property
     def method(self) -> Method:
@@ -65,9 +67,13 @@ class ArmResult:
         """Whether it can be compared with anything."""
         return len(self.items) >= LEAST_SEEDS
 
+    def items_of(self, metric: Metric) -> Mapping[int, Sequence[Item]]:
+        """Seed → the items that a metric is measured on."""
+        return self.asked if metric.source else self.items
+
     def values(self, metric: Metric) -> dict[int, float]:
         """Seed → value of a metric."""
-        return {seed: metric.pooled(items) for seed, items in self.items.items()}
+        return {seed: metric.pooled(items) for seed, items in self.items_of(metric).items()}
 
     def shortfall(self) -> str:
         """Say which seeds have no result, and why; nothing if all have one."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.statistics.answers import Answer
 from paraknow_core.statistics.arm_result import ArmResult, compare, obstacle
 from paraknow_core.statistics.contrast import Contrast
@@ -14,7 +14,10 @@ _Belongs = Callable[[ArmResult, ArmResult], bool]
 
 
 def over_other_items(
-    answers: Iterable[Answer], contrasts: Mapping[str, Contrast], labels: Mapping[str, str]
+    answers: Iterable[Answer],
+    contrasts: Mapping[str, Contrast],
+    labels: Mapping[str, str],
+    metric: Metric,
 ) -> str:
     """Say which differences of the verdict hold for other items of the task, not only other seeds.
 
@@ -22,6 +25,7 @@ def over_other_items(
         answers: of the verdict.
         contrasts: name of the other method → the difference from it.
         labels: name → how sentences call a method.
+        metric: that the verdict is about.
     """
     said = [a.other for a in answers if a.outcome in ("better", "worse")]
     if not said:
@@ -35,7 +39,7 @@ def over_other_items(
     )
     return (
         " With test items drawn at random as well as seeds, the 95 % interval holds 0 against "
-        f"{named}: of that nothing is shown beyond this test split."
+        f"{named}: of that nothing is shown beyond {metric.measured_on}."
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from paraknow_core.distillation.recipe import ANSWERS
-from paraknow_core.evaluation.metrics import LOSS, REPORTED, Metric, metrics_of
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.evaluation.metrics import LOSS, REPORTED, metrics_of
 from paraknow_core.methods import METHODS, Method, used_by
 from paraknow_core.statistics.arm_result import (
     ArmResult,
@@ -38,7 +39,7 @@ class Judgement:
 
 def judge(
     arms: Sequence[ArmResult],
-    primary: str = LOSS,
+    primary: str | Metric = LOSS,
     metrics: Collection[str] = REPORTED,
     *,
     margin: float | None = None,
@@ -52,7 +53,7 @@ def judge(
 
     Args:
         arms: in the order of the report, also those without a result.
-        primary: name of the metric that the verdict is about.
+        primary: the metric that the verdict is about, or its name.
         metrics: names of the metrics that were measured; notes report what the others show.
         margin: the least gain that matters, set beforehand; by default the primary metric's own.
     """
@@ -125,13 +126,14 @@ def _judge(
     notes = [f"Not compared with {name}: {why}." for name, why in obstacles.items() if why]
     notes.append(describe_design(seeds, family=max(1, len(asked))))
     if asked:
-        theirs = {arm.name: arm.items for arm in compared if arm.name in asked}
+        theirs = [arm for arm in compared if arm.name in asked]
         notes.append(detectable(asked, metric))
-        notes += over_items(transfer.name, transfer.items, theirs, reported)
+        notes += over_items(transfer, theirs, reported)
     notes += compared_as_well(transfer, compared, found, metric)
     said = tuple(dict.fromkeys((*verdict.caveats, *notes)))  # the verdict may say it already
     fair = [arm for arm in compared if not spoilt_of(transfer, arm).other]
-    held = over_other_items(verdict.answers, {c.against: c for c in contrasts}, labels)
+    by_name = {c.against: c for c in contrasts}
+    held = over_other_items(verdict.answers, by_name, labels, metric)
     beside = held + ahead(transfer, fair, found, metric, asked_of)
     sentence = verdict.sentence + (beside if verdict.teacher else without_the_word(beside))
     return Judgement((*contrasts, *exploratory), verdict, sentence, said)
@@ -163,7 +165,8 @@ def _contrast(
     spoilt = spoilt_of(arm, against)
     if not outcome and (spoilt.first if metric.is_better(comparison.mean) else spoilt.other):
         outcome = UNCLEAR  # the seeds that are left favour the side that diverged
-    items_low, items_high = crossed_interval(arm.items, against.items, metric=metric)
+    items, theirs = arm.items_of(metric), against.items_of(metric)
+    items_low, items_high = crossed_interval(items, theirs, metric=metric)
     return Contrast(
         label=f"{arm.name} − {against.name}",
         method=arm.name,

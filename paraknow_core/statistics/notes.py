@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from paraknow_core.evaluation.items import Item
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.design import holm
 from paraknow_core.statistics.paired_seeds import SeedComparison
 from paraknow_core.statistics.pooled_items import COVERS, majority_mcnemar, pooled_difference
-
-Runs = Mapping[int, Sequence[Item]]
-"""Seed → items of one method."""
 
 
 def detectable(comparisons: Mapping[str, SeedComparison], metric: Metric) -> str:
@@ -25,14 +22,13 @@ def detectable(comparisons: Mapping[str, SeedComparison], metric: Metric) -> str
 
 
 def over_items(
-    name: str, items: Runs, others: Mapping[str, Runs], reported: Sequence[Metric]
+    arm: ArmResult, others: Sequence[ArmResult], reported: Sequence[Metric]
 ) -> list[str]:
     """Say what seeds and items together show, one sentence or two a metric.
 
     Args:
-        name: of the method that is compared with the others.
-        items: of it.
-        others: name → items of another method.
+        arm: the method that is compared with the others.
+        others: each with at least 2 of its seeds.
         reported: the primary metric first; of that one only counts of right and wrong answers are
             reported, as the verdict says the rest.
     """
@@ -40,25 +36,26 @@ def over_items(
     whole = [m for m in reported if m.transform is None and (m is not primary or m.is_binary)]
     binary = [m for m in reported if m.is_binary]
     return [
-        *(_pooled(name, items, others, metric) for metric in whole),
-        *(_majorities(name, items, others, m, named=len(binary) > 1) for m in binary),
+        *(_pooled(arm, others, metric) for metric in whole),
+        *(_majorities(arm, others, metric, named=len(binary) > 1) for metric in binary),
     ]
 
 
-def _pooled(name: str, items: Runs, others: Mapping[str, Runs], metric: Metric) -> str:
+def _pooled(arm: ArmResult, others: Sequence[ArmResult], metric: Metric) -> str:
     differences = []
-    for other, theirs in others.items():
-        found = pooled_difference(items, theirs, metric=metric)
+    for other in others:
+        found = pooled_difference(arm.items_of(metric), other.items_of(metric), metric=metric)
         mean, low, high = (f"{v:+.{metric.digits}f}" for v in (found.mean, found.low, found.high))
-        differences.append(f"{other} {mean} (95 % interval {low} to {high})")
+        differences.append(f"{other.name} {mean} (95 % interval {low} to {high})")
     title = metric.title[0].upper() + metric.title[1:]
-    return f"{title}, {name} minus the other: {'; '.join(differences)}. {COVERS}"
+    return f"{title}, {arm.name} minus the other: {'; '.join(differences)}. {COVERS}"
 
 
-def _majorities(
-    name: str, items: Runs, others: Mapping[str, Runs], metric: Metric, *, named: bool
-) -> str:
-    found = {other: majority_mcnemar(items, theirs, metric) for other, theirs in others.items()}
+def _majorities(arm: ArmResult, others: Sequence[ArmResult], metric: Metric, *, named: bool) -> str:
+    found = {
+        other.name: majority_mcnemar(arm.items_of(metric), other.items_of(metric), metric)
+        for other in others
+    }
     adjusted = holm({other: test.p_value for other, test in found.items()})
     counts = "; ".join(
         f"{other} {test.only_a} to {test.only_b} "
@@ -66,7 +63,7 @@ def _majorities(
         for other, test in found.items()
     )
     return (
-        f"Items that most seeds answer rightly {f'by {metric.label} ' if named else ''}with {name} "
-        f"alone to those with the other alone (exact McNemar): {counts}. The test covers other "
-        "items, not other training seeds."
+        f"Items that most seeds answer rightly {f'by {metric.label} ' if named else ''}with "
+        f"{arm.name} alone to those with the other alone (exact McNemar): {counts}. The test "
+        "covers other items, not other training seeds."
     )

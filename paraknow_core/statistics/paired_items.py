@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from paraknow_core.evaluation.items import Item
-    from paraknow_core.evaluation.metrics import Metric
+    from paraknow_core.evaluation.metric import Metric
 
 MIN_ITEMS = 6
 """Below six pairs no sign-flip test reaches p < .05: the smallest is 2 / 2**5 = .0625."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from paraknow_core.evaluation.items import Item
-    from paraknow_core.evaluation.metrics import Metric
+    from paraknow_core.evaluation.metric import Metric
 
 COVERS = "The interval covers other training seeds and other test items of the same kind."
 

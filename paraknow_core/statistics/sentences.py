@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.methods import METHODS
 from paraknow_core.statistics.answers import NOT_RUN, Answer, Outcome
 from paraknow_core.statistics.paired_seeds import SeedComparison
@@ -129,7 +129,10 @@ def _still_possible(margin: float | None, metric: Metric) -> str:
 
 
 def caveats_of(
-    answers: tuple[Answer, ...], lr_at_edge: Collection[str], labels: Mapping[str, str]
+    answers: tuple[Answer, ...],
+    lr_at_edge: Collection[str],
+    labels: Mapping[str, str],
+    metric: Metric,
 ) -> list[str]:
     """What has to be known beside the sentence, one sentence each."""
     caveats = [
@@ -154,7 +157,7 @@ def caveats_of(
                 f"Against {label} this design would have seen a difference of {c.detectable:.2g} "
                 "in 80 % of cases (before correction for several comparisons)."
             )
-    return [*caveats, "The sentence's intervals cover training seeds on this test split."]
+    return [*caveats, f"The sentence's intervals cover training seeds on {metric.measured_on}."]
 
 
 def without_the_word(text: str) -> str:

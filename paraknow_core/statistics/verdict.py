@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from paraknow_core.errors import ConfigError
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.methods import METHODS, TRANSFER
 from paraknow_core.statistics.answers import NOT_RUN, Answer, Outcome, Spoilt, answer_of
 from paraknow_core.statistics.paired_seeds import SeedComparison
@@ -133,7 +133,7 @@ def pair_verdict(
             metric=metric,
             margin=least,
         )
-    said = [f"{sentence} {cause}", *caveats_of(answers, lr_at_edge, labels)]
+    said = [f"{sentence} {cause}", *caveats_of(answers, lr_at_edge, labels, metric)]
     if not teacher:
         said = [without_the_word(text) for text in said]
     return Verdict(answers, said[0], tuple(said[1:]), teacher)

@@ -64,3 +64,33 @@ def check_room(
                 f"{positions} positions for question and answer; set evaluate.harness.max_gen_toks "
                 f"to fewer than {positions}"
             )
+
+
+def check_primary(known: Mapping[str, Path], _locations: Mapping[str, Path], *, name: str) -> None:
+    """Refuse a primary metric that a benchmark does not have.
+
+    Args:
+        known: folder of the acquired ``tasks``; nothing is checked without it.
+        name: of the metric, such as ``gsm8k:exact_match,strict-match``.
+
+    Raises:
+        ConfigError: names the metrics that it has, and the nearest.
+    """
+    if "tasks" not in known:
+        return
+    from paraknow_core.evaluation.benchmarks.primary import check_primary as check
+
+    check(read_json(known["tasks"] / TASKS), name)
+
+
+def count_right_or_wrong(folder: Path, name: str, *, limit: int | None) -> int:
+    """Count a benchmark's questions; 0 if its metric is not right or wrong of each.
+
+    Args:
+        folder: of the acquired tasks.
+        name: of the metric.
+        limit: questions of each task; None: all.
+    """
+    from paraknow_core.evaluation.benchmarks.primary import is_right_or_wrong, questions_of
+
+    return questions_of(read_json(folder / TASKS), limit) if is_right_or_wrong(name) else 0

@@ -24,6 +24,7 @@ from tasks.comparison_parts.config import (
     cell_role,
 )
 from tasks.comparison_parts.looks import looks_of
+from tasks.comparison_parts.primary import primary_in
 from tasks.comparison_parts.proof import ItemsOf, untrained_of
 from tasks.comparison_parts.told import failed_pair, told_of
 from tasks.engine.json_files import read_json
@@ -37,7 +38,7 @@ def pair_of(job: Job[ComparisonConfig], number: int) -> tuple[Pair, Judgement]:
     if cell.failure:
         return failed_pair(cell, cell.failure, "Nothing was compared"), Judgement()
     items = {arm.name: _items(job, number, place) for place, arm in enumerate(cell.arms)}
-    told, judgement = told_of(cell, list(items.values()), job.config)
+    told, judgement = told_of(cell, list(items.values()), job.config, primary_in(job, number))
     arms = [(arm, _logs(job, number, place)) for place, arm in enumerate(cell.arms)]
     took = shared.compute()
     pair = replace(

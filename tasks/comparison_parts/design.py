@@ -24,7 +24,7 @@ def design_of(config: ComparisonConfig) -> dict[str, str]:
     return {
         "seeds": f"{len(config.wanted_seeds)}, paired: the same data order for every method",
         "learning rates": _fixed_rates(config) if config.has_fixed_rates else _tried_rates(config),
-        "metric": f"{_primaries(config)} on the test split, mean over seeds",
+        "metric": f"{_primaries(config)}, mean over seeds",
     }
 
 
@@ -41,9 +41,10 @@ def _fixed_rates(config: ComparisonConfig) -> str:
 
 
 def _primaries(config: ComparisonConfig) -> str:
-    """What the verdicts are about; with the task where tasks differ in it."""
-    of_task = {cell.task: METRICS.choose(cell.primary).title for cell in config.cells}
-    titles = set(of_task.values())
-    if len(titles) == 1:
-        return titles.pop()
-    return ", ".join(f"{title} ({task})" for task, title in of_task.items())
+    """What the verdicts are about, and on what it is measured; with the task where they differ."""
+    metrics = {cell.task: METRICS.choose(cell.primary) for cell in config.cells}
+    titles = {metric.title for metric in metrics.values()}
+    each = ", ".join(f"{metric.title} ({task})" for task, metric in metrics.items())
+    told = titles.pop() if len(titles) == 1 else each
+    places = {"benchmark's questions" if m.source else "test split" for m in metrics.values()}
+    return f"{told} on the {' or '.join(sorted(places, reverse=True))}"

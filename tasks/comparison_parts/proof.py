@@ -7,7 +7,8 @@ from statistics import fmean
 
 from paraknow_core.errors import DataError
 from paraknow_core.evaluation.items import Item
-from paraknow_core.evaluation.metrics import METRICS, Metric
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.evaluation.metrics import on_test_split
 from paraknow_core.report.page.outcome import Measure
 from paraknow_core.report.page.proof import OrderLine, PairOrder, Untrained
 from paraknow_core.statistics.proofs import PROOFS, MethodTrend, conclusion, corrected, rise
@@ -22,7 +23,7 @@ ItemsOf = Callable[[str], Sequence[Item] | None]
 def untrained_of(config: ComparisonConfig, number: int, items: ItemsOf) -> tuple[Untrained, ...]:
     """Say what each start point of a cell scores without training, as far as it was measured."""
     cell = config.cells[number]
-    metric = METRICS.choose(cell.primary)
+    metric = on_test_split(cell.primary)
     student = _score(items(cell_role(number, "vanilla")), metric)
     found = []
     for place, arm in enumerate(cell.arms):
@@ -50,7 +51,7 @@ def _order(config: ComparisonConfig, items: ItemsOf, order: OrderConfig, task: s
     kind = PROOFS.choose(order.kind)
     places = {cell.pair: n for n, cell in enumerate(config.cells) if cell.task == task}
     cells = {pair: config.cells[places[pair]] for pair in order.pairs}
-    metric = METRICS.choose(next(iter(cells.values())).primary)
+    metric = on_test_split(next(iter(cells.values())).primary)
     empty = PairOrder(
         kind=order.kind,
         title=kind.title,

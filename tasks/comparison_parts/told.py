@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from paraknow_core.evaluation.items import Item
-from paraknow_core.evaluation.metrics import METRICS, EvaluationResult, Metric, metrics_of
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.evaluation.metrics import METRICS, metrics_of
 from paraknow_core.report.judged import judged_sentence
 from paraknow_core.report.page import collect
 from paraknow_core.report.page.data import Failure, Pair
@@ -12,13 +13,14 @@ from paraknow_core.report.page.outcome import Measure, Score
 from paraknow_core.statistics.arm_result import ArmResult
 from paraknow_core.statistics.judge import Judgement, judge
 from tasks.comparison_parts.config import ALL, ArmReport, CellReport, ComparisonConfig, seed_name
+from tasks.comparison_parts.primary import Primary
 
 Answers = Mapping[int, Sequence[Item]]
 """Seed → what a method answered."""
 
 
 def told_of(
-    cell: CellReport, answers: Sequence[Answers], config: ComparisonConfig
+    cell: CellReport, answers: Sequence[Answers], config: ComparisonConfig, primary: Primary
 ) -> tuple[Pair, Judgement]:
     """Judge a cell, and put what follows from answers alone into a pair of the page.
 
@@ -26,24 +28,28 @@ def told_of(
         cell: one pair on one task, whose methods could be compared.
         answers: of each of its methods, in their order.
         config: of the whole report.
+        primary: what the verdict is about.
     """
-    arms = [arm_result(arm, found, config) for arm, found in zip(cell.arms, answers, strict=True)]
-    judgement = judge(arms, cell.primary, cell.metrics, margin=cell.margin)
-    reported = [m for m in metrics_of(cell.metrics, cell.primary) if m.transform is None]
-    primary, *beside = map(Measure.of, reported)
+    arms = [
+        replace(arm_result(arm, found, config), asked=primary.asked_of(place))
+        for place, (arm, found) in enumerate(zip(cell.arms, answers, strict=True))
+    ]
+    judgement = judge(arms, primary.metric, cell.metrics, margin=cell.margin)
+    reported = [m for m in metrics_of(cell.metrics, primary.metric) if m.transform is None]
+    metric, *beside = map(Measure.of, reported)
     pair = Pair(
         name=cell.pair,
         task=cell.task,
         teacher="",
         student="",
-        metric=primary,
+        metric=metric,
         beside=tuple(beside),
         verdict=judgement.sentence,
         teacher_matters=_teacher_matters(judgement),
         notes=(*judgement.notes, *_judged(cell, answers)),
         contrasts=judgement.contrasts,
         scores=tuple(
-            _score(arm, found, reported) for arm, found in zip(cell.arms, answers, strict=True)
+            _score(arm, result, reported) for arm, result in zip(cell.arms, arms, strict=True)
         ),
         failures=tuple(_failures(cell, config.wanted_seeds)),
     )
@@ -98,13 +104,11 @@ def arm_result(arm: ArmReport, items: Answers, config: ComparisonConfig) -> ArmR
     )
 
 
-def _score(
-    arm: ArmReport, items: Mapping[int, Sequence[Item]], reported: Sequence[Metric]
-) -> Score:
-    names = tuple(metric.name for metric in reported)
+def _score(arm: ArmReport, result: ArmResult, reported: Sequence[Metric]) -> Score:
+    values = {metric.name: result.values(metric) for metric in reported}
     score = collect.score_of(
         arm.name,
-        [EvaluationResult(tuple(found), names).metrics for found in items.values()],
+        [{name: of[seed] for name, of in values.items() if seed in of} for seed in result.items],
         metrics=reported,
         learning_rate=arm.rate,
         chosen_from=len(arm.trials),

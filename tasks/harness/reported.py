@@ -4,15 +4,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from paraknow_core.errors import DataError
 from paraknow_core.evaluation.benchmarks.scores import (
     SCORES,
-    VALUE,
     BenchmarkScore,
     items_of,
     metric_of,
     read_scores,
+    score_of,
 )
 from paraknow_core.evaluation.items import Item
+from paraknow_core.evaluation.metric import VALUE, Metric, as_measured
 from paraknow_core.report.benchmarks import BenchmarkDifference, BenchmarkMean, BenchmarkRow
 from paraknow_core.statistics.paired_items import paired_difference
 from tasks.engine.json_files import read_json
@@ -24,6 +26,46 @@ Results = Mapping[str, Sequence[Path]]
 def benchmark_role(number: int, arm: str) -> str:
     """Name the input of a report that holds one benchmark's result of an arm."""
     return f"benchmark{number}-{arm}"
+
+
+def benchmark_items(folder: Path, metric: Metric) -> list[Item]:
+    """Read each question's value of a benchmark's metric.
+
+    Raises:
+        DataError: if the benchmark has no such metric, or it is no mean over questions.
+    """
+    score = score_of(read_scores(folder), metric)
+    found = items_of(folder, score)
+    if not found:
+        raise DataError(
+            f"{metric.name} is no mean over the questions of the benchmark, so models cannot be "
+            "compared question by question; take another primary metric"
+        )
+    return found
+
+
+def primary_items(
+    folders: Mapping[str, Path], metric: Metric
+) -> tuple[Metric, dict[str, Sequence[Item]]]:
+    """Read the questions that a benchmark's metric is measured on, of several models.
+
+    Args:
+        folders: model → its result.
+        metric: as its name tells it.
+
+    Returns:
+        The metric as the results tell it, and model → items.
+
+    Raises:
+        DataError: as ``benchmark_items``.
+    """
+    found: dict[str, Sequence[Item]] = {
+        name: benchmark_items(folder, metric) for name, folder in folders.items()
+    }
+    values = [item.measured[VALUE] for items in found.values() for item in items]
+    scores = [score_of(read_scores(folder), metric) for folder in folders.values()]
+    is_loss = any(score.higher_is_better is False for score in scores)
+    return as_measured(metric, values, higher_is_better=not is_loss), found
 
 
 def benchmarks_of(

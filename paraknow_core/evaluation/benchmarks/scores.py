@@ -9,12 +9,10 @@ from typing import Any
 
 from paraknow_core.errors import DataError
 from paraknow_core.evaluation.items import Item
-from paraknow_core.evaluation.metrics import Metric, measured, per_item
+from paraknow_core.evaluation.metric import VALUE, Metric, measured, per_item
 from paraknow_core.strict_data import read_json
 
 SCORES, ANSWERS = "scores.json", "answers.parquet"
-VALUE = "value"
-"""Name of an item's value of the metric that is looked at."""
 _TEXTS = (
     *("task", "filter", "target", "prompt", "response", "filtered"),
     *("prompt_hash", "doc_hash", "target_hash"),
@@ -59,6 +57,11 @@ class BenchmarkScore:
     def name(self) -> str:
         """Metric and filter, as the harness writes them."""
         return f"{self.metric},{self.filter}"
+
+    @property
+    def short_name(self) -> str:
+        """The same, without the filter where nothing is filtered."""
+        return self.metric if self.filter == "none" else self.name
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,26 @@ def read_scores(folder: Path) -> list[BenchmarkScore]:
 def score_name(title: str, score: BenchmarkScore) -> str:
     """Name a score in a table that has many benchmarks: ``gsm8k exact_match,strict-match``."""
     task = "" if title.split(" ", maxsplit=1)[0] == score.task else f": {score.task}"
-    metric = score.metric if score.filter == "none" else score.name
-    return f"{title}{task} {metric}"
+    return f"{title}{task} {score.short_name}"
+
+
+def score_of(scores: Sequence[BenchmarkScore], metric: Metric) -> BenchmarkScore:
+    """Find the score of what was asked for that a metric of a benchmark names.
+
+    Args:
+        scores: of that benchmark.
+        metric: of ``metric_of_benchmark``.
+
+    Raises:
+        DataError: if there is none of that name; names those that there are.
+    """
+    wanted = metric.name.rpartition(":")[2]
+    roots = [score for score in scores if score.is_root]
+    found = [score for score in roots if score.short_name == wanted]
+    if len(found) != 1:
+        known = ", ".join(f"{score.task} {score.short_name}" for score in roots) or "nothing"
+        raise DataError(f"benchmark {metric.source!r} gave no one {wanted!r}; it gave {known}")
+    return found[0]
 
 
 def items_of(folder: Path, score: BenchmarkScore) -> list[Item]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from paraknow_core.alignment.matrices import source_role
 from paraknow_core.errors import DataError
-from paraknow_core.evaluation.metrics import Metric
+from paraknow_core.evaluation.metric import Metric
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.models.token_modules import token_modules
 from paraknow_core.report.page.data import Cost, Origin

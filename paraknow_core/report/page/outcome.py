@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from paraknow_core.evaluation.metrics import LOSS, METRICS, Metric
+from paraknow_core.evaluation.metric import Metric
+from paraknow_core.evaluation.metrics import LOSS, METRICS
 from paraknow_core.strict_model import Part
 
 

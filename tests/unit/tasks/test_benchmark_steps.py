@@ -15,11 +15,15 @@ from artifacts.queries.lineage import Lineage
 from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.delivery.provenance import find_adapter, origin_of
+from flows.graph import cell
+from flows.graph.arm import ArmOutcome, SeedRun
+from flows.planning.compare import make_compare_plan
 from flows.planning.transfer import make_plan
 from flows.results.conclude import conclude
 from flows.results.dataset import read, results_folder, summarise
+from flows.results.items import read_comparison, write_comparison
 from flows.results.report_inputs import start_report
-from paraknow_core.errors import ParaknowError
+from paraknow_core.errors import DataError, ParaknowError
 from paraknow_core.evaluation.benchmarks.opened import opened
 from paraknow_core.evaluation.benchmarks.run import run_benchmark
 from paraknow_core.evaluation.benchmarks.scores import scores_json
@@ -51,7 +55,8 @@ def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path, monkeypatch
     load = benchmark._load
     monkeypatch.setattr(benchmark, "_load", lambda *of: loaded.append(of[0]) or load(*of))
     tasks = ["sums", {"task": "facts", "shots": 2, "limit": 5}]
-    given = settings(folder, tmp_path / "store", tasks=tasks)
+    about = "facts 2-shot first 5:acc"
+    given = settings(folder, tmp_path / "store", tasks=tasks, primary=about)
     refs = run_direct(given)
     assert len(loaded) == 1  # for two benchmarks of three models each
     store = TransferConfig.model_validate(given).run.open_store()
@@ -76,7 +81,10 @@ def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path, monkeypatch
     assert "| sums | exact\\_match, flexible-extract | 0 | 9 | " in (
         report / "summary.md"
     ).read_text(encoding="utf-8")
-    rows = json.loads((report / "summary.json").read_text())["benchmarks"]
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["primary"] == about
+    assert "in facts 2-shot first 5 acc (" in summary["verdict"].split(", 95 % interval")[0]
+    rows = summary["benchmarks"]
     assert [(row["task"], row["metric"], row["filter"], row["items"]) for row in rows[:3]] == [
         ("sums", "exact_match", "strict-match", 9),
         ("sums", "exact_match", "flexible-extract", 9),
@@ -84,6 +92,12 @@ def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path, monkeypatch
     ]
     by_method = {score["method"]: score["mean"] for score in rows[2]["scores"]}
     assert by_method["vanilla"] == scores["scores"][0]["value"]
+    for arm, score in by_method.items():
+        assert summary["metrics"][arm][about] == pytest.approx(score, abs=1e-15)
+    (first,) = (d for d in rows[2]["differences"] if d["against"] == "plain")
+    told = summary["differences"]["plain"]
+    assert {n: told[about][n] for n in ("mean", "n")} == {n: first[n] for n in ("mean", "n")}
+    assert told["answer_nll"]["n"] != told[about]["n"]
     assert {(d["method"], d["against"], d["n"]) for d in rows[2]["differences"]} == {
         ("transfer", "plain", 10),
         ("transfer", "vanilla", 10),
@@ -99,8 +113,8 @@ def test_a_run_measures_its_students_on_benchmarks(folder, tmp_path, monkeypatch
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is_computed(folder, tmp_path):
-    def refused(match: str, *tasks: Any, **harness: Any) -> None:
-        given = settings(folder, tmp_path / "store", tasks=list(tasks))
+    def refused(match: str, *tasks: Any, primary: str = "answer_nll", **harness: Any) -> None:
+        given = settings(folder, tmp_path / "store", tasks=list(tasks), primary=primary)
         given["evaluate"]["harness"] |= harness
         with pytest.raises(ParaknowError, match=match):
             make_plan(TransferConfig.model_validate(given), Stage.REPORT)
@@ -109,12 +123,15 @@ def test_what_cannot_be_run_is_refused_before_anything_is_computed(folder, tmp_p
     refused(r"has no chat template; take the instruction-tuned", "sums", chat_template=True)
     refused(r"9 shots are asked for, but .* has 8 examples", {"task": "sums", "shots": 9})
     refused(r"include_path '.*nowhere' is no folder", "sums", include_path="nowhere")
+    refused(r"no metric 'exact_match' .did you mean 'sums:e", "sums", primary="sums:exact_match")
     store = RunConfig(store=str(tmp_path / "store")).open_store()
     assert list(store.records()) == []
 
 
-def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_path):
-    given = settings(folder, tmp_path / "store", tasks=["sums", {"task": "facts", "shots": 2}])
+def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.planning.design.DISAGREEING", (0.9,))  # so few questions show much
+    tasks, about = ["sums", {"task": "facts", "shots": 2}], "facts 2-shot:acc"
+    given = settings(folder, tmp_path / "store", tasks=tasks, primary=about)
     shared = {
         name: given[name] for name in ("extract", "lora", "decompose", "finetune", "evaluate")
     }
@@ -129,6 +146,8 @@ def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_pat
             "run": given["run"],
         }
     )
+    plan = make_compare_plan(config)
+    assert any("t: 18 questions show a difference in facts 2-shot acc" in s for s in plan.visible())
     outcomes = compare_direct(config)
     assert [outcome.first_reason for outcome in outcomes] == [""]
     do = DirectTrialRunner(config.run, Stage.REPORT)
@@ -143,6 +162,33 @@ def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_pat
     names = ["sums exact_match,strict-match", "facts 2-shot acc"]
     assert set(names) < set(table.columns)
     assert table["facts 2-shot acc"].between(0, 1).all()
+    assert set(table["primary"]) == {about}
+    assert write_comparison(config.run.open_store(), "both", tmp_path / "items.parquet")
+    again = read_comparison(tmp_path / "items.parquet")
+    (pair,) = again.pairs
+    assert (pair.metric.name, pair.metric.is_share, pair.beside[0].name) == (
+        about,
+        True,
+        "answer_nll",
+    )
+    assert result.verdicts == {"p on t": pair.verdict}
+    means = table.set_index("method")["facts 2-shot acc"]
+    assert {score.method: score.mean for score in pair.scores} == pytest.approx(dict(means))
+    (contrast,) = pair.contrasts
+    assert contrast.mean == pytest.approx(means["transfer"] - means["plain"], abs=1e-12)
+    assert any("by facts 2-shot acc with transfer alone" in note for note in pair.notes)
+    assert again.design["metric"].startswith("facts 2-shot acc on the benchmark's questions")
+
+
+def test_a_seed_without_the_benchmark_that_the_verdict_is_about_has_no_result():
+    def fails() -> None:
+        raise DataError("no rows")
+
+    arm, run = ArmOutcome("plain", "plain"), SeedRun(3)
+    cell._score(arm, run, 0, "sums", fails, needed=False)
+    assert (run.reason, arm.lost_scores) == ("", {"benchmark sums, seed 3": "DataError: no rows"})
+    cell._score(arm, run, 1, "facts", fails, needed=True)
+    assert run.reason == "benchmark facts: DataError: no rows"
 
 
 def test_what_is_kept_is_made_again_for_other_steps_other_models_and_after_an_error():

@@ -10,16 +10,14 @@ from pydantic import ValidationError
 
 from paraknow_core.errors import ConfigError, DataError, DivergedError
 from paraknow_core.evaluation.items import Item, read_items, write_items
+from paraknow_core.evaluation.metric import Metric, measured, per_item
 from paraknow_core.evaluation.metrics import (
     LOSS,
     METRICS,
     REPORTED,
     EvaluationResult,
-    Metric,
     check_not_diverged,
-    measured,
     metrics_of,
-    per_item,
     primary_metric,
 )
 from paraknow_core.registry import ALL, noted_lookups
