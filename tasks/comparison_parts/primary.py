@@ -49,7 +49,7 @@ def primary_in(job: Job[ComparisonConfig], number: int) -> Primary:
         folder: Path | None = job.inputs.get(role)
         return None if folder is None else benchmark_items(folder, metric)
 
-    return primary_of(cell, number, items, higher_is_better=score.higher_is_better is not False)
+    return primary_of(cell, number, items, higher_is_better=bool(score.higher_is_better))
 
 
 def primary_of(

@@ -64,7 +64,7 @@ def primary_items(
     }
     values = [item.measured[VALUE] for items in found.values() for item in items]
     scores = [score_of(read_scores(folder), metric) for folder in folders.values()]
-    is_loss = any(score.higher_is_better is False for score in scores)
+    is_loss = not all(score.higher_is_better for score in scores)
     return as_measured(metric, values, higher_is_better=not is_loss), found
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def score_name(title: str, score: BenchmarkScore) -> str:
 
 
 def score_of(scores: Sequence[BenchmarkScore], metric: Metric) -> BenchmarkScore:
-    """Find the score of what was asked for that a metric of a benchmark names.
+    """Find the score of what was asked for that a metric of a benchmark names, with its direction.
 
     Args:
         scores: of that benchmark.
@@ -161,7 +161,12 @@ def score_of(scores: Sequence[BenchmarkScore], metric: Metric) -> BenchmarkScore
     if len(found) != 1:
         known = ", ".join(f"{score.task} {score.short_name}" for score in roots) or "nothing"
         raise DataError(f"benchmark {metric.source!r} gave no one {wanted!r}; it gave {known}")
-    return found[0]
+    (score,) = found
+    if score.higher_is_better is None:  # of groups of groups the harness does not say it
+        below = [s for s in scores if s.task in score.members and s.metric == score.metric]
+        is_loss = any(one.higher_is_better is False for one in below)
+        score = replace(score, higher_is_better=not is_loss)
+    return score
 
 
 def items_of(folder: Path, score: BenchmarkScore) -> list[Item]:

@@ -1,11 +1,14 @@
 """Benchmarks through lm-evaluation-harness: its command line's numbers, and what is refused."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lm_eval import evaluator
 from lm_eval.__main__ import cli_evaluate
@@ -334,3 +337,67 @@ def test_real_questions_of_mmlu_are_ranked_by_a_definition_of_ones_own(
     found = run(model, Wanted("real_mmlu", None, tmp_path), limit=3)
     assert ("acc", 3) in [(one.metric, one.items) for one in found.scores]
     assert len(json.loads(found.answers[0]["filtered"])) == 4
+
+
+def real_instructions() -> list[dict[str, Any]]:
+    """Real rows of Super-NI as the data set has them; rows of one task lend each other answers."""
+    lines = (
+        (REAL / "super_ni" / "super_ni_data_1000.jsonl").read_text(encoding="utf-8").splitlines()
+    )
+    rows = [json.loads(line) for line in lines]
+    answers: dict[str, list[str]] = {}
+    for row in rows:
+        answers.setdefault(row["id"].split("-")[0], []).append(row["messages"][1]["content"])
+    return [
+        {
+            "definition": row["messages"][0]["content"],
+            "inputs": row["id"],
+            "targets": answers[row["id"].split("-")[0]][:3],
+        }
+        for row in rows
+    ]
+
+
+def rouge_l(reference: str, answer: str) -> float:
+    """The F-measure of the longest common subsequence of stems (Lin 2004, eq. 2 to 4, β = 1)."""
+    from nltk.stem.porter import PorterStemmer
+
+    stem = PorterStemmer().stem
+    a, b = (
+        [stem(word) if len(word) > 3 else word for word in re.findall("[a-z0-9]+", text.lower())]
+        for text in (reference, answer)
+    )
+    longest = np.zeros((len(a) + 1, len(b) + 1))
+    for i, one in enumerate(a):
+        for j, other in enumerate(b):
+            before = max(longest[i, j + 1], longest[i + 1, j])
+            longest[i + 1, j + 1] = longest[i, j] + 1 if one == other else before
+    shared = float(longest[-1, -1])
+    return 2 * shared / (len(a) + len(b)) if shared else 0.0
+
+
+@pytest.mark.skipif(not (REAL / "super_ni").is_dir(), reason="the real data is not here")
+def test_real_rows_of_super_ni_are_scored_with_the_best_of_their_references(
+    model: Any, tmp_path: Path
+) -> None:
+    rows = real_instructions()
+    several = [row for row in rows if len(set(row["targets"])) > 2]
+    assert len(several) > 100
+    test = write_jsonl(tmp_path / "test.jsonl", several[:3])
+    train = write_jsonl(tmp_path / "train.jsonl", rows[-3:])
+    wanted = Wanted("super_ni", 0, data_files={"train": str(train), "test": str(test)})
+    with opened(wanted) as benchmark:
+        score = benchmark.tasks["super_ni"].process_results
+        found = run_benchmark(*model, benchmark, Asking(max_gen_toks=3))
+    assert [(one.name, one.items) for one in found.scores] == [
+        ("exact_match,none", 3),
+        ("rougeL,none", 3),
+    ]
+    assert several[0]["definition"][-20:] in found.answers[0]["prompt"]
+    assert json.loads(found.answers[0]["target"]) == several[0]["targets"]
+    for row, other in pairwise(several[:101]):
+        for said in (row["targets"][1], other["targets"][0]):
+            right = [rouge_l(one, said) for one in row["targets"]]
+            told = score(row, [said])
+            assert told["rougeL"] == pytest.approx(max(right), abs=1e-12)
+            assert told["exact_match"] == float(said in row["targets"]) or told["rougeL"] == 1
