@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from paraknow_core.errors import ParaknowError
 from paraknow_core.progress import Progress
+from tasks.engine.freed_memory import giving_back
 from tasks.engine.parent import end_with_parent, held_back
 
 _GRACE_SECONDS = 5.0
@@ -101,7 +102,8 @@ class Worker:
                     target=_serve, args=(there, self.environment), daemon=True
                 )
                 resource_tracker.ensure_running()  # its start would let signals through again
-                with held_back(signal.SIGINT):  # the terminal's is for this process, which ends it
+                # The terminal's SIGINT is for this process, which ends the child.
+                with held_back(signal.SIGINT), giving_back():
                     self._child.start()
                 there.close()
             self._busy = True

@@ -1,5 +1,6 @@
 """A function in a process of its own: result, progress, errors, death."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from support.patience import PATIENCE, wait_until
 from paraknow_core.errors import DataError
 from paraknow_core.progress import no_progress
 from tasks.engine.child import ChildError, Worker, run_in_child
+from tasks.engine.freed_memory import GIVES_BACK
 from tasks.engine.workers import WorkerPool, WorkersClosedError
 
 
@@ -154,3 +156,26 @@ def test_the_terminals_interrupt_is_not_for_workers():
         [sys.executable, "-c", code], cwd=tests, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_gives_freed_memory_back_unless_the_user_has_chosen(monkeypatch):
+    """glibc reads its settings when a process starts, so they have to be there by then."""
+    chosen = [*GIVES_BACK, "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"]
+    for name in chosen:
+        monkeypatch.delenv(name, raising=False)
+
+    def seen() -> tuple[str | None, str | None]:
+        with contextlib.closing(Worker()) as worker:
+            found = [
+                worker.run(whereabouts, progress=no_progress, name=name)[1]
+                for name in ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+            ]
+        return found[0], found[1]
+
+    assert seen() == (GIVES_BACK["MALLOC_MMAP_THRESHOLD_"], None)
+    assert not any(name in os.environ for name in GIVES_BACK)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    assert seen() == (None, "glibc.malloc.hugetlb=1")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=")
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+    assert seen()[0] == "65536"
