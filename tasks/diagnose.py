@@ -8,15 +8,26 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from artifacts.disk.sizes import size_text
 from paraknow_core.data import read_split
 from paraknow_core.data.examples import Example
 from paraknow_core.errors import DataError
-from paraknow_core.models.describe import Role
+from paraknow_core.inspection.states_memory import StatesMemory, states_memory
+from paraknow_core.models.describe import Architecture, Role
+from paraknow_core.sensitivity.streamed.choice import boundary_room, streams
 from paraknow_core.setting_types import BatchSize, Count, Tokens
 from paraknow_core.settings import Settings, execution
 from tasks.acquire_model import load_architecture
-from tasks.engine.estimates import Estimate, Foreseen, bytes_each, tokens_of
+from tasks.engine.estimates import (
+    Estimate,
+    Foreseen,
+    bytes_each,
+    longest_row,
+    rows_of,
+    tokens_of,
+)
 from tasks.engine.json_files import read_json, write_json
+from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
@@ -103,20 +114,55 @@ def _examples(job: Job[LikenessConfig]) -> Sequence[Example]:
 def _states(job: Job[LikenessConfig], who: str, rows: Sequence[Example]) -> list[Any]:
     """Load one model, return the mean states of each text, and free its memory."""
     from paraknow_core.data.tokenisation import tokenise_whole
-    from paraknow_core.evaluation.diagnostics import pooled_states
+    from paraknow_core.evaluation.diagnostics import pooled_states, pooling
+    from paraknow_core.inspection.available import available_bytes
+    from paraknow_core.models.describe import describe
     from paraknow_core.models.load import load_model, load_tokenizer, parse_dtype, pick_device
+    from paraknow_core.sensitivity.streamed.states import streamed_states
 
     config, folder = job.config, job.locations[who]
     tokenizer = load_tokenizer(folder)
-    model = load_model(
-        folder, dtype=parse_dtype(config.compute_dtype), device=pick_device(job.run.device)
-    )
+    texts = [tokenise_whole(row, tokenizer).input_ids[: config.cutoff] for row in rows]
+    ignore, lengths = tokenizer.all_special_ids, [len(text) for text in texts]
+    dtype, device = parse_dtype(config.compute_dtype), pick_device(job.run.device)
+    need = _memory(config, describe(folder), longest=max(lengths), tokens=sum(lengths))
+    available = available_bytes(device)
+    if streams("auto", need=need.whole, available=available):
+        logger.info(
+            "%s: the %s is read layer by layer, in about %s of memory instead of %s (%s is free)",
+            job.label,
+            who,
+            *(size_text(size) for size in (need.streamed, need.whole, available)),
+        )
+        return streamed_states(
+            folder,
+            texts,
+            pool=pooling(texts, ignore=ignore),
+            scratch=job.partial.new_draft(),
+            dtype=dtype,
+            device=device,
+            boundary_bytes=boundary_room(need=need.streamed, available=available),
+            progress=job.progress,
+        )
     return pooled_states(
-        model,
-        [tokenise_whole(row, tokenizer).input_ids[: config.cutoff] for row in rows],
-        ignore=tokenizer.all_special_ids,
+        load_model(folder, dtype=dtype, device=device),
+        texts,
+        ignore=ignore,
         batch_size=config.batch_size,
         progress=job.progress,
+    )
+
+
+def _memory(
+    config: LikenessConfig, model: Architecture, *, longest: int, tokens: int
+) -> StatesMemory:
+    return states_memory(
+        model,
+        element_bytes=bytes_each(config.compute_dtype),
+        texts=config.texts,
+        longest=longest,
+        tokens=tokens,
+        batch=config.batch_size,
     )
 
 
@@ -131,13 +177,24 @@ def _estimate(_config: DiagnoseConfig, known: Foreseen) -> Estimate:
 
 
 def _estimate_likeness(config: LikenessConfig, known: Foreseen) -> Estimate:
-    """The larger model in memory; two models read every text."""
-    sizes = [known.architecture(who).num_parameters for who in ("student", "teacher")]
-    tokens = tokens_of(known, "validation")
+    """One model after the other: in memory, or layer by layer where that is chosen.
+
+    Two models read every text.
+    """
+    rows, tokens = rows_of(known, "validation"), tokens_of(known, "validation")
+    longest = longest_row(known, "validation", cutoff=config.cutoff)
+    read = min(tokens or 0, config.texts * config.cutoff) or config.texts * longest
+    memory = disk = 0
+    for who in ("student", "teacher"):
+        need = _memory(config, known.architecture(who), longest=longest, tokens=read)
+        there = known.memory()
+        by_layer = there is not None and streams("auto", need=need.whole, available=there)
+        memory = max(memory, need.streamed if by_layer else need.whole)
+        disk = max(disk, need.boundaries if by_layer else 0)
     return Estimate(
-        memory_bytes=max(sizes) * bytes_each(config.compute_dtype),
-        disk_bytes=100_000,
-        tokens=None if tokens is None else 2 * tokens,
+        memory_bytes=memory,
+        disk_bytes=100_000 + disk,
+        tokens=None if tokens is None or rows == 0 else 2 * tokens,
     )
 
 

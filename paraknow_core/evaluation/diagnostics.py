@@ -4,7 +4,7 @@ Shapes: M = out_features, N = in_features, R = rank, P = texts.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from paraknow_core.errors import DataError, NumericsError, ShapeError
+from paraknow_core.models.modules import decoder_layers
 from paraknow_core.progress import Progress, no_progress
 
 _PIECE = 2**22
@@ -110,16 +111,14 @@ def pooled_states(
     Returns:
         One P×(hidden size) float32 tensor a layer, on the CPU.
     """
-    layers = model.get_decoder().layers
+    layers = decoder_layers(model)
     kept: list[list[Tensor]] = [[] for _ in layers]
     mask: list[Tensor] = []
 
     def keep(layer: int) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
-            weights = mask[0].to(states.device)[..., None]
-            pooled = (states.float() * weights).sum(1) / weights.sum(1)
-            kept[layer].append(pooled.cpu())
+            kept[layer].append(_mean(states, mask[0]).cpu())
 
         return hook
 
@@ -135,6 +134,30 @@ def pooled_states(
         for handle in handles:
             handle.remove()
     return [torch.cat(states) for states in kept]
+
+
+def pooling(
+    texts: Sequence[Sequence[int]], *, ignore: Sequence[int] = ()
+) -> Callable[[int, Tensor], Tensor]:
+    """Make the mean of ``pooled_states`` for texts that are run one at a time.
+
+    Args:
+        texts: as for ``pooled_states``.
+        ignore: tokens that are left out of the mean.
+
+    Returns:
+        From the number of a text and its states, 1×T×H, to their float32 mean, 1×H.
+    """
+
+    def pool(number: int, states_1TH: Tensor) -> Tensor:
+        return _mean(states_1TH, _padded([texts[number]], ignore)["counts"])
+
+    return pool
+
+
+def _mean(states_BTH: Tensor, counts_BT: Tensor) -> Tensor:
+    weights = counts_BT.to(states_BTH.device)[..., None]
+    return (states_BTH.float() * weights).sum(1) / weights.sum(1)
 
 
 def _padded(texts: Sequence[Sequence[int]], ignore: Sequence[int]) -> dict[str, Tensor]:
