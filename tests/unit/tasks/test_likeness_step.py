@@ -63,10 +63,12 @@ def test_a_plan_says_what_would_be_chosen(tmp_path: Path) -> None:
     config = LikenessConfig(texts=6, cutoff=12)
     about: dict[str, Any] = {"texts": 6, "longest": 12, "tokens": 72, "batch": 8}
     need = states_memory(model, element_bytes=4, **about)
-    found = {
-        there: _estimate_likeness(config, Known(row_tokens=12, memory=lambda there=there: there))
-        for there in (2**40, 2**10)
-    }
-    assert found[2**40].memory_bytes == need.whole
-    assert found[2**10].memory_bytes == need.streamed
-    assert found[2**10].disk_bytes == found[2**40].disk_bytes + need.boundaries
+
+    def planned(there: int) -> tuple[int | None, int]:
+        found = _estimate_likeness(config, Known(row_tokens=12, memory=lambda: there))
+        assert found.disk_bytes is not None
+        return found.memory_bytes, found.disk_bytes
+
+    (whole, disk), (streamed, more) = planned(2**40), planned(2**10)
+    assert (whole, streamed) == (need.whole, need.streamed)
+    assert more == disk + need.boundaries
