@@ -11,7 +11,8 @@ from paraknow_core.alignment.tokens import check_share
 from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.cuts import Cut, choose_cuts
 from paraknow_core.extraction.structures import STRUCTURES
-from paraknow_core.inspection.cost import Work, extraction_work
+from paraknow_core.inspection.cost import extraction_work
+from paraknow_core.inspection.work import Work
 from paraknow_core.models.describe import MATRIX_ROLES, Role
 from paraknow_core.setting_types import OneOf, Seed, Share, choose_setting
 from paraknow_core.settings import Settings, execution, later
@@ -196,7 +197,8 @@ def _estimate(config: ExtractConfig, known: Foreseen) -> Estimate:
     if "student" in known.folders:
         kept = min(1.0, known.architecture("student").num_layers / teacher.num_layers)
     shapes = [matrix.shape for matrix in teacher.matrices if str(matrix.role) in config.roles]
-    work = Work(moved=kept * extraction_work(shapes).moved)
+    whole = extraction_work(shapes)
+    work = Work(moved=kept * whole.moved, launches=kept * whole.launches)
     return Estimate(memory_bytes=memory, disk_bytes=disk, work=work)
 
 

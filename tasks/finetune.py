@@ -9,13 +9,8 @@ from pydantic import Field
 from paraknow_core.data import read_split, tokenise_all
 from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.recipe import FineTuningRecipe, examples_at_once
-from paraknow_core.inspection.cost import (
-    Work,
-    adapters_in_model,
-    forward_flops,
-    training_bytes,
-    training_flops,
-)
+from paraknow_core.inspection.cost import adapters_in_model, training_bytes, training_work
+from paraknow_core.inspection.work import Work
 from paraknow_core.models.describe import Architecture
 from paraknow_core.setting_types import Tokens
 from tasks.checks.cut_rows import tell_cut
@@ -26,6 +21,7 @@ from tasks.engine.estimates import (
     answers_at_once,
     bytes_each,
     longest_row,
+    rows_of,
     tokens_of,
 )
 from tasks.engine.json_files import finite, read_json, write_json
@@ -125,7 +121,7 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
     student, rows = known.architecture("student"), examples_at_once(config)
     adapter = known.sizes.get("start", 0)
     targets = known.sizes.get(TARGETS, 0)
-    tokens, judged = tokens_of(known, "train"), tokens_of(known, "validation")
+    tokens = tokens_of(known, "train")
     # Two checkpoints of weights and moments while it trains, then the adapter at twice the rank.
     return Estimate(
         memory_bytes=targets
@@ -140,21 +136,29 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
         ),
         disk_bytes=8 * adapter if adapter else None,
         tokens=None if tokens is None else tokens * config.epochs,
-        work=None if tokens is None else _work(config, student, tokens, judged or 0, adapter),
+        work=_work(config, known, student, adapter=adapter),
     )
 
 
 def _work(
-    config: FinetuneConfig, student: Architecture, tokens: int, judged: int, adapter: int
-) -> Work:
+    config: FinetuneConfig, known: Foreseen, student: Architecture, *, adapter: int
+) -> Work | None:
     """Training, a second forward pass where activations are recomputed, validation each epoch."""
-    again = tokens * config.gradient_checkpointing + judged
+    rows, tokens = rows_of(known, "train"), tokens_of(known, "train")
+    if rows is None or tokens is None:
+        return None
     in_model = adapters_in_model(
         bytes_each(config.compute_dtype), quantised=config.quantise != "none"
     )
-    adapters = in_model * adapter // _FLOAT32
-    trained = training_flops(student, tokens, adapters)
-    return Work(flops=config.epochs * (trained + forward_flops(student, again)))
+    again = tokens * config.gradient_checkpointing + (tokens_of(known, "validation") or 0)
+    return training_work(
+        student,
+        rows=config.epochs * rows,
+        tokens=config.epochs * tokens,
+        batch=examples_at_once(config),
+        adapter_parameters=in_model * adapter // _FLOAT32,
+        without_gradient=config.epochs * again,
+    )
 
 
 def _show(ref: Ref, folder: Path) -> None:

@@ -172,8 +172,7 @@ def _tell_estimates(console: Terminal, plan: "ComparePlan") -> None:
     """Say where hours come from that no earlier run tells, and what they cost."""
     if plan.estimated and plan.rates is not None:
         console.print(
-            f"Times of {plan.estimated} steps are their work at rates {plan.rates.told}. Expect a "
-            "factor of 2; loading models is not in it",
+            f"Times of {plan.estimated} steps are estimates {plan.rates.told}. {plan.rates.worth}",
             soft_wrap=True,
         )
     if plan.price:

@@ -148,11 +148,10 @@ def _steps(found: "Inspection") -> Table:
 def _show_machine(console: Terminal, found: "Inspection") -> None:
     machine, question = found.machine, found.question
     console.print(
-        f"\nTimes are estimates from rates measured just now ({machine.device}, "
-        f"{machine.threads} threads: {machine.flops / 1e9:,.0f} GFLOP/s in {question.dtype}, "
-        f"{machine.bandwidth / 1e9:,.0f} GB/s), for {question.samples} samples, 1,000 training "
-        f"rows × 3 epochs and 500 test rows of {question.tokens} tokens. Expect a factor of 2. "
-        "Memory is that of tensors; a CPU's allocator may keep as much again (see README).",
+        f"\nTimes are estimates {found.rates.told}, for {question.samples} samples, 1,000 "
+        f"training rows × 3 epochs and 500 test rows of {question.tokens} tokens. "
+        f"{found.rates.worth}. Memory is that of tensors; a CPU's allocator may keep as much "
+        "again (see README).",
     )
     console.print(
         f"Memory {size_text(machine.memory_bytes)}, free {size_text(machine.free_bytes)}. "

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from artifacts.disk.files import full_error
 from artifacts.errors import StoreError
 from artifacts.live import keeping
+from flows.cli.calibrate import calibrate_command
 from flows.cli.compare import compare_command
 from flows.cli.deliver import deliver_command
 from flows.cli.doctor import doctor_command
@@ -54,6 +55,7 @@ app.command("reproduce")(reproduce_command)
 app.command("results")(results_command)
 app.command("doctor")(doctor_command)
 app.command("inspect")(inspect_command)
+app.command("calibrate")(calibrate_command)
 app.command("deliver")(deliver_command)
 app.command("init-server")(init_server_command)
 app.command("submit")(submit_command)

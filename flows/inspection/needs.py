@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from artifacts.disk.digests import digest_bytes
 from paraknow_core.alignment.matrices import Match
 from paraknow_core.errors import ConfigError
-from paraknow_core.inspection.cost import Amounts, Work, step_work
+from paraknow_core.inspection.cost import step_work
+from paraknow_core.inspection.laws import SlotRates
+from paraknow_core.inspection.work import Amounts
 from paraknow_core.models.describe import MATRIX_ROLES, Architecture
 from paraknow_core.setting_errors import explain, first_causes
 from tasks.decompose import DecomposeConfig, decompose
@@ -113,15 +115,31 @@ def settings_of(
         raise ConfigError(explain(ExtractConfig, first_causes(error)[0])) from None
 
 
-def measured(dtype: str) -> "Machine":
+def measured(dtype: str, threads: int = 0) -> "Machine":
     """Measure the device that runs would use, with the threads that they would use."""
     import torch
 
     from paraknow_core.inspection.machine import measure
     from paraknow_core.models.load import parse_dtype, pick_device
 
-    torch.set_num_threads(RunConfig().thread_count())
+    torch.set_num_threads(threads or RunConfig().thread_count())
     return measure(pick_device("auto"), parse_dtype(dtype))
+
+
+def measured_rates(dtype: str, threads: int = 0) -> SlotRates:
+    """Measure this machine for a moment: of a product's rate whole steps reach a share."""
+    return rates_of(measured(dtype, threads), dtype)
+
+
+def rates_of(machine: "Machine", dtype: str) -> SlotRates:
+    """Return what whole steps reach on a machine that was measured."""
+    flops, flops64 = REACHED * machine.flops, REACHED * machine.flops64
+    told = (
+        f"at rates measured here ({machine.device}, {machine.threads} threads, {dtype}): "
+        f"{flops / 1e9:,.0f} GFLOP/s and {machine.bandwidth / 1e9:,.0f} GB/s; "
+        "`paraknow calibrate` measures more closely"
+    )
+    return SlotRates(flops, flops64, machine.bandwidth, told)
 
 
 def needs(
@@ -133,8 +151,9 @@ def needs(
     machine: "Machine",
     samples: int,
     tokens: int,
+    rates: SlotRates | None = None,
 ) -> list[StepNeed]:
-    """Ask each step for its estimate, and add the time that its work takes at measured rates.
+    """Ask each step for its estimate, and add the time that its work takes at given rates.
 
     Args:
         teacher: the larger model.
@@ -144,7 +163,9 @@ def needs(
         machine: measured.
         samples: seeds of the sensitivity.
         tokens: of a row, prompt and answer.
+        rates: of whole steps; by default as they follow from what was measured.
     """
+    rates = rates or rates_of(machine, settings.dtype)
     estimates = _estimates(teacher, student, settings, tokens, machine.memory_bytes)
     sizes = SizesConfig()
     works = step_work(
@@ -167,7 +188,7 @@ def needs(
     hashing = (teacher.weight_bytes + student.weight_bytes) / _hash_rate()
     found = [StepNeed("acquire", None, None, hashing)]
     for name, estimate in estimates.items():
-        seconds = _seconds(works.get(name), machine)
+        seconds = rates.seconds(name, works[name]) if name in works else None
         found.append(StepNeed(name, estimate.memory_bytes, estimate.disk_bytes, seconds))
     return found
 
@@ -208,16 +229,6 @@ def _estimates(
             found[step.name] = estimate(getattr(settings, step.name), known)
             start = found[step.name].disk_bytes or 0 if step is lora else start
     return found
-
-
-def _seconds(work: Work | None, machine: "Machine") -> float | None:
-    if work is None:
-        return None
-    return work.seconds(
-        flops=REACHED * machine.flops,
-        flops64=REACHED * machine.flops64,
-        bandwidth=machine.bandwidth,
-    )
 
 
 def _hash_rate() -> float:

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.disk.files import free_bytes
 from artifacts.disk.locations import default_store_root
+from flows.calibration.stored import Where, calibrated
 from flows.inspection.limits import disk_problems, layer_note, memory_notes, memory_problems
-from flows.inspection.needs import StepNeed, measured, memory_needs, needs, settings_of
+from flows.inspection.needs import (
+    StepNeed,
+    measured,
+    memory_needs,
+    needs,
+    rates_of,
+    settings_of,
+)
 from flows.inspection.teacher import find_here, teacher_of
 from paraknow_core.inspection.compatibility import (
     Compatibility,
@@ -17,6 +25,7 @@ from paraknow_core.inspection.compatibility import (
     compare_models,
     compare_vocabularies,
 )
+from paraknow_core.inspection.laws import SlotRates
 from paraknow_core.models.describe import Architecture, describe
 from tasks.decompose import DecomposeConfig
 from tasks.rows.config import SizesConfig
@@ -67,6 +76,7 @@ class Inspection:
     pair: Compatibility
     structure: str
     machine: "Machine"
+    rates: SlotRates
     steps: tuple[StepNeed, ...]
     disk_bytes: int
     disk_free_bytes: int
@@ -116,12 +126,15 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
         min_share=settings.extract.min_vocabulary_share,
     )
     machine = measured(question.dtype)
+    known = calibrated(Where(machine.device, machine.threads, question.dtype))
+    rates = known or rates_of(machine, question.dtype)
     needed = needs(
         teacher,
         student,
         pair.matches,
         settings=settings,
         machine=machine,
+        rates=rates,
         samples=question.samples,
         tokens=question.tokens,
     )
@@ -155,6 +168,7 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
         pair=pair,
         structure=settings.extract.structure,
         machine=machine,
+        rates=rates,
         steps=tuple(steps),
         disk_bytes=disk,
         disk_free_bytes=free,
@@ -207,6 +221,7 @@ def _as_json(found: Inspection) -> dict[str, Any]:
             "delivered": 2 * found.question.rank,
         },
         "machine": asdict(found.machine),
+        "rates": found.rates.told,
         "steps": [asdict(step) for step in found.steps],
         "disk": {"needed_bytes": found.disk_bytes, "free_bytes": found.disk_free_bytes},
     }

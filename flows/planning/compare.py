@@ -24,10 +24,11 @@ from flows.planning.compare_planner import ComparePlanner
 from flows.planning.design import blind_spots, counted_items, visible_by_items
 from flows.planning.durations import History
 from flows.planning.planner import StepsPlan
-from flows.planning.rates import SlotRates, given_rates
+from flows.planning.rates import given_rates
 from flows.planning.schedule import scheduled_hours
 from flows.results.report_inputs import start_report
 from paraknow_core.errors import BudgetError, ParaknowError
+from paraknow_core.inspection.laws import SlotRates
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flows.planning.durations import START_SECONDS, History
 from flows.planning.planner import PlannedStep
-from flows.planning.rates import SlotRates
+from paraknow_core.inspection.laws import SlotRates
 
 
 def makespan(
@@ -77,7 +77,7 @@ def scheduled_hours(
     found = rates() if new else None
     if found is not None:
         for step, work in new:
-            step.seconds, step.by_rates = found.seconds(work), True
+            step.seconds, step.by_rates = found.seconds(step.step, work), True
     if all(step.seconds is None for step in to_run):
         return 0.0, found
     each = {id(step): (step.seconds or 0.0) + history.overhead(step.step) for step in to_run}

@@ -6,9 +6,9 @@ are from this project's benchmark of the core steps.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from paraknow_core.alignment.matrices import Match
+from paraknow_core.inspection.work import Amounts, Work
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.models.logit_chunks import places_at_once
 from paraknow_core.svd.limits import PADDING, takes_krylov
@@ -21,47 +21,6 @@ _NF4 = 4.127 / 8  # bytes a value, its share of a block's twice quantised scale 
 _LOGITS = 3  # their values, log-probabilities and gradient
 _ADAPTER = 5  # copies: as read, as trained, its gradient, and two moments
 _WITH_ANCHOR = 2  # adapters in the model where the start product is not subtracted once
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a step computes.
-
-    Attributes:
-        flops: in the compute dtype, on the device.
-        flops64: in float64, on the CPU.
-        moved: bytes read and written.
-    """
-
-    flops: float = 0.0
-    flops64: float = 0.0
-    moved: float = 0.0
-
-    def seconds(self, *, flops: float, flops64: float, bandwidth: float) -> float:
-        """Return the time it takes at given rates per second."""
-        return self.flops / flops + self.flops64 / flops64 + self.moved / bandwidth
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """How much data the steps see.
-
-    Attributes:
-        samples: seed samples for the sensitivity.
-        train: training rows; ``epochs`` passes over them.
-        test: rows of the test split.
-        tokens: of a row, prompt and answer.
-        answer: tokens generated for a test row.
-        batch: rows a forward pass of the evaluation.
-    """
-
-    samples: int
-    train: int
-    epochs: int
-    test: int
-    tokens: int
-    answer: int
-    batch: int
 
 
 def step_work(
@@ -88,17 +47,18 @@ def step_work(
     Returns:
         Step name → work of one run of it.
     """
-    trained = amounts.train * amounts.epochs * amounts.tokens
     return {
         "sensitivity": sensitivity_work(
             teacher, samples=amounts.samples, tokens=amounts.samples * amounts.tokens
         ),
         "extract": extraction_work([match.teacher.shape for match in matches]),
         "decompose": decomposition_work([match.student.shape for match in matches], max_rank),
-        "finetune": Work(
-            flops=training_flops(
-                student, trained, adapter_parameters * adapters_in_model(element_bytes)
-            )
+        "finetune": training_work(
+            student,
+            rows=amounts.train * amounts.epochs,
+            tokens=amounts.train * amounts.epochs * amounts.tokens,
+            batch=amounts.batch,
+            adapter_parameters=adapter_parameters * adapters_in_model(element_bytes),
         ),
         "evaluate": evaluation_work(
             student,
@@ -119,18 +79,21 @@ def sensitivity_work(teacher: Architecture, *, samples: int, tokens: int) -> Wor
         samples: number of seed samples.
         tokens: of all of them together.
     """
+    flops = backward_flops(teacher, tokens) + 3 * attention_flops(teacher, tokens, samples)
     moved = float(_MAP_BYTES) * teacher.num_parameters * samples
-    return Work(flops=backward_flops(teacher, tokens), moved=moved)
+    return Work(flops=flops, moved=moved, launches=2 * samples * teacher.num_layers)
 
 
 def extraction_work(shapes: Iterable[Sequence[int]]) -> Work:
     """Work of looking for windows in maps of these shapes."""
-    return Work(moved=float(_WINDOW_BYTES) * sum(_elements(shape) for shape in shapes))
+    each = [_elements(shape) for shape in shapes]
+    return Work(moved=float(_WINDOW_BYTES) * sum(each), launches=len(each))
 
 
 def decomposition_work(shapes: Iterable[Sequence[int]], max_rank: int) -> Work:
     """Work of the truncated SVD of matrices of these shapes."""
-    return Work(flops64=sum(_svd(shape, max_rank) for shape in shapes))
+    each = [_svd(shape, max_rank) for shape in shapes]
+    return Work(flops64=sum(each), launches=len(each))
 
 
 def evaluation_work(
@@ -150,9 +113,51 @@ def evaluation_work(
     """
     used, batches = _used(model), -(-rows // max(batch, 1))
     return Work(
-        flops=2.0 * used * (tokens + rows * answer),
+        flops=2.0 * used * (tokens + rows * answer) + attention_flops(model, tokens, rows),
         moved=float(element_bytes) * used * batches * answer,
+        launches=batches * (1 + answer) * model.num_layers,
     )
+
+
+def training_work(
+    model: Architecture,
+    *,
+    rows: int,
+    tokens: int,
+    batch: int,
+    adapter_parameters: int,
+    without_gradient: int = 0,
+) -> Work:
+    """Work of training an adapter, and of the forward passes beside it.
+
+    Args:
+        model: that is adapted.
+        rows: that go through it, those of all epochs together.
+        tokens: of all of them.
+        batch: rows at once.
+        adapter_parameters: in the model, a frozen anchor's included.
+        without_gradient: tokens of forward passes whose gradient nobody takes, validation's for
+            instance, or that are made a second time.
+    """
+    passes = 2 * -(-rows // max(batch, 1))
+    return Work(
+        flops=training_flops(model, tokens, adapter_parameters)
+        + 3 * attention_flops(model, tokens, rows)
+        + forward_flops(model, without_gradient),
+        launches=passes * model.num_layers,
+    )
+
+
+def attention_flops(model: Architecture, tokens: int, rows: int) -> float:
+    """Operations of attention's own two products in a forward pass, each token with those before.
+
+    Args:
+        model: its sizes.
+        tokens: of all rows together, which are taken to be of one length.
+        rows: that they are dealt to.
+    """
+    width = model.num_heads * model.head_dim
+    return 2.0 * width * model.num_layers * tokens**2 / max(rows, 1)
 
 
 def forward_flops(model: Architecture, tokens: int) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paraknow_core.data import read_split
-from paraknow_core.inspection.cost import Work
+from paraknow_core.inspection.work import Work
 from paraknow_core.models.describe import Architecture
 from tasks.engine.file_memory import once_a_file
 from tasks.engine.json_files import read_json

@@ -14,8 +14,8 @@ from flows.inspection import needs
 from flows.inspection.pair import InspectionRequest, inspect_pair
 from paraknow_core.errors import ModelFolderError, ParaknowError
 from paraknow_core.inspection.compatibility import compare_vocabularies
-from paraknow_core.inspection.cost import Work
 from paraknow_core.inspection.machine import Machine
+from paraknow_core.inspection.work import Work
 
 GB = 10**9
 
@@ -252,7 +252,7 @@ def test_json_has_stable_names(models: Path) -> None:
     found = json.loads(result.output)
     assert set(found) == {
         *("can_run", "problems", "notes", "settings", "teacher", "student", "vocabulary"),
-        *("roles", "rank", "machine", "steps", "disk"),
+        *("roles", "rank", "machine", "rates", "steps", "disk"),
     }
     assert found["can_run"] is True
     assert set(found["teacher"]) == {

@@ -1,0 +1,1 @@
+"""How the cost of the core steps grows: measured, fitted, and drawn."""

@@ -1,0 +1,1 @@
+"""How long steps take here: measured on small models, fitted to the laws of their work, kept."""
