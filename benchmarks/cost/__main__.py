@@ -19,14 +19,14 @@ def main() -> None:
     """Print the page, or make what it is printed from."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measure", action="store_true", help="measure the points anew")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measured step")
+    parser.add_argument("--passes", type=int, default=3, help="over all shapes")
     parser.add_argument("--draw", action="store_true", help="draw the points next to their laws")
     options = parser.parse_args()
     os.environ.update(ONE_THREAD)
     from benchmarks.cost import figure, page, points
 
     if options.measure:
-        points.measure(options.repeats)
+        points.measure(options.passes)
     if options.draw:
         figure.draw(points.read())
     if not (options.measure or options.draw):

@@ -2,8 +2,9 @@
 
 import csv
 import ctypes
+import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 from benchmarks.measure import peak_growth
@@ -19,18 +20,33 @@ _WORK = [field.name for field in fields(Work)]
 _NAMES = ("step", *_SHAPE, *_WORK, "cpu", "wall", "memory", "estimated")
 
 
-def measure(repeats: int = 3) -> None:
-    """Measure every shape on one thread of the CPU, and write the points; Linux with glibc."""
+def measure(passes: int = 3) -> None:
+    """Measure every shape on one thread of the CPU, and write the points; Linux with glibc.
+
+    Args:
+        passes: over all shapes, so that what else the machine does for a while meets each of them
+            once at most. Medians are written as they come: one that is stopped leaves what it has.
+    """
     import torch
 
     torch.set_num_threads(1)
     run = RunConfig(device="cpu", threads=1)
     list(measure_steps([Shape(64, 2, 16, 8, 4, 1024)], run, dtype="float32"))  # imports
-    found: list[Sample] = []
-    shapes = [*all_shapes(), *UNSEEN]
-    for sample in measure_steps(shapes, run, dtype="float32", repeats=repeats, peak=_peak):
-        found.append(sample)
-        write(found, POINTS)  # each as it comes: a run that is stopped leaves what it has
+    found: dict[tuple[Shape, str], list[Sample]] = {}
+    for _ in range(passes):
+        shapes = [*all_shapes(), *UNSEEN]
+        for sample in measure_steps(shapes, run, dtype="float32", peak=_peak):
+            found.setdefault((sample.shape, sample.step), []).append(sample)
+            write([_median(each) for each in found.values()], POINTS)
+
+
+def _median(samples: Sequence[Sample]) -> Sample:
+    return replace(
+        samples[0],
+        cpu=statistics.median(one.cpu for one in samples),
+        wall=statistics.median(one.wall for one in samples),
+        memory=max(one.memory for one in samples),
+    )
 
 
 def _peak(call: Callable[[], object]) -> int:

@@ -38,18 +38,18 @@ class Shape:
 
 
 AXES: Final[Mapping[str, tuple[int, ...]]] = {
-    "width": (128, 256, 384, 512, 768),
+    "width": (128, 256, 384, 512),
     "layers": (2, 4, 8, 16),
-    "tokens": (32, 64, 128, 256, 512),
+    "tokens": (32, 64, 128, 256),
     "samples": (8, 16, 32, 64),
     "rank": (4, 8, 16, 32),
-    "vocabulary": (1024, 4096, 8192, 16_384, 32_768),
+    "vocabulary": (1024, 4096, 16_384, 32_768),
 }
 """What is varied, one at a time, while everything else stays as in ``Shape()``."""
 
 UNSEEN: Final = (
-    Shape(width=640, layers=6, tokens=96, samples=24, rank=16, vocabulary=8192),
-    Shape(width=320, layers=12, tokens=192, samples=32, rank=16, vocabulary=12_288),
+    Shape(width=448, layers=6, tokens=96, samples=24, rank=16, vocabulary=8192),
+    Shape(width=320, layers=12, tokens=192, samples=20, rank=12, vocabulary=12_288),
 )
 """Shapes that lie on no axis: a law that was fitted on the axes says what they take."""
 
