@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from flows.results.conclude import CompareResult
 
 _RUNS_SHOWN = 8
-_HOURS_FROM = 7200
-"""Seconds from which a time is told in hours."""
 
 
 def compare_command(
@@ -107,6 +105,7 @@ def _execute(
 def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
     """Print the distinct steps by kind, and what they need."""
     from flows.cli.console import tell_brought, tell_judging, tell_lacking
+    from flows.cli.hours import hours_told, tell_rates
 
     table = Table(title="Nothing is run", box=None, pad_edge=False)
     for name in ("step", "asked", "distinct", "hits", "to run", "time", "memory", "disk"):
@@ -122,12 +121,13 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
             size_text(row["disk_bytes"]) if row["run"] else "",
         )
     console.print(table)
+    where = f"in {plan.slots} slots"
     console.print(
         f"To run: {len(plan.to_run)} of {len(plan.steps)} distinct steps, asked for "
-        f"{plan.asked} times; {_hours(plan)}; {_needs(plan)}",
+        f"{plan.asked} times; {hours_told(plan, where)}; {_needs(plan)}",
         soft_wrap=True,
     )
-    _tell_estimates(console, plan)
+    tell_rates(console, plan)
     if plan.more_trials:
         console.print(
             f"At most {plan.more_trials} more trainings, where a best learning rate lies at an end "
@@ -147,14 +147,6 @@ def show_plan(console: Terminal, settings: "CompareConfig", plan: "ComparePlan")
     _tell_blind_spots(console, plan)
 
 
-def _hours(plan: "ComparePlan") -> str:
-    never = f"{plan.untimed} steps the like of which never ran here"
-    if plan.untimed and plan.untimed == len(plan.to_run):
-        return f"for how long is not known: {never}"
-    hours = f"about {plan.hours:.2f} h in {plan.slots} slots"
-    return f"{hours}, and {never}" if plan.untimed else hours
-
-
 def _needs(plan: "ComparePlan") -> str:
     free = f"{size_text(plan.free_bytes)} free in {plan.store}"
     if plan.to_run and not (plan.memory_bytes or plan.disk_bytes):
@@ -162,25 +154,11 @@ def _needs(plan: "ComparePlan") -> str:
             "what they need is not known before the sizes of their models are: a folder with a "
             f"model's config.json and tokenizer is enough for a plan; {free}"
         )
+    here = f", {size_text(plan.disk_here)} of it here," if plan.stored_elsewhere else ""
     return (
         f"the largest needs about {size_text(plan.memory_bytes)} of memory; disk about "
-        f"{size_text(plan.disk_bytes)} of {free}"
+        f"{size_text(plan.disk_bytes)}{here} of {free}"
     )
-
-
-def _tell_estimates(console: Terminal, plan: "ComparePlan") -> None:
-    """Say where hours come from that no earlier run tells, and what they cost."""
-    if plan.estimated and plan.rates is not None:
-        console.print(
-            f"Times of {plan.estimated} steps are estimates {plan.rates.told}. {plan.rates.worth}",
-            soft_wrap=True,
-        )
-    if plan.price:
-        machines = f" on {plan.machines} machines" * (plan.machines > 1)
-        console.print(
-            f"Cost: about {plan.cost:,.2f}, at {plan.price:g} an hour of a machine{machines}",
-            soft_wrap=True,
-        )
 
 
 def _tell_runs(console: Terminal, settings: "CompareConfig", plan: "ComparePlan") -> None:
@@ -203,14 +181,14 @@ def _tell_blind_spots(console: Terminal, plan: "ComparePlan") -> None:
 
 
 def _time(row: "Mapping[str, Any]") -> str:
+    from flows.cli.hours import time_text
+
     if not row["run"]:
         return ""
     if row["untimed"] == row["run"]:
         return "unknown"
     more = f", {row['untimed']} unknown" if row["untimed"] else ""
-    about, seconds = "about " if row["estimated"] else "", row["seconds"]
-    told = f"{seconds / 3600:,.1f} h" if seconds >= _HOURS_FROM else f"{seconds:.0f} s"
-    return f"{about}{told}{more}"
+    return time_text(row["seconds"], about=bool(row["estimated"])) + more
 
 
 def show_result(console: Terminal, result: "CompareResult", *, seconds: float) -> None:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from artifacts.disk.sizes import size_text
+from flows.cli.hours import hours_told, tell_rates, time_text
 from flows.planning.planner import PlannedStep, StepsPlan
 from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown
@@ -80,13 +81,15 @@ def watching(console: Terminal) -> Iterator[None]:
 
 def show_plan(console: Terminal, plan: Plan) -> None:
     """Print which steps would hit or run, and what they are estimated to need."""
-    table = Table("step", "would", "key", "memory", "disk", "tokens", title="Plan: nothing is run")
+    heads = ("step", "would", "key", "time", "memory", "disk", "tokens")
+    table = Table(*heads, title="Plan: nothing is run")
     for step in plan.steps:
         need = step.estimate
         table.add_row(
             step.label,
             _would(step),
             step.key[:12] or "depends on a step above",
+            "" if step.seconds is None else time_text(step.seconds, about=step.by_rates),
             _bytes(need.memory_bytes),
             _bytes(need.disk_bytes),
             "" if need.tokens is None else f"{need.tokens:,}",
@@ -99,6 +102,9 @@ def show_plan(console: Terminal, plan: Plan) -> None:
         f"in {plan.store}",
         soft_wrap=True,
     )
+    if plan.timed and plan.to_run:
+        console.print(f"To run: {len(plan.to_run)} steps, {hours_told(plan)}", soft_wrap=True)
+        tell_rates(console, plan)
     tell_brought(console, plan)
     tell_lacking(console, plan)
     tell_judging(console, plan)

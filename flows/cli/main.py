@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -170,6 +171,7 @@ def transfer_command(
       student.model=./small`
     """
     from flows.config.transfer import TransferConfig
+    from flows.planning.rates import rates_for
     from flows.planning.transfer import make_plan
 
     overrides = [*(set_ or []), *drift_overrides(strict=strict, rebuild=rebuild)]
@@ -182,7 +184,8 @@ def transfer_command(
     presets |= {"recipe": recipe} if recipe else {}
     settings = load_config(TransferConfig, config, overrides, presets=presets)
     console = Terminal(stderr=json_)
-    planned = make_plan(settings, until)
+    rates = partial(rates_for, settings.budget, settings.run, settings.finetune.compute_dtype)
+    planned = make_plan(settings, until, rates if plan or explain else None)
     if plan or explain:
         _print_plan(console, planned, as_json=json_, explain=explain)
         planned.check_drift()

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from flows.config.adapter import AdapterConfig
 from flows.config.baseline import BaselineConfig
 from flows.config.judging import check_judged
+from flows.config.limits import BudgetConfig
 from flows.config.needs import NEEDS
 from flows.config.tuned_teacher import TeacherAdapter, TeacherBase
 from flows.presets.expand import with_presets
@@ -97,6 +98,7 @@ class TransferConfig(Settings):
     judge: JudgeConfig | None = Field(
         None, title="Judge", description="Another model, which says whose answers it prefers."
     )
+    budget: BudgetConfig = Field(BudgetConfig(), title="Budget")
     run: RunConfig = Field(RunConfig(), title="Run")
     arms: Annotated[tuple[MethodName, ...], EachOnce] = Field(
         (PLAIN, TRANSFER),

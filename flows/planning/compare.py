@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from artifacts.disk.sizes import unequal
 from artifacts.errors import StoreError
 from artifacts.room import store_free_bytes
 from flows.config.cells import PairConfig, TaskConfig
@@ -23,25 +22,22 @@ from flows.graph.stored import ElsewhereRun
 from flows.planning.compare_planner import ComparePlanner
 from flows.planning.design import blind_spots, counted_items, visible_by_items
 from flows.planning.durations import History
-from flows.planning.planner import StepsPlan
+from flows.planning.hours import TimedPlan, refuse_beyond
+from flows.planning.planner import PlannedStep
 from flows.planning.rates import given_rates
 from flows.planning.schedule import scheduled_hours
 from flows.results.report_inputs import start_report
-from paraknow_core.errors import BudgetError, ParaknowError
+from paraknow_core.errors import ParaknowError
 from paraknow_core.inspection.laws import SlotRates
 
 
-@dataclass(frozen=True)
-class ComparePlan(StepsPlan):
+@dataclass(frozen=True, kw_only=True)
+class ComparePlan(TimedPlan):
     """The distinct steps of a comparison, and what they need.
 
     Attributes:
         failures: what cannot run, a sentence each.
         slots: how many steps compute at the same time.
-        hours: how long it would probably take, by the schedule of the steps whose time is known.
-        rates: by which the time of steps was taken whose like never ran here; None if by none.
-        machines: how many compute at the same time.
-        price: of an hour of one machine; 0 if that is not known.
         more_trials: trainings that may be added, where a best rate lies at the end of its grid.
         outcomes: what is known of every cell; all of it where nothing is left to compute.
         report: the comparison's report.
@@ -49,35 +45,18 @@ class ComparePlan(StepsPlan):
         visible: says how small a difference the test items can show, a sentence each; takes
             SciPy, so only who is to be told asks for it.
         runs: names of the runs that would compute cells elsewhere; None if all is computed here.
+        stored_elsewhere: whether they have stores of their own, and share a tier with this one.
     """
 
     failures: list[str] = field(default_factory=list)
     slots: int = 1
-    hours: float = 0.0
     more_trials: int = 0
     outcomes: list[CellOutcome] = field(default_factory=list)
     report: Handle | None = None
     blind_spots: list[str] = field(default_factory=list)
     visible: Callable[[], list[str]] = list
     runs: list[str] | None = None
-    rates: SlotRates | None = None
-    machines: int = 1
-    price: float = 0.0
-
-    @property
-    def cost(self) -> float:
-        """What the hours would cost, on all machines."""
-        return self.hours * self.machines * self.price
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of memory that the largest of the steps to run is estimated to need."""
-        return max((step.estimate.memory_bytes or 0 for step in self.to_run), default=0)
-
-    @property
-    def estimated(self) -> int:
-        """Steps to run whose time is an estimate by rates."""
-        return sum(step.by_rates for step in self.to_run)
+    stored_elsewhere: bool = False
 
     @property
     def asked(self) -> int:
@@ -85,14 +64,17 @@ class ComparePlan(StepsPlan):
         return sum(step.uses for step in self.steps)
 
     @property
-    def untimed(self) -> int:
-        """Steps to run whose like has never been run here."""
-        return sum(step.seconds is None for step in self.to_run)
-
-    @property
     def all_cached(self) -> bool:
         """Whether nothing is left to compute, and nothing failed."""
         return super().all_cached and not self.failures
+
+    @property
+    def disk_here(self) -> int:
+        """Of cells that are computed and stored elsewhere only what the report reads comes here."""
+        if not self.stored_elsewhere or not isinstance(self.report, PlannedStep):
+            return self.disk_bytes
+        read = {id(step): step for step in (self.report, *self.report.after)}
+        return sum(step.size for step in read.values() if step.status != "cached" or step.remote)
 
     def stored_report(self) -> Handle:
         """Return the report of a comparison of which all is stored."""
@@ -108,24 +90,10 @@ class ComparePlan(StepsPlan):
         """
         self.check_complete()
         self.check_drift()
-        beyond = [
-            f"{what}: about {need:.4g}, allowed {limit:g}"
-            for what, need, limit in (
-                ("hours", self.hours, budget.hours),
-                ("disk_gb", self.disk_bytes / 1e9, budget.disk_gb),
-                ("steps", len(self.to_run), budget.steps),
-                ("cost", self.cost, budget.cost),
-            )
-            if limit and need > limit
-        ]
-        if self.disk_bytes > self.free_bytes:
-            need, free = unequal(self.disk_bytes, self.free_bytes)
-            beyond.append(f"disk: about {need}, free in {self.store} {free}")
-        if beyond:
-            raise BudgetError(
-                f"The plan is beyond its budget ({'; '.join(beyond)}). Nothing was run. Take fewer "
-                "pairs, methods, learning rates or seeds, or raise the budget."
-            )
+        beyond = [*self.beyond(budget), *filter(None, [self.lack_of_room()])]
+        refuse_beyond(
+            beyond, "Take fewer pairs, methods, learning rates or seeds, or raise the budget."
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """One row a kind of step: how often asked for, how many distinct, hits, to run."""
@@ -258,20 +226,21 @@ def make_compare_plan(
         counted = counted_items(config, outcomes)
         hours, used = scheduled_hours(planner.steps, History(store), places, rates)
     return ComparePlan(
-        planner.steps,
-        store.root,
-        store_free_bytes(store.root),
-        config.run.drift,
-        failures,
-        (config.slots.cpu + len(config.slots.gpus)) * runs_at_once,
-        hours,
-        _more_trials(config, outcomes),
-        outcomes,
-        report,
-        blind_spots(config),
-        partial(visible_by_items, config, counted),
-        [unit.name for unit in open_units(config)] if away else None,
-        used,
-        runs_at_once,
-        config.budget.price,
+        steps=planner.steps,
+        store=store.root,
+        free_bytes=store_free_bytes(store.root),
+        drift_mode=config.run.drift,
+        failures=failures,
+        slots=(config.slots.cpu + len(config.slots.gpus)) * runs_at_once,
+        hours=hours,
+        more_trials=_more_trials(config, outcomes),
+        outcomes=outcomes,
+        report=report,
+        blind_spots=blind_spots(config),
+        visible=partial(visible_by_items, config, counted),
+        runs=[unit.name for unit in open_units(config)] if away else None,
+        stored_elsewhere=away and store.tier is not None,
+        rates=used,
+        machines=runs_at_once,
+        price=config.budget.price,
     )

@@ -10,6 +10,7 @@ from flows.config.compare import ArmConfig, CompareConfig
 from flows.config.limits import BudgetConfig
 from paraknow_core.inspection.laws import SlotRates
 from paraknow_core.methods import TRANSFER
+from tasks.engine.run import RunConfig
 
 CPU_FLOPS64: Final = 1e11
 """What an SVD, in float64 on the CPU, is taken to reach beside a given device."""
@@ -27,17 +28,29 @@ def given_rates(budget: BudgetConfig) -> SlotRates | None:
     return SlotRates(budget.flops, CPU_FLOPS64, budget.bandwidth, told)
 
 
-def rates_here(config: CompareConfig) -> SlotRates:
-    """Return the rates that the settings give, else this machine's: calibrated, or measured now."""
-    found = given_rates(config.budget)
+def rates_for(budget: BudgetConfig, run: RunConfig, dtype: str, *, at_once: int = 1) -> SlotRates:
+    """Return the rates that the settings give, else this machine's: calibrated, or measured now.
+
+    Args:
+        budget: with the rates, if there are any.
+        run: device and threads.
+        dtype: that models are trained in.
+        at_once: steps that share the machine's threads, where the settings do not name them.
+    """
+    found = given_rates(budget)
     if found is not None:
         return found
     from flows.calibration.stored import Where, calibrated
     from flows.inspection.needs import measured_rates
 
+    threads = run.threads or max(1, run.thread_count() // at_once)
+    known = calibrated(Where(run.device_type(), threads, dtype))
+    return known or measured_rates(dtype, threads)
+
+
+def rates_here(config: CompareConfig) -> SlotRates:
+    """Return the rates of a comparison's slots, see `rates_for`."""
     pair, task = next(config.cells())
     arm = ArmConfig(name="shared", method=TRANSFER)
     dtype = config.transfer(pair, task, arm).finetune.compute_dtype
-    threads = config.run.threads or max(1, config.run.thread_count() // config.slots.cpu)
-    known = calibrated(Where(config.run.device_type(), threads, dtype))
-    return known or measured_rates(dtype, threads)
+    return rates_for(config.budget, config.run, dtype, at_once=config.slots.cpu)

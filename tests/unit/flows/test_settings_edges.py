@@ -204,7 +204,7 @@ def test_a_comparison_may_set_whatever_a_start_point_or_a_step_has() -> None:
     """All sections of a transfer but those that a comparison has a place of its own for."""
     own = {"name", "teacher", "student", "data", "problems", "baseline", "run"}
     own |= {"task", "recipe", "arms", "learning_rates", "other_data", "other_problems", "judge"}
-    own |= {"other_teacher", "teacher_base", "teacher_adapter"}  # of a pair
+    own |= {"other_teacher", "teacher_base", "teacher_adapter", "budget"}
     for section in TransferConfig.model_fields.keys() - own:
         CompareConfig.model_validate(COMPARE | {"settings": {section: {}} | STEPS})
 
