@@ -35,6 +35,14 @@ def noted_lookups() -> Iterator[dict[str, set[str]]]:
         _NOTES.reset(token)
 
 
+def note_lookups(found: Mapping[str, Iterable[str]]) -> None:
+    """Note what another process looked up for this one, as ``noted_lookups`` gave it there."""
+    notes = _NOTES.get()
+    if notes is not None:
+        for kind, names in found.items():
+            notes.setdefault(kind, set()).update(names)
+
+
 class Registry(Mapping[str, T]):
     """Name → choice, in the order in which they are to be shown.
 

@@ -1,8 +1,10 @@
 """Train a start point on the task; deliver one ordinary PEFT adapter on the unmodified student."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -12,9 +14,11 @@ from paraknow_core.finetuning.recipe import FineTuningRecipe, examples_at_once
 from paraknow_core.inspection.cost import adapters_in_model, training_bytes, training_work
 from paraknow_core.inspection.work import Work
 from paraknow_core.models.describe import Architecture
+from paraknow_core.progress import Progress
 from paraknow_core.setting_types import Tokens
 from tasks.checks.cut_rows import tell_cut
 from tasks.checks.divergence import DIVERGED
+from tasks.engine.devices.turn import gpus_of
 from tasks.engine.estimates import (
     Estimate,
     Foreseen,
@@ -30,6 +34,9 @@ from tasks.engine.ref import Ref
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, Step
+
+if TYPE_CHECKING:
+    from paraknow_core.finetuning.finetune import TrainingResult
 
 TARGETS = "targets"
 """The input that holds a teacher's outputs, of a training that learns from them."""
@@ -48,7 +55,6 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
 
     A training that diverges gives its log and the reason, and no adapter.
     """
-    from paraknow_core.finetuning.finetune import finetune as train
     from paraknow_core.finetuning.reporters import Reporting
     from paraknow_core.models.load import load_tokenizer, pick_device
 
@@ -64,7 +70,8 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         tell_cut(judged, label=job.label, split="validation")
         validation = judged.examples
     try:
-        result = train(
+        result = _train(
+            job,
             student_folder=student,
             start_folder=job.inputs["start"],
             train=training.examples,
@@ -74,7 +81,6 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
             partial=job.partial,
             recipe=config,
             device=pick_device(job.run.device),
-            progress=job.progress,
             reporting=Reporting(job.run.report_to, _reports(job.run), job.label),
         )
     except DivergedError as error:
@@ -94,6 +100,43 @@ def _compute(job: Job[FinetuneConfig]) -> Facts:
         "load_back": result.load_back.max_difference,
         "tokens": config.epochs * sum(len(row.input_ids) for row in training.examples),
     }
+
+
+def _train(job: Job[FinetuneConfig], **given: Any) -> "TrainingResult":
+    """Train in this process, or in as many others as share each batch."""
+    from paraknow_core.finetuning.finetune import TrainingResult
+    from paraknow_core.finetuning.finetune import finetune as train
+    from paraknow_core.lora.adapter_reader import read_adapter
+    from tasks.engine.devices.ranks import run_in_ranks
+
+    count = job.config.processes
+    if count == 1:
+        return train(progress=job.progress, **given)
+    found = run_in_ranks(
+        _train_rank,
+        count=count,
+        gpus=gpus_of(os.environ, count) if given["device"] == "cuda" else (),
+        progress=job.progress,
+        **given,
+    )
+    return TrainingResult(adapter=read_adapter(job.out), **found)
+
+
+def _train_rank(progress: Progress, **given: Any) -> dict[str, Any]:
+    """Train in one of several processes; the adapter is in the output folder."""
+    import torch
+
+    from paraknow_core.finetuning.finetune import finetune as train
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if given["device"] == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # else all would open the first one
+    result = train(progress=progress, **given)
+    return {f.name: getattr(result, f.name) for f in fields(result) if f.name != "adapter"}
+
+
+def _devices(config: FinetuneConfig) -> int:
+    return config.processes
 
 
 def _reports(run: RunConfig) -> Path:
@@ -181,6 +224,7 @@ finetune = Step(
     numerics=_numerics,
     estimate=_estimate,
     threaded=True,
+    devices=_devices,
     sized_by=("student",),
     on_result=_show,
 )

@@ -204,6 +204,7 @@ class CompareConfig(Settings):
                 **settings,
             )
             config.check_arm(arm.start)
+            self.slots.check_processes(config.finetune.processes)
         except ValidationError as error:
             first = first_causes(error)[0]
             told = explain(TransferConfig, first, place=self._written_at(arm, first["loc"]))

@@ -72,6 +72,20 @@ class SlotsConfig(Settings):
         description="One for each: its number or id, as CUDA_VISIBLE_DEVICES takes it.",
     )
 
+    def check_processes(self, processes: int) -> None:
+        """Refuse a training on more GPUs than there are slots for.
+
+        Raises:
+            ValueError: says which GPUs there are.
+        """
+        there = sorted(set(self.gpus))
+        if there and processes > len(there):
+            msg = (
+                f"finetune.processes is {processes}, each on a GPU of its own, but slots.gpus has "
+                f"{', '.join(there)}; add GPUs there, or lower finetune.processes"
+            )
+            raise ValueError(msg)
+
 
 class FanOutConfig(Settings):
     """Where the cells of a comparison are computed: here, or in runs of a deployment."""

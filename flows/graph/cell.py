@@ -10,7 +10,7 @@ from flows.config.compare import ArmConfig, CompareConfig
 from flows.graph.arm import Arm, ArmOutcome, SeedRun, attempt, reason_of
 from flows.graph.benchmarks import Benchmark, acquire_benchmarks, run_benchmark
 from flows.graph.judging import Verdicts, judged_seeds, seed_label
-from flows.graph.pair import ModelPair, acquire_pair, check_teachers
+from flows.graph.pair import ModelPair, acquire_pair, check_devices, check_teachers
 from flows.graph.runner import Handle, TrialRunner
 from flows.graph.side_by_side import Together, one_by_one
 from flows.graph.start_points import FOLLOWED
@@ -182,7 +182,10 @@ class Cell:
         pair = outcome.shared
         check_teachers(pair, used)
         for arm in self.config.arms:
-            check_teaching(pair, self.arm(arm).settings.finetune)
+            how = self.arm(arm).settings.finetune
+            check_teaching(pair, how)
+            if not self.config.fan_out.deployment:  # whose workers have GPUs of their own
+                check_devices(pair, how)
         data = {"data": pair.data}
         overlap = pair.do(contamination, ContaminationConfig(), label="contamination", **data)
         allowed = partial(check_contamination, allow=self.config.may_overlap(self.task))

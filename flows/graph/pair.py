@@ -9,11 +9,18 @@ from flows.graph.runner import Handle, Runner
 from flows.graph.shared_steps import Once
 from paraknow_core.demo.pretrain_recipe import PretrainingRecipe
 from paraknow_core.errors import ConfigError
+from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.methods import METHODS
 from tasks.acquire_data import acquire_data
 from tasks.acquire_model import ModelConfig, acquire_model
 from tasks.checks.other_teacher import check_same_shape
-from tasks.checks.preflight import check_answers, check_library, check_pair, check_parts
+from tasks.checks.preflight import (
+    check_answers,
+    check_library,
+    check_pair,
+    check_parts,
+    check_processes,
+)
 from tasks.checks.teacher_base import check_teacher_base
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
@@ -85,6 +92,14 @@ def acquire_pair(
     held = partial(check_library, quantise=config.finetune.quantise)
     do.check(held, {"student": student}, before=finetune)
     return ModelPair(config, do, teacher, student, data)
+
+
+def check_devices(pair: ModelPair, how: FineTuningRecipe) -> None:
+    """Refuse a training in more processes than there are devices, where steps compute here."""
+    run = pair.config.run
+    if run.task_runner == "threads":
+        check = partial(check_processes, processes=how.processes, run=run)
+        pair.do.check(check, {"student": pair.student}, before=finetune)
 
 
 def _models(do: Runner, config: TransferConfig, seeds: Handle | None) -> tuple[Handle, Handle]:

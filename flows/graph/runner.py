@@ -93,8 +93,8 @@ class PrefectRunner:
             given = {role: asked.future or asked.known for role, asked in inputs.items()}
             arguments = arguments_of(label, config, given, self.run)
             submit = SUBMIT[self.run.task_runner]
-            gpu = step.threaded and self.run.device == "cuda"
-            handle.future = submit(task_of(step), arguments, self.run, gpu=gpu)
+            gpus = step.devices(config) if step.threaded and self.run.device == "cuda" else 0
+            handle.future = submit(task_of(step), arguments, self.run, gpus=gpus)
             self.handles.append(handle)
         return handle
 

@@ -20,7 +20,7 @@ class SubmitTask(Protocol):
     """Submits a task of the present flow run."""
 
     def __call__(
-        self, task: "Task[..., Any]", arguments: Mapping[str, Any], run: RunConfig, *, gpu: bool
+        self, task: "Task[..., Any]", arguments: Mapping[str, Any], run: RunConfig, *, gpus: int
     ) -> "PrefectFuture[Any]":
         """Submit it.
 
@@ -28,7 +28,7 @@ class SubmitTask(Protocol):
             task: of a step.
             arguments: of its function; inputs may be futures.
             run: how the run is carried out.
-            gpu: whether the step computes on one.
+            gpus: how many the step computes on at once.
         """
 
 
@@ -64,14 +64,14 @@ def _on_threads(
     arguments: Mapping[str, Any],
     run: RunConfig,  # noqa: ARG001
     *,
-    gpu: bool,  # noqa: ARG001
+    gpus: int,  # noqa: ARG001
 ) -> "PrefectFuture[Any]":
     future: PrefectFuture[Any] = task.submit(**arguments)
     return future
 
 
 def _on_ray(
-    task: "Task[..., Any]", arguments: Mapping[str, Any], run: RunConfig, *, gpu: bool
+    task: "Task[..., Any]", arguments: Mapping[str, Any], run: RunConfig, *, gpus: int
 ) -> "PrefectFuture[Any]":
     from prefect.context import FlowRunContext
     from prefect_ray.context import remote_options
@@ -80,7 +80,7 @@ def _on_ray(
     assert context is not None  # noqa: S101 - steps are submitted in flow runs alone
     # A step that was lost with its node is not computed again in silence: its error is seen, and
     # the run is submitted again.
-    options = {"num_cpus": run.threads or 1, "num_gpus": int(gpu), "max_retries": 0}
+    options = {"num_cpus": run.threads or 1, "num_gpus": gpus, "max_retries": 0}
     here = context.model_copy(update={"task_runner": _cluster(run.ray_address)})
     with here, remote_options(**options):
         future: PrefectFuture[Any] = task.submit(**arguments)

@@ -3,7 +3,7 @@
 from flows.config.transfer import TransferConfig
 from flows.graph.benchmarks import acquire_benchmarks, run_benchmark
 from flows.graph.judging import judged_arms
-from flows.graph.pair import ModelPair, acquire_pair, check_teachers
+from flows.graph.pair import ModelPair, acquire_pair, check_devices, check_teachers
 from flows.graph.runner import Handle, Runner
 from flows.graph.start_points import shown_of, start_point
 from flows.graph.teaching import check_teaching, targets_for
@@ -20,6 +20,7 @@ def wire(config: TransferConfig, do: Runner) -> None:
     """Run one teacher/student pair: the untouched student, and every arm's start point trained."""
     pair = acquire_pair(config, do)
     check_teaching(pair, config.finetune)
+    check_devices(pair, config.finetune)
     arms = config.chosen_arms()
     check_teachers(pair, (name for arm in arms for name in config.methods_used(arm)))
     benchmarks = acquire_benchmarks(pair)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,7 @@ class PlannedStep(Handle):
         by_rates: whether ``seconds`` are its estimated work at some rates.
         after: steps that end before it begins, in a run.
         slot: the kind of slot that it computes in, ``cpu`` or ``cuda``; "": it takes none.
+        devices: how many GPUs it computes on at once.
         lacking: what a run would lack here, a sentence; "": nothing.
     """
 
@@ -68,6 +69,7 @@ class PlannedStep(Handle):
     by_rates: bool = False
     after: tuple["PlannedStep", ...] = field(default=(), repr=False, compare=False)
     slot: str = ""
+    devices: int = 1
     lacking: str = ""
 
     @property
@@ -110,7 +112,17 @@ class Planner:
         if planned.status != "cached" and step.estimate and folders.keys() >= set(step.sized_by):
             sizes = {r: g.size for r, g in inputs.items() if isinstance(g, PlannedStep)}
             planned.estimate = step.estimate(config, Foreseen(folders, sizes, memory=self._memory))
+        if (processes := step.devices(config)) > 1:
+            self._spread(planned, processes)
         return planned
+
+    def _spread(self, planned: PlannedStep, processes: int) -> None:
+        """Take an estimate, which is of one of several processes, for where they compute."""
+        need = planned.estimate.memory_bytes
+        if self.run.device_type() == "cuda":
+            planned.devices = processes  # and the memory is that of each
+        elif need is not None:
+            planned.estimate = replace(planned.estimate, memory_bytes=processes * need)
 
     def __call__(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Plan one step."""

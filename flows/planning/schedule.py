@@ -14,8 +14,9 @@ def makespan(
 ) -> float:
     """Simulate a run, and return how long it takes.
 
-    A step begins when all that it comes after has ended and one of its slots is free; of several
-    that could begin, the first of the plan does. A step that takes no slot begins at once.
+    A step begins when all that it comes after has ended and one of its slots is free (of a training
+    on several GPUs: as many); of several that could begin, the first of the plan does. A step that
+    takes no slot begins at once.
 
     Args:
         steps: that would run, in the order of the plan. Steps that they come after and that are
@@ -34,6 +35,11 @@ def makespan(
     for number, before in enumerate(earlier):
         for one in before:
             later[one].append(number)
+    # Of several GPUs, all that there are at most: more are refused before.
+    takes = [
+        min(step.devices, slots[kind]) if kind == "cuda" else 1
+        for step, kind in zip(steps, kinds, strict=True)
+    ]
     missing = [len(before) for before in earlier]
     free = Counter(slots)
     ready: dict[str, list[int]] = {kind: [] for kind in {*kinds, ""}}
@@ -44,14 +50,14 @@ def makespan(
     now = 0.0
     while running or any(ready.values()):
         for kind, waiting in ready.items():
-            while waiting and (not kind or free[kind] > 0):
+            while waiting and (not kind or free[kind] >= takes[waiting[0]]):
                 number = heapq.heappop(waiting)
-                free[kind] -= bool(kind)
+                free[kind] -= takes[number] if kind else 0
                 heapq.heappush(running, (now + seconds[id(steps[number])], number))
         now = running[0][0]
         while running and running[0][0] == now:
             _, ended = heapq.heappop(running)
-            free[kinds[ended]] += bool(kinds[ended])
+            free[kinds[ended]] += takes[ended] if kinds[ended] else 0
             for number in later[ended]:
                 missing[number] -= 1
                 if not missing[number]:
@@ -77,7 +83,8 @@ def scheduled_hours(
     found = rates() if new else None
     if found is not None:
         for step, work in new:
-            step.seconds, step.by_rates = found.seconds(step.step, work), True
+            alone = found.seconds(step.step, work)
+            step.seconds, step.by_rates = alone / step.devices, True
     if all(step.seconds is None for step in to_run):
         return 0.0, found
     each = {id(step): (step.seconds or 0.0) + history.overhead(step.step) for step in to_run}

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from paraknow_core.data.batches import collate
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
+from paraknow_core.finetuning.ranks import ALONE, Ranks
 from paraknow_core.models.chunked_logits import (
     ChunkLoss,
     final_states,
@@ -29,7 +30,9 @@ PlacesLoss = Callable[[Tensor, Tensor, slice], Tensor]
 
 
 @torch.no_grad()
-def answer_loss(model: Any, examples: Sequence[TokenisedExample], *, batch_size: int) -> float:
+def answer_loss(
+    model: Any, examples: Sequence[TokenisedExample], *, batch_size: int, ranks: Ranks = ALONE
+) -> float:
     """Measure the mean loss over all answer tokens of a set, in nats a token.
 
     Every answer token weighs the same, however the set is cut into batches. Uses no randomness,
@@ -39,6 +42,7 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample], *, batch_size:
         model: a causal language model.
         examples: at least one.
         batch_size: sequences at once; only memory and speed depend on it.
+        ranks: processes that share the set; each of them gets the same number.
 
     Returns:
         The mean negative log-likelihood, accumulated in float64.
@@ -46,14 +50,15 @@ def answer_loss(model: Any, examples: Sequence[TokenisedExample], *, batch_size:
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
-    for start in range(0, len(examples), batch_size):
+    for start in range(0, len(examples), batch_size)[ranks.number :: ranks.count]:
         batch = collate(examples[start : start + batch_size])
         device = next(model.parameters()).device
         summed, count = summed_loss(model, {n: t.to(device) for n, t in batch.items()}, _exact_sum)
         total += float(summed)
         tokens += count
     model.train(was_training)
-    return total / tokens
+    whole, of_tokens = ranks.total(total, tokens)
+    return whole / of_tokens
 
 
 def _exact_sum(logits_NV: Tensor, labels_N: Tensor, _part: slice) -> Tensor:

@@ -23,6 +23,7 @@ from paraknow_core.finetuning.batches import answer_loss
 from paraknow_core.finetuning.checkpoints import check_run, inputs_digest, run_digest
 from paraknow_core.finetuning.early_stopping import best_of
 from paraknow_core.finetuning.load_back import LoadBack, probe, prove
+from paraknow_core.finetuning.ranks import Ranks, join
 from paraknow_core.finetuning.recipe import (
     FineTuningRecipe,
     examples_at_once,
@@ -100,6 +101,9 @@ def finetune(
     A killed run goes on from its last complete checkpoint in ``partial``; on a CPU, with the
     same number of threads and the same micro-batch, to bit-equal weights and log.
 
+    Each of several processes (``recipe.processes``) calls this with the same arguments; the first
+    one writes, reports and proves, and all return the same.
+
     Args:
         student_folder: a model folder; is only read.
         start_folder: a PEFT folder from ``write_start`` or ``plain_start``.
@@ -111,7 +115,7 @@ def finetune(
             the recipe stops early.
         targets_folder: with ``targets.safetensors`` of these examples; if, and only if, it is
             distilled.
-        device: "cpu" or "cuda" (one GPU; choose it by CUDA_VISIBLE_DEVICES).
+        device: "cpu" or "cuda" (a GPU a process; choose them by CUDA_VISIBLE_DEVICES).
         checkpoint_steps: save after every so many steps too; None: only by the recipe's time.
         progress: called after each step with (steps done, steps in all, the loss).
         reporting: experiment trackers that get the log as well; it changes nothing else.
@@ -120,7 +124,8 @@ def finetune(
         Log, timing and the load-back proof.
 
     Raises:
-        ConfigError: if ``device`` or ``checkpoint_steps`` is not allowed, or targets are missing.
+        ConfigError: if ``device`` or ``checkpoint_steps`` is not allowed, targets are missing, or
+            this process is not one of as many as the recipe has.
         DataError: if a split is empty or has an example that cannot be trained on, or the targets
             are of other examples.
         ShapeError: if the start point does not fit the student.
@@ -137,14 +142,15 @@ def finetune(
             "early_stopping is set, but there are no validation rows; give some "
             "(data.sizes.validation), or leave it out."
         )
-    facts = numbers_of(recipe) | {"device": device}
+    ranks = join(recipe.processes, device=device)
+    facts, own = numbers_of(recipe) | {"device": device}, ranks.device(device)
     learned = _with_targets(train, targets_folder, recipe)
     if targets_folder is not None:
         facts["targets"] = hashlib.sha256((targets_folder / TARGETS).read_bytes()).hexdigest()
     trained = _train(
         recipe,
         run=run_digest(facts | inputs_digest(start_folder, train, validation or ())),
-        student=load_model(student_folder, dtype=dtype, device=device, quantise=recipe.quantise),
+        student=load_model(student_folder, dtype=dtype, device=own, quantise=recipe.quantise),
         start=read_adapter(start_folder),
         train=learned,
         validation=validation,
@@ -152,28 +158,32 @@ def finetune(
         device=device,
         checkpoint_steps=checkpoint_steps,
         progress=progress,
-        reporting=reporting,
+        reporting=reporting if ranks.is_first else SILENT,
+        ranks=ranks,
     )
-    write_adapter(out_folder, trained.delivered)
-    write_log(Path(out_folder) / LOG, trained.rows)
-    load_back = prove(
-        trained.logits,
-        train[:_PROBES],
-        student_folder=student_folder,
-        adapter_folder=out_folder,
-        dtype=dtype,
-        device=device,
-        quantise=recipe.quantise,
-    )
+
+    def deliver() -> LoadBack:
+        write_adapter(out_folder, trained.delivered)
+        write_log(Path(out_folder) / LOG, trained.rows)
+        return prove(
+            trained.logits,
+            train[:_PROBES],
+            student_folder=student_folder,
+            adapter_folder=out_folder,
+            dtype=dtype,
+            device=own,
+            quantise=recipe.quantise,
+        )
+
     return TrainingResult(
         adapter=trained.delivered,
         rows=trained.rows,
         steps=len(trained.rows),
         best_step=_best_step(trained.rows) if recipe.early_stopping else None,
         epochs=len(trained.rows) / math.ceil(len(train) / recipe.batch_size),
+        load_back=ranks.first(deliver),
         seconds=time.monotonic() - began,
         resumed_from=trained.resumed_from,
-        load_back=load_back,
     )
 
 
@@ -218,6 +228,7 @@ def _train(
     partial: PartialResults,
     device: str,
     reporting: Reporting,
+    ranks: Ranks,
     **watching: Any,
 ) -> _Trained:
     """Train from the newest complete checkpoint, or from the start point."""
@@ -238,24 +249,25 @@ def _train(
     model = trainable_model(student, start, dropout=recipe.dropout)
     if recipe.packing:
         check_packing(model, train)
-    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
+    steps_per_epoch, at_once = math.ceil(len(train) / recipe.batch_size), examples_at_once(recipe)
     stopping = recipe.early_stopping
     best = None if stopping is None else BestWeights(trainable(model))
     watch = Watch(
         validate=None
         if validation is None
-        else lambda: answer_loss(model, validation, batch_size=examples_at_once(recipe)),
+        else lambda: answer_loss(model, validation, batch_size=at_once, ranks=ranks),
         run=run,
         partial=partial,
         validate_every=(stopping and stopping.every) or steps_per_epoch,
         stopping=stopping,
         best=best,
         checkpoint_seconds=recipe.checkpoint_seconds,
+        ranks=ranks,
         **watching,
     )
     steps = steps_per_epoch * recipe.epochs
     arguments = trainer_arguments(recipe, drafts=partial.drafts, steps=steps, device=device)
-    newest = partial.newest(run)
+    newest = ranks.first(lambda: partial.newest(run))
     if best is not None and newest is not None:
         best.read(newest.folder)
     history = run_trainer(
@@ -266,6 +278,7 @@ def _train(
         watch=watch,
         resume_from=newest,
         reporting=reporting,
+        ranks=ranks,
     )
     if best is not None:
         best.put_back()

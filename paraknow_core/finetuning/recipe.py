@@ -68,7 +68,15 @@ class FineTuningRecipe(Recipe):
         0,
         title="Micro-batch",
         description="Examples at once on the device, a divisor of the batch size; 0: the whole "
-        "batch. Saves memory, and changes dropout masks and rounding.",
+        "batch, or a process's share of it. Saves memory, and changes dropout masks and rounding.",
+    )
+    processes: int = execution(
+        1,
+        ge=1,
+        le=64,
+        title="Processes",
+        description="That share each batch, one on each of as many GPUs of this machine (on a CPU "
+        "they share its cores). Changes dropout masks and rounding.",
     )
     gradient_checkpointing: bool = execution(
         False,
@@ -115,7 +123,9 @@ class FineTuningRecipe(Recipe):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
-        if self.batch_size % examples_at_once(self):
+        if self.processes > 1:
+            _check_shared(self)
+        elif self.batch_size % examples_at_once(self):
             msg = (
                 f"micro_batch_size is {self.micro_batch_size}; it must divide the batch size, "
                 f"{self.batch_size}, so that every step has the batch that was asked for."
@@ -127,9 +137,28 @@ class FineTuningRecipe(Recipe):
 # Functions, not methods: drift follows names, and would not see a change of a method.
 
 
+def _check_shared(recipe: FineTuningRecipe) -> None:
+    """Refuse what several processes cannot share."""
+    each = recipe.processes * (recipe.micro_batch_size or 1)
+    if recipe.batch_size % each:
+        said = f", with a micro_batch_size of {recipe.micro_batch_size}"
+        msg = (
+            f"processes is {recipe.processes}{said if recipe.micro_batch_size else ''}, but {each} "
+            f"does not divide the batch size, {recipe.batch_size}; every process has to get the "
+            "same share of each batch."
+        )
+        raise ValueError(msg)
+    if recipe.quantise != "none":
+        msg = (
+            f"processes is {recipe.processes}, but a student in 4 bits (quantise: "
+            f"{recipe.quantise}) is trained in one process; set processes to 1, or quantise to none"
+        )
+        raise ValueError(msg)
+
+
 def examples_at_once(recipe: FineTuningRecipe) -> int:
-    """Return how many examples are on the device at once."""
-    return recipe.micro_batch_size or recipe.batch_size
+    """Return how many examples are on a device at once."""
+    return recipe.micro_batch_size or recipe.batch_size // recipe.processes
 
 
 def numbers_of(recipe: FineTuningRecipe) -> dict[str, Any]:
@@ -162,7 +191,8 @@ def trainer_arguments(
         "data_seed": recipe.seed,
         "learning_rate": recipe.learning_rate,
         "per_device_train_batch_size": examples_at_once(recipe),
-        "gradient_accumulation_steps": recipe.batch_size // examples_at_once(recipe),
+        "gradient_accumulation_steps": recipe.batch_size
+        // (examples_at_once(recipe) * recipe.processes),
         "num_train_epochs": recipe.epochs,
         "warmup_steps": math.ceil(steps * recipe.warmup_ratio),
         "lr_scheduler_type": SCHEDULES[recipe.lr_schedule],
@@ -178,4 +208,5 @@ def trainer_arguments(
         "report_to": [],  # no experiment tracker, whatever is installed
         "disable_tqdm": True,
         "remove_unused_columns": False,  # the examples are objects without columns
+        "ddp_find_unused_parameters": False,  # every factor is used in each forward pass
     }

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
+from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from torch.utils.data import Sampler
@@ -19,6 +21,8 @@ from paraknow_core.distillation.recipe import DistillationRecipe
 from paraknow_core.distillation.targets import collate_taught, take_targets
 from paraknow_core.finetuning.batches import PlacesLoss, summed_loss
 from paraknow_core.finetuning.length_groups import LengthGroups
+from paraknow_core.finetuning.rank_batches import RankBatches, idle_row
+from paraknow_core.finetuning.ranks import ALONE, Ranks, in_forward
 from paraknow_core.finetuning.recipe import FineTuningRecipe
 from paraknow_core.finetuning.reporters import Reporting
 from paraknow_core.finetuning.watch import ANSWER_LOSS, Watch
@@ -35,7 +39,9 @@ class AdapterTrainer(Trainer):
     """
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the trainable parameters as they are, bit by bit."""
+        """Write the trainable parameters as they are, bit by bit; one process of several does."""
+        if not self.args.should_save:
+            return
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         held = {n: p.detach().cpu().contiguous() for n, p in trainable(self.model).items()}
@@ -55,10 +61,45 @@ class AdapterTrainer(Trainer):
 class AnswerTrainer(AdapterTrainer):
     """Learns answers: the loss of Transformers' causal language models, at their tokens alone."""
 
-    def __init__(self, *, order: Sampler[int] | None = None, **given: Any) -> None:
-        """Take an order of the examples other than a random one, and what a Trainer is given."""
+    _ranks: Ranks = ALONE
+
+    def __init__(
+        self, *, order: Sampler[int] | None = None, ranks: Ranks = ALONE, **given: Any
+    ) -> None:
+        """Set what a Trainer does not know.
+
+        Args:
+            order: of the examples; None: a random one.
+            ranks: processes that share each batch.
+            given: what a Trainer is given.
+        """
         super().__init__(**given)
         self._order = order
+        self._ranks = ranks
+        if ranks.count > 1:
+            self.model_accepts_loss_kwargs = True  # has answer tokens counted over all processes
+            set_seed(self.args.seed, device_specific=True)  # else all had the same dropout masks
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches, or of several processes this one's share of each."""
+        if self._ranks.count == 1:
+            return super().get_train_dataloader()
+        rows: Any = self.train_dataset
+        each = self.args.per_device_train_batch_size
+        shared = RankBatches(
+            # What accelerate makes of the Trainer's random order in one process.
+            self._order or SeedableRandomSampler(rows, data_seed=self.args.data_seed),
+            batch_size=each * self.args.gradient_accumulation_steps * self._ranks.count,
+            at_once=each,
+            ranks=self._ranks,
+            idle=len(rows),
+        )
+        return DataLoaderShard(
+            [*rows, idle_row(rows[0])],
+            batch_sampler=shared,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._order or super()._get_train_sampler(train_dataset)
@@ -71,8 +112,16 @@ class AnswerTrainer(AdapterTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a micro-batch: a mean over the answer tokens of the whole batch."""
-        total, tokens = summed_loss(model, inputs, self.loss_of(inputs))
+        of_batch = self.loss_of(inputs)
+        if self._ranks.count == 1:
+            total, tokens = summed_loss(model, inputs, of_batch)
+        else:
+            total, tokens = in_forward(
+                model, self.model, inputs, lambda whole, given: summed_loss(whole, given, of_batch)
+            )
         loss = total / self._divisor(tokens, num_items_in_batch)
+        if self._ranks.count > 1:
+            loss = loss * self._ranks.count  # the mean of all processes' gradients is to be the sum
         return (loss, {}) if return_outputs else loss
 
     def loss_of(self, inputs: dict[str, Any]) -> PlacesLoss:  # noqa: ARG002
@@ -120,7 +169,8 @@ class DistillingTrainer(AnswerTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Say of each step what the answers' own loss was, which other arms' logs hold too."""
         if "loss" in logs:
-            logs[ANSWER_LOSS] = self._answers / self._tokens
+            answers, tokens = self._ranks.total(self._answers, self._tokens)
+            logs[ANSWER_LOSS] = answers / tokens
             self._answers, self._tokens = 0.0, 0
         super().log(logs, start_time)
 
@@ -139,6 +189,7 @@ def run_trainer(
     watch: Watch,
     resume_from: Saved | None,
     reporting: Reporting,
+    ranks: Ranks,
 ) -> list[dict[str, Any]]:
     """Train a model in place, from the start or from a complete checkpoint.
 
@@ -152,6 +203,7 @@ def run_trainer(
         watch: decides on validation and checkpoints.
         resume_from: a checkpoint of this run, or None.
         reporting: experiment trackers.
+        ranks: processes that train the same model at once, each on its share of every batch.
 
     Returns:
         The Trainer's log history, of the whole run even if it was resumed.
@@ -165,7 +217,7 @@ def run_trainer(
         # Without this, every GPU of the machine gets a share of each batch (DataParallel).
         settings._n_gpu = min(settings.n_gpu, 1)
         trainer = _trainer(
-            recipe, model=model, args=settings, train_dataset=train, callbacks=[watch]
+            recipe, model=model, args=settings, train_dataset=train, callbacks=[watch], ranks=ranks
         )
         trainer.remove_callback(PrinterCallback)
         if reporting.to:

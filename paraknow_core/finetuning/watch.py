@@ -13,6 +13,7 @@ from paraknow_core.errors import DivergedError
 from paraknow_core.finetuning.best_weights import BestWeights
 from paraknow_core.finetuning.checkpoints import KEPT_CHECKPOINTS
 from paraknow_core.finetuning.early_stopping import EarlyStopping, best_of, is_over
+from paraknow_core.finetuning.ranks import ALONE, Ranks
 from paraknow_core.partial_results import PartialResults
 from paraknow_core.progress import Progress
 
@@ -43,6 +44,7 @@ class Watch(TrainerCallback):
         progress: Progress,
         stopping: EarlyStopping | None = None,
         best: BestWeights | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Set what is done when.
 
@@ -56,6 +58,8 @@ class Watch(TrainerCallback):
             progress: called after each step.
             stopping: when to stop early, if ever; with ``best``.
             best: keeps the weights at the best validation.
+            ranks: processes of the training. What is validated is the same in all of them; the
+                first one's clock says when to save, and it alone seals and reports.
         """
         self._run = run
         self._partial = partial
@@ -63,6 +67,7 @@ class Watch(TrainerCallback):
         self._validate_every = validate_every
         self._stopping = stopping
         self._best = best
+        self._ranks = ranks
         self._checkpoint_steps = checkpoint_steps
         self._checkpoint_seconds = checkpoint_seconds
         self._progress = progress
@@ -94,7 +99,9 @@ class Watch(TrainerCallback):
                 control.should_training_stop |= is_over(losses, self._stopping)
         by_steps = self._checkpoint_steps is not None and step % self._checkpoint_steps == 0
         seconds = time.monotonic() - self._last_save
-        by_time = self._checkpoint_seconds is not None and seconds >= self._checkpoint_seconds
+        by_time = self._checkpoint_seconds is not None and self._ranks.first(
+            lambda: seconds >= (self._checkpoint_seconds or 0)
+        )
         control.should_save = (by_steps or by_time) and step < state.max_steps
 
     def on_log(
@@ -114,7 +121,8 @@ class Watch(TrainerCallback):
                 check_start(name, value)
             elif not math.isfinite(value):
                 raise _diverged(name, value, state)
-        self._progress(state.global_step, state.max_steps, f"loss {logs['loss']:.4f}")
+        if self._ranks.is_first:
+            self._progress(state.global_step, state.max_steps, f"loss {logs['loss']:.4f}")
 
     def on_save(
         self,
@@ -124,6 +132,9 @@ class Watch(TrainerCallback):
         **_: Any,
     ) -> None:
         """Seal the checkpoint that was just written, then delete older ones."""
+        self._ranks.wait()  # each process has its own random state in the checkpoint
+        if not self._ranks.is_first:
+            return
         step = state.global_step
         folder = Path(str(args.output_dir)) / f"checkpoint-{step}"
         if self._best is not None:

@@ -1,5 +1,6 @@
 """What can be known to fail before anything expensive runs."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from paraknow_core.models.four_bit import Quantisation, check_quantisation
 from tasks.acquire_model import ModelConfig, load_architecture
 from tasks.align import AlignConfig
 from tasks.engine.file_memory import once_a_file
+from tasks.engine.run import RunConfig
 from tasks.extract import ExtractConfig
 from tasks.vocabulary import match_vocabularies
 
@@ -208,3 +210,39 @@ def check_library(
         ConfigError: says what to install.
     """
     check_quantisation(quantise)
+
+
+def check_processes(
+    _known: Mapping[str, Path],
+    _locations: Mapping[str, Path],
+    *,
+    processes: int,
+    run: RunConfig,
+) -> None:
+    """Refuse a training in several processes that this machine has no devices for.
+
+    Args:
+        processes: of one training.
+        run: on which kind of device.
+
+    Raises:
+        ConfigError: says how many GPUs there are, or what torch lacks.
+    """
+    if processes == 1:
+        return
+    from torch import cuda, distributed
+
+    is_gpu = run.device_type() == "cuda"
+    needed = "nccl" if is_gpu else "gloo"
+    if not distributed.is_available() or not distributed.is_backend_available(needed):
+        raise ConfigError(
+            f"finetune.processes is {processes}, but this build of torch lacks {needed}, by which "
+            f"processes on a {run.device_type()} meet. Set it to 1, or install another build."
+        )
+    if is_gpu and processes > cuda.device_count():
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        told = "" if shown is None else f" (CUDA_VISIBLE_DEVICES={shown})"
+        raise ConfigError(
+            f"finetune.processes is {processes}, each on a GPU of its own, but this process sees "
+            f"{cuda.device_count()}{told}. Show it as many, or lower finetune.processes."
+        )

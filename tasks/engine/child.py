@@ -30,6 +30,10 @@ class ChildError(ParaknowError):
     """A child process failed or was killed; the message ends with the child's own traceback."""
 
 
+class ChildLostError(ChildError):
+    """A child process ended without a result: it was killed, or crashed."""
+
+
 class ChildCancelledError(Exception):
     """A child process was asked to end (SIGTERM), as Prefect asks all of a run that is cancelled.
 
@@ -75,7 +79,7 @@ class Worker:
                 msg = "cancelled while it computed; what was computed before is kept"
                 raise ChildCancelledError(msg) from None
             msg = f"the child process ended without a result (exit code {code})"
-            raise ChildError(msg) from None
+            raise ChildLostError(msg) from None
         except ParaknowError:
             raise  # the child's own: it waits for its next call
         except BaseException:
@@ -88,6 +92,10 @@ class Worker:
         """End the child, whatever it is doing, for good: a later call is refused."""
         with self._lock:
             self._closed = True
+        self._end()
+
+    def rest(self) -> None:
+        """End the child, which is idle, and what it holds of memory; the next call starts anew."""
         self._end()
 
     def _start(self) -> Connection:
@@ -151,6 +159,9 @@ def _serve(pipe: Connection, environment: Mapping[str, str]) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # noqa: S101 - this is a child
     end_with_parent(parent.sentinel)
+    # A daemon may have no children of its own, and a training has one for each of its GPUs. They
+    # end with this process in the same way.
+    multiprocessing.current_process().daemon = False
     os.environ.update(environment)
     # Its bars are this process's own. A lock for several processes, tqdm's default, would have
     # to be swept up with a warning after a kill.

@@ -64,8 +64,11 @@ class Computation(Generic[C]):
         step, stamps = self.step, self.run.open_store().stamps
         device = str(step.numerics(self.config, self.run).get("device", "cpu"))
         how = {"threaded": step.threaded, "own_process": step.own_process}
+        devices = step.devices(self.config)
         with watched(job.sources, stamps=stamps, label=self.label):
-            computed = compute_step(step.compute, job, label=self.label, device=device, **how)
+            computed = compute_step(
+                step.compute, job, label=self.label, device=device, devices=devices, **how
+            )
         job.progress.finish()
         return computed
 

@@ -62,6 +62,10 @@ def _no_source(_config: Any, _inputs: Mapping[str, Ref], _run: RunConfig) -> Sou
     return Source()
 
 
+def _one_device(_config: Any) -> int:
+    return 1
+
+
 def _no_numerics(_config: Any, _run: RunConfig) -> Mapping[str, str | bool]:
     return {}
 
@@ -83,6 +87,8 @@ class Step(Generic[C]):
         estimate: returns the memory, disk and tokens that it will need.
         sized_by: inputs without which ``estimate`` cannot be called; it uses others if known.
         threaded: whether it computes with torch, in as many threads as the run allows.
+        devices: returns how many GPUs it computes on at once, a process on each; on a CPU it has as
+            many processes, which share its cores.
         own_process: whether it needs a process of its own, because it runs while others do.
         foresee: writes into a folder what the settings alone say of the output, for the checks and
             estimates of a plan; returns whether they say anything.
@@ -104,6 +110,7 @@ class Step(Generic[C]):
     estimate: Callable[[C, Foreseen], Estimate] | None = None
     sized_by: tuple[str, ...] = ()
     threaded: bool = False
+    devices: Callable[[C], int] = _one_device
     own_process: bool = False
     foresee: Callable[[C, Path], bool] | None = None
     preview: bool = False

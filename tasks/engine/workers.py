@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from paraknow_core.errors import ConfigError
 from paraknow_core.progress import Progress
 from paraknow_core.registry import noted_lookups
 from tasks.engine.child import ChildError, Worker, run_in_child
@@ -62,29 +63,88 @@ class WorkerPool:
         for gpu in gpus:
             self._all.append(Worker({"CUDA_VISIBLE_DEVICES": gpu}))
             self._free["cuda"].put(self._all[-1])
-        self._has_gpus = bool(gpus)
+        self._gpus = sorted(set(gpus))
+        self._taking = threading.Lock()
         self._closed = threading.Event()
 
     @contextlib.contextmanager
-    def worker(self, device: str) -> Iterator[Worker]:
+    def worker(self, device: str, count: int = 1) -> Iterator[Worker]:
         """Wait for a worker for ``cpu`` or ``cuda``; without GPU slots all wait for a CPU slot.
+
+        Args:
+            device: that the step computes on.
+            count: of GPUs. The slots of so many are taken, and the worker is shown all of them.
 
         Raises:
             WorkersClosedError: if the pool is or gets closed.
+            ConfigError: if there are not so many GPUs in the slots.
         """
-        free, worker = self._free[device if self._has_gpus else "cpu"], None
-        while worker is None:
+        several = count > 1 and device == "cuda" and self._gpus
+        with self._several(count) if several else self._one(device) as worker:
+            yield worker
+
+    @contextlib.contextmanager
+    def _one(self, device: str) -> Iterator[Worker]:
+        free = self._free[device if self._gpus else "cpu"]
+        worker = self._next(free)
+        try:
+            with self._going_on():
+                yield worker
+        finally:
+            free.put(worker)
+
+    @contextlib.contextmanager
+    def _several(self, count: int) -> Iterator[Worker]:
+        """Take the slots of several GPUs, and show all of these to a worker of its own.
+
+        One takes at a time: two that had some each would wait for each other's for ever.
+        """
+        if len(self._gpus) < count:
+            raise ConfigError(
+                f"processes is {count}, each on a GPU of its own, but slots.gpus has "
+                f"{', '.join(self._gpus)}. Add GPUs there, or lower processes."
+            )
+        free = self._free["cuda"]
+        taken: dict[str, Worker] = {}
+        doubles: list[Worker] = []
+        try:
+            with self._taking:
+                while len(taken) < count:
+                    worker = self._next(free)
+                    gpu = worker.environment["CUDA_VISIBLE_DEVICES"]
+                    doubles += [taken[gpu]] if gpu in taken else []
+                    taken[gpu] = worker
+            for worker in taken.values():
+                worker.rest()  # it may hold memory of its GPU
+            together = Worker({"CUDA_VISIBLE_DEVICES": ",".join(sorted(taken))})
+            try:
+                with self._going_on(together):
+                    yield together
+            finally:
+                together.close()
+        finally:
+            for worker in (*taken.values(), *doubles):
+                free.put(worker)
+
+    def _next(self, free: "queue.SimpleQueue[Worker]") -> Worker:
+        while True:
             self.check_open()
             with contextlib.suppress(queue.Empty):
-                worker = free.get(timeout=0.2)
+                return free.get(timeout=0.2)
+
+    @contextlib.contextmanager
+    def _going_on(self, *more: Worker) -> Iterator[None]:
+        """End workers with the pool as long as they compute, and tell an end from a failure."""
+        self._all.extend(more)
         try:
             self.check_open()  # it may have come free because the pool was closed
-            yield worker
+            yield
         except ChildError:
             self.check_open()  # the child was ended, rather than failed
             raise
         finally:
-            free.put(worker)
+            for worker in more:
+                self._all.remove(worker)
 
     def check_open(self) -> None:
         """Raise WorkersClosedError once the pool is closed."""
@@ -94,7 +154,7 @@ class WorkerPool:
     def close(self) -> None:
         """End every worker process; a thread that waits for one gets WorkersClosedError."""
         self._closed.set()
-        for worker in self._all:
+        for worker in list(self._all):
             worker.close()
 
 
@@ -134,6 +194,7 @@ def compute_step(
     threaded: bool,
     own_process: bool,
     device: str,
+    devices: int = 1,
 ) -> Computed:
     """Compute a step where it belongs, when the device is free for this run.
 
@@ -144,6 +205,7 @@ def compute_step(
         threaded: whether it computes with torch; only such steps are worth a worker.
         own_process: whether it needs a process of its own even without a pool.
         device: ``cpu`` or ``cuda``.
+        devices: how many GPUs it computes on at once.
 
     Raises:
         ParaknowError: as the step raises it; a ChildError if its process died.
@@ -151,12 +213,13 @@ def compute_step(
     pool, threads = _ACTIVE.get(), threads_of(job.run)
     arguments = {"compute": compute, "job": replace(job, progress=None), "threads": threads}
     locks = job.run.open_store().root / "leases"
-    its_turn = partial(turn, device, label=label, locks=locks, check=check_going_on)
+    count = devices if device == "cuda" else 1
+    its_turn = partial(turn, device, label=label, locks=locks, check=check_going_on, count=count)
     found: Computed
     if not (threaded or own_process):
         found = _compute(compute, job, 0, job.progress)
     elif pool is not None:
-        with pool.worker(device) as worker, its_turn(worker.environment):
+        with pool.worker(device, count) as worker, its_turn(worker.environment):
             found = worker.run(_compute, progress=job.progress, **arguments)
     else:
         with its_turn({}):

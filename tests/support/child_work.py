@@ -66,3 +66,24 @@ def interrupt_worker():
     os.kill(first, signal.SIGINT)
     assert worker.run(whereabouts, progress=no_progress, name="")[0] == first
     worker.close()
+
+
+def arrive(folder):
+    """Wait until both of two processes are here; return this one's number."""
+    number = int(os.environ["RANK"])
+    (folder / f"{number}.draft").write_text(str(os.getpid()))
+    (folder / f"{number}.draft").rename(folder / str(number))
+    while not {"0", "1"} <= {path.name for path in folder.iterdir()}:
+        time.sleep(0.01)
+    return number
+
+
+def second_fails(progress, folder, how):
+    """The second fails, and the first would wait for it for ever."""
+    if arrive(folder) == 0:
+        time.sleep(3600)
+    elif how == "refuses":
+        refuse(progress)
+    elif how == "breaks":
+        break_down(progress)
+    os.kill(os.getpid(), getattr(signal, how))

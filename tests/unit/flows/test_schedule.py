@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from pydantic import ValidationError
 from support.pair import pair_settings, write_pair
 
 from flows.config.compare import CompareConfig
@@ -15,6 +17,7 @@ from flows.planning.compare import make_compare_plan
 from flows.planning.durations import TASK_SECONDS, History
 from flows.planning.planner import PlannedStep
 from flows.planning.schedule import makespan
+from tasks.engine.run import RunConfig
 
 
 def step(slot: str = "cpu", after: Sequence[PlannedStep] = ()) -> PlannedStep:
@@ -75,6 +78,14 @@ def test_a_chain_is_no_faster_in_many_slots_and_what_is_there_is_not_waited_for(
     assert spent([step("cuda"), step("cuda"), step()], [2, 3, 4]) == 9
 
 
+def test_a_training_on_several_gpus_waits_for_all_of_them() -> None:
+    wide = PlannedStep("", slot="cuda", devices=2)
+    assert spent([step("cuda"), wide, step("cuda")], [2, 3, 2], cuda=2) == 7
+    assert spent([wide, step("cuda")], [3, 2], cuda=2) == 5
+    assert spent([wide, step("cuda")], [3, 2], cuda=3) == 3
+    assert spent([wide], [3], cuda=1) == 3
+
+
 def record(seconds: float, around: float, at: float = 0.0) -> Any:
     begun = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
     ended = begun + timedelta(seconds=seconds + around)
@@ -101,10 +112,11 @@ def test_what_a_step_costs_besides_is_learnt_from_times_in_whole_seconds() -> No
     assert history([broken]).overhead("finetune") == TASK_SECONDS
 
 
-def test_steps_come_after_what_they_wait_for_in_a_run(tmp_path: Path) -> None:
+@pytest.fixture
+def compared(tmp_path: Path) -> dict[str, Any]:
     one = pair_settings(write_pair(tmp_path / "pair"), tmp_path / "store")
     shared = ("lora", "decompose", "finetune", "evaluate")
-    config = {
+    return {
         "name": "tiny",
         "pairs": [{"name": "small", "teacher": one["teacher"], "student": one["student"]}],
         "tasks": [{"name": "words", "data": one["data"]}],
@@ -114,7 +126,10 @@ def test_steps_come_after_what_they_wait_for_in_a_run(tmp_path: Path) -> None:
         "seeds": [0, 1, 2, 3, 4],
         "run": one["run"],
     }
-    plan = make_compare_plan(CompareConfig.model_validate(config))
+
+
+def test_steps_come_after_what_they_wait_for_in_a_run(compared: dict[str, Any]) -> None:
+    plan = make_compare_plan(CompareConfig.model_validate(compared))
     named = {one.label: one for one in plan.steps}
 
     def before(label: str) -> set[str]:
@@ -138,3 +153,26 @@ def test_steps_come_after_what_they_wait_for_in_a_run(tmp_path: Path) -> None:
     assert named[trial].slot == "cpu"
     assert named["align"].slot == ""
     assert plan.hours == 0.0  # nothing like it ever ran in this store
+
+
+def test_several_processes_need_the_memory_of_each_and_gpus_for_all(
+    compared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial(device: str, **changes: Any) -> PlannedStep:
+        monkeypatch.setattr(RunConfig, "device_type", lambda _run: device)
+        settings = compared["settings"]
+        settings = settings | {"finetune": settings["finetune"] | changes}
+        plan = make_compare_plan(CompareConfig.model_validate(compared | {"settings": settings}))
+        return next(one for one in plan.steps if one.label.startswith("finetune plain lr"))
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "is_backend_available", lambda _name: True)
+    alone, shared = trial("cpu", micro_batch_size=4), trial("cpu", processes=2)
+    assert alone.estimate.memory_bytes
+    assert shared.estimate.memory_bytes == 2 * alone.estimate.memory_bytes
+    assert (shared.key, shared.devices) == (alone.key, 1)
+    spread = trial("cuda", processes=2)
+    assert (spread.estimate.memory_bytes, spread.devices) == (alone.estimate.memory_bytes, 2)
+    compared["slots"] = {"gpus": ["1", "1"]}
+    with pytest.raises(ValidationError, match=r"processes is 2, .* but slots\.gpus has 1; add"):
+        trial("cuda", processes=2)

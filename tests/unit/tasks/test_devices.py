@@ -12,7 +12,7 @@ import pytest
 from support.patience import PATIENCE, wait_until
 from support.site import PROJECT
 
-from tasks.engine.devices.turn import device_name, limit_name, turn
+from tasks.engine.devices.turn import device_names, limit_name, turn
 
 GPU = {"CUDA_VISIBLE_DEVICES": "3"}
 
@@ -77,7 +77,7 @@ def has_begun(folder: Path) -> bool:
     ],
 )
 def test_a_device_is_named_by_what_is_visible(device: str, visible: str, name: str) -> None:
-    assert device_name(device, {"CUDA_VISIBLE_DEVICES": visible}) == name
+    assert device_names(device, {"CUDA_VISIBLE_DEVICES": visible}) == (name,)
 
 
 def test_a_limit_s_name_holds_nothing_that_prefect_refuses() -> None:
