@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.benchmarks import write_data, write_definitions
 from support.direct import DirectTrialRunner, compare_direct, computed, run_direct
+from support.fanned import fanned_out_here, reported
 from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey
@@ -148,8 +149,11 @@ def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_pat
     )
     plan = make_compare_plan(config)
     assert any("t: 18 questions show a difference in facts 2-shot acc" in s for s in plan.visible())
+    fanned = fanned_out_here(config, monkeypatch)
     outcomes = compare_direct(config)
     assert [outcome.first_reason for outcome in outcomes] == [""]
+    assert reported(config, fanned) == reported(config, outcomes)
+    assert all(run.scored.keys() == {0, 1} for arm in fanned[0].arms for run in arm.runs)
     do = DirectTrialRunner(config.run, Stage.REPORT)
     result = conclude(config, outcomes, lambda: start_report(config, outcomes, do))
     assert result.report_failure == ""

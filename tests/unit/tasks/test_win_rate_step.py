@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 from support.direct import DirectTrialRunner, compare_direct, computed, run_direct
 from support.fake_judge import FakeJudge, Say, chosen, judging
+from support.fanned import fanned_out_here, reported
 from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey
@@ -304,7 +305,7 @@ def concluded(config, path):
     return outcomes[0], result, read_comparison(path).pairs[0]
 
 
-def test_a_comparison_reports_win_rates_over_items_and_seeds(folder, store, tmp_path):
+def test_a_comparison_reports_win_rates_over_items_and_seeds(folder, store, tmp_path, monkeypatch):
     judge = FakeJudge()
     with judging(judge) as url:
         config = comparison(folder, store, judge_at(url, price_in=1, price_out=1))
@@ -314,9 +315,11 @@ def test_a_comparison_reports_win_rates_over_items_and_seeds(folder, store, tmp_
             (plan.judging.tokens_in + plan.judging.tokens_out) / 1e6
         )
         assert json.loads(plan.to_json())["judging"]["unknown"] == 0
+        fanned = fanned_out_here(config, monkeypatch)
         outcome, result, again = concluded(config, tmp_path / "items.parquet")
         assert make_compare_plan(config).judging is None
     assert len(judge.asked) <= plan.judging.questions
+    assert reported(config, fanned) == reported(config, [outcome])
     assert outcome.verdicts.reason == ""
     assert set(outcome.verdicts.measured) == {
         f"{method} seed {seed}" for method in ("plain", "transfer") for seed in (0, 1)
