@@ -4,7 +4,7 @@ Files are mapped privately: a page is read when it is touched, a write to a tens
 stays in memory, and the file never changes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -39,7 +39,7 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
 """The element types of safetensors, as torch's dtypes."""
 
 
-_PIECE = 16 * 2**20
+PIECE = 16 * 2**20
 """Bytes that ``load`` reads at a time; a multiple of every element's size."""
 
 
@@ -84,6 +84,11 @@ class Checkpoint:
         """The element type of a tensor; raises CheckpointError if there is none of that name."""
         return TORCH_DTYPES[self._find(name)[0].dtype]
 
+    def nbytes(self, name: str) -> int:
+        """Bytes of a stored tensor; raises CheckpointError if there is none of that name."""
+        start, end = self._find(name)[0].offsets
+        return end - start
+
     def read(self, name: str) -> Tensor:
         """A whole tensor, as a view of the mapped file.
 
@@ -115,28 +120,44 @@ class Checkpoint:
         Raises:
             CheckpointError: if there is no tensor of that name, or its bytes cannot be read.
         """
+        loaded = torch.empty(self.shape(name), dtype=dtype)
+        flat = loaded.view(-1)
+        buffer = torch.empty(min(PIECE, self.nbytes(name)), dtype=torch.uint8)
+        for first, piece in self.pieces(name, lambda: buffer):
+            flat[first : first + len(piece)] = piece
+        return loaded
+
+    def pieces(self, name: str, buffer: Callable[[], Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """A tensor's elements in order, as they are stored; no file is mapped.
+
+        Args:
+            name: of the tensor.
+            buffer: gives the bytes that the next piece is read into, uint8 on the CPU, a multiple
+                of every element's size. A piece lasts as long as they are not given again.
+
+        Yields:
+            The number of the piece's first element, and its elements in one dimension.
+
+        Raises:
+            CheckpointError: if there is no tensor of that name, or its bytes cannot be read.
+        """
         header, file = self._find(name)
-        loaded = torch.empty(header.shape, dtype=dtype)
-        flat, size, done = loaded.view(-1), BYTES_PER_ELEMENT[header.dtype], 0
-        piece = torch.empty(min(_PIECE, flat.numel() * size), dtype=torch.uint8)
-        array: Any = piece.numpy()
-        raw = memoryview(array)
+        size, done = BYTES_PER_ELEMENT[header.dtype], 0
+        count = self.nbytes(name) // size
         try:
             with (self.folder / file).open("rb") as opened:
                 opened.seek(header.offsets[0])
-                while done < flat.numel():
-                    count = min(len(raw) // size, flat.numel() - done)
-                    if opened.readinto(raw[: count * size]) != count * size:
+                while done < count:
+                    piece = buffer()[: (count - done) * size]
+                    array: Any = piece.numpy()
+                    if opened.readinto(memoryview(array)) != len(piece):
                         raise CheckpointError(f"{self.folder / file}: ends within tensor {name!r}.")
-                    flat[done : done + count] = piece[: count * size].view(
-                        TORCH_DTYPES[header.dtype]
-                    )
-                    done += count
+                    yield done, piece.view(TORCH_DTYPES[header.dtype])
+                    done += len(piece) // size
         except OSError as error:
             raise CheckpointError(
                 f"{self.folder / file}: tensor {name!r} cannot be read ({error})."
             ) from error
-        return loaded
 
     def first(self, name: str, count: int) -> bytes:
         """The stored bytes of a tensor's first elements, without mapping the file.

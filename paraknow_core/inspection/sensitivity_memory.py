@@ -17,7 +17,8 @@ class SensitivityMemory:
 
     Attributes:
         whole: with the whole model and all maps in memory, and one sample's activations.
-        streamed: with one layer at a time, and nothing of what passes between layers in memory.
+        streamed: with one layer at a time and the weights of the next, and nothing of what passes
+            between layers in memory.
         recompute_from: tokens from which on a sample's activations are computed again rather than
             kept, so that they take no more than a quarter of what weights and maps take.
         boundaries: what passes between layers, of all samples: in memory or on disk.
@@ -57,8 +58,10 @@ def sensitivity_memory(
     entry = sum(t.num_elements for t in teacher.tensors if t.role in (Role.EMBED, Role.POSITION))
     end = outside - entry + (embedding if teacher.tied else 0)
     piece = min(_PIECE, _FLOAT * max(tensor.num_elements for tensor in teacher.tensors))
-    streamed = max(
-        each * layer + max(piece, activation_bytes(teacher, longest) // teacher.num_layers),
+    # A layer's weights are read while the one before is computed with; those outside are not.
+    streamed = piece + max(
+        (each + element_bytes) * layer
+        + max(piece, activation_bytes(teacher, longest) // teacher.num_layers),
         each * entry + piece,
         each * end + max(piece, logits),
     )

@@ -7,10 +7,10 @@ family here.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from paraknow_core.models.modules import decoder_layers, is_embedding
 from paraknow_core.models.unloaded import unloaded_model
 from paraknow_core.sensitivity.accumulate import answer_loss
 from paraknow_core.sensitivity.gradient_sums import GradientSums
+from paraknow_core.sensitivity.streamed.prefetch import Prefetch
 
 LayerCall = Callable[[Tensor], Tensor]
 """Runs a layer on a 1 × T × H input with the arguments that one sample gives it."""
@@ -36,6 +37,8 @@ class _ReachedError(Exception):
 
 class LayeredModel:
     """A model of which only those parts are in memory that are asked for.
+
+    A context manager, which ends the thread that reads ahead.
 
     Attributes:
         model: the causal language model of Transformers; parameters that are not in memory are on
@@ -63,8 +66,9 @@ class LayeredModel:
             owner = self.model.get_submodule(name.rpartition(".")[0])
             owner._buffers[name.rpartition(".")[2]] = buffer.to(device)
         self.device, self.dtype = device, dtype
-        self._weights = Checkpoint(folder)
         self._tensors = {facts.parameter: facts for facts in self.architecture.tensors}
+        names = {parameter: facts.name for parameter, facts in self._tensors.items()}
+        self._weights = Prefetch(Checkpoint(folder), names, dtype=dtype, device=device)
         self._places = _places(self.model)
         outside = [t for t in self.architecture.tensors if t.layer is None]
         first = [t for t in outside if t.role in (Role.EMBED, Role.POSITION)]
@@ -74,8 +78,14 @@ class LayeredModel:
         self._layers = decoder_layers(self.model)
         self._embeddings: list[Any] = [m for m in self.model.modules() if is_embedding(m)]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._weights.__exit__(*error)
+
     def layer(self, number: int) -> tuple[str, ...]:
-        """The parameters of a layer."""
+        """The parameters of a layer; none of a number that no layer has."""
         return tuple(t.parameter for t in self.architecture.tensors if t.layer == number)
 
     def facts(self, names: Collection[str]) -> list[TensorFacts]:
@@ -83,14 +93,21 @@ class LayeredModel:
         return [facts for name, facts in self._tensors.items() if name in names]
 
     @contextmanager
-    def loaded(self, names: Collection[str]) -> Iterator[dict[str, nn.Parameter]]:
-        """Have parameters in memory; yields them by name, and lets go of them at the end."""
+    def loaded(
+        self, names: Sequence[str], *, then: Sequence[str] = ()
+    ) -> Iterator[dict[str, nn.Parameter]]:
+        """Have parameters in memory; yields them by name, and lets go of them at the end.
+
+        Args:
+            names: of the parameters.
+            then: those of the next call, which are read meanwhile; none: it reads them itself.
+        """
         found = {}
         try:
-            for name in names:
-                values = self._weights.load(self._tensors[name].name, self.dtype)
-                found[name] = self._put(name, values.to(self.device))
-                del values
+            values = self._weights.take(names)
+            found = {name: self._put(name, values.pop(name)) for name in names}
+            if then:
+                self._weights.ask(then)
             yield found
         finally:
             for name in names:

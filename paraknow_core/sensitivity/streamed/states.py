@@ -51,31 +51,32 @@ def streamed_states(
     Raises:
         ModelFolderError, ArchitectureError, CheckpointError: as ``load_model``.
     """
-    model, budget = LayeredModel(folder, dtype=dtype, device=device), Budget(boundary_bytes)
     # The model is run up to the place that predicts the last token, so one comes after the text.
     samples = [
         TokenisedExample((*text, 0), (*(NO_LOSS for _ in text), 0)) for text in map(tuple, texts)
     ]
-    lengths, width = [len(text) for text in texts], model.architecture.hidden_size
-    layers = model.architecture.num_layers
+    budget = Budget(boundary_bytes)
+    with LayeredModel(folder, dtype=dtype, device=device) as model:
+        lengths, width = [len(text) for text in texts], model.architecture.hidden_size
+        layers = model.architecture.num_layers
 
-    def between(layer: int) -> Boundary:
-        return Boundary(scratch / f"hidden-{layer}", lengths, width, dtype, budget)
+        def between(layer: int) -> Boundary:
+            return Boundary(scratch / f"hidden-{layer}", lengths, width, dtype, budget)
 
-    hidden = between(0)
-    with model.loaded(model.entry):
-        for number, sample in enumerate(samples):
-            hidden.put(number, model.entered(sample)[0])
-    pooled = []
-    for layer in range(layers):
-        given, hidden, found = hidden, between(layer + 1), []
-        with model.loaded(model.layer(layer)):
+        hidden = between(0)
+        with model.loaded(model.entry):
             for number, sample in enumerate(samples):
-                states = model.call(layer, sample)(given.get(number)[None].to(device))
-                hidden.put(number, states[0])
-                found.append(pool(number, states).cpu())
-                progress(layer * len(texts) + number + 1, layers * len(texts), f"layer {layer}")
-        given.drop()
-        pooled.append(torch.cat(found))
-    hidden.drop()
-    return pooled
+                hidden.put(number, model.entered(sample)[0])
+        pooled = []
+        for layer in range(layers):
+            given, hidden, found = hidden, between(layer + 1), []
+            with model.loaded(model.layer(layer)):
+                for number, sample in enumerate(samples):
+                    states = model.call(layer, sample)(given.get(number)[None].to(device))
+                    hidden.put(number, states[0])
+                    found.append(pool(number, states).cpu())
+                    progress(layer * len(texts) + number + 1, layers * len(texts), f"layer {layer}")
+            given.drop()
+            pooled.append(torch.cat(found))
+        hidden.drop()
+        return pooled

@@ -5,7 +5,8 @@ out of each layer is kept (``boundaries``). Then, from the head down, a layer is
 each sample goes through it again, now with a backward pass, and the gradient of the layer's input
 is kept for the layer below. After the last sample a layer's map is final: it is summed up, handed
 to the caller, and dropped. So memory holds one layer with its map (or the embedding, or the head),
-and one sample's activations in it. A layer is run twice forwards and once backwards: four thirds of
+one sample's activations in it, and the weights of the next layer, which are read meanwhile
+(``prefetch``). A layer is run twice forwards and once backwards: four thirds of
 the products of a pass with everything in memory.
 
 Hooks and loss are those of ``accumulate``, whose numbers these are but for rounding: in a tied
@@ -84,13 +85,12 @@ def stream(
         DataError, NumericsError: as ``accumulate``.
         ModelFolderError, ArchitectureError, CheckpointError: as ``load_model``.
     """
-    model = LayeredModel(folder, dtype=dtype, device=device)
-    check_samples(model.model, samples)
-    run = ""
-    if checkpoint:
-        run = streamed_fingerprint(folder, model.architecture, samples, str(dtype))
-    stream = _Stream(model, samples, take, out, scratch, Budget(boundary_bytes))
-    with repeatable(device):
+    with LayeredModel(folder, dtype=dtype, device=device) as model, repeatable(device):
+        check_samples(model.model, samples)
+        run = ""
+        if checkpoint:
+            run = streamed_fingerprint(folder, model.architecture, samples, str(dtype))
+        stream = _Stream(model, samples, take, out, scratch, Budget(boundary_bytes))
         return stream.run(progress, checkpoint, run)
 
 
@@ -149,7 +149,8 @@ class _Stream:
 
     def _forward(self, layer: int, tell: Callable[[int, str], None]) -> None:
         given, out = self.kept[f"hidden-{layer}"], self._new(f"hidden-{layer + 1}")
-        with self.model.loaded(self.model.layer(layer)), torch.no_grad():
+        names, then = self.model.layer(layer), self.model.layer(layer + 1)
+        with self.model.loaded(names, then=then), torch.no_grad():
             for number, sample in enumerate(self.samples):
                 hidden = given.get(number)[None].to(self.model.device)
                 out.put(number, self.model.call(layer, sample)(hidden)[0])
@@ -179,7 +180,7 @@ class _Stream:
 
     def _backward(self, layer: int, tell: Callable[[int, str], None]) -> None:
         given, gradient = self.kept[f"hidden-{layer}"], self.kept["gradient"]
-        with self._summed(self.model.layer(layer)) as sums:
+        with self._summed(self.model.layer(layer), then=self.model.layer(layer - 1)) as sums:
             for number, sample in enumerate(self.samples):
                 hidden = _leaf(given.get(number), self.model.device)
                 output = self.model.call(layer, sample)(hidden)
@@ -209,10 +210,10 @@ class _Stream:
 
     @contextmanager
     def _summed(
-        self, names: Sequence[str], *, without: Sequence[str] = ()
+        self, names: Sequence[str], *, without: Sequence[str] = (), then: Sequence[str] = ()
     ) -> Iterator[GradientSums]:
         """Load parameters, sum their gradients, and hand over their maps when all is done."""
-        with self.model.loaded(names) as parameters:
+        with self.model.loaded(names, then=then) as parameters:
             with GradientSums(self.model.model, names) as sums, torch.enable_grad():
                 yield sums
             final = [name for name in names if name not in without]

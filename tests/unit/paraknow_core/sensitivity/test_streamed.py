@@ -254,7 +254,7 @@ for name, total in whole(big).items():
 
 def test_a_teacher_four_times_larger_than_the_memory_that_there_is(tmp_path):
     small = tiny_model(tmp_path / "small")
-    big = tiny_model(tmp_path / "big", hidden=320, ffn=896, layers=28, heads=5, kv_heads=5)
+    big = tiny_model(tmp_path / "big", hidden=320, ffn=896, layers=36, heads=5, kv_heads=5)
     size = describe(big).weight_bytes
     # Blocks of this size are what the C library keeps for later; those of a real layer it does not.
     returned = {"MALLOC_MMAP_THRESHOLD_": "65536"}
