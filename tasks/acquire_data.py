@@ -23,7 +23,7 @@ from tasks.engine.run import RunConfig
 from tasks.engine.source_files import Source, SourceChangedError, SourceFiles
 from tasks.engine.stage import Stage
 from tasks.engine.step import Facts, Job, NotDownloadedError, Step
-from tasks.rows.config import SPLIT_FILES, DataConfig, RowsConfig
+from tasks.rows.config import SPLIT_FILES, DataConfig, FewshotConfig, RowsConfig
 
 
 def _source(config: DataConfig, _inputs: Mapping[str, Ref], run: RunConfig) -> Source:
@@ -150,6 +150,13 @@ def _foresee(config: DataConfig, out: Path) -> bool:
     return True
 
 
+def _decided_by(config: DataConfig, file: str) -> str:
+    """Examples before questions change the splits that get them, and no others."""
+    if file.removesuffix(".parquet") not in config.fewshot.splits:
+        config = config.model_copy(update={"fewshot": FewshotConfig()})
+    return config.model_dump_json()
+
+
 acquire_data = Step(
     name="acquire-data",
     stage=Stage.ACQUIRE,
@@ -157,6 +164,7 @@ acquire_data = Step(
     compute=_compute,
     source=_source,
     foresee=_foresee,
+    decided_by=_decided_by,
     preview=True,
     retries=2,
 )

@@ -107,9 +107,11 @@ class ComparePlanner(Planner):
 def _read(step: Step[Any], role: str, given: Handle) -> list[str]:
     """Return what of an input is in a step's key; an output that is not there yet stands for it.
 
-    So two students of one shape share what reads their shape alone, before any of it has a key.
+    So two students of one shape share what reads their shape alone, before any of it has a key; and
+    two uses of rows that are not here share what reads splits that are the same in both.
     """
-    if given.known is None:
-        return [str(id(given))]
     names = step.reads.get(role, ())
+    if given.known is None:
+        said = given.decided_by if isinstance(given, PlannedStep) else None
+        return [said(name) for name in names] if said and names else [str(id(given))]
     return [given.known.files[name] for name in names] or [given.known.tree]

@@ -52,6 +52,7 @@ class PlannedStep(Handle):
         slot: the kind of slot that it computes in, ``cpu`` or ``cuda``; "": it takes none.
         devices: how many GPUs it computes on at once.
         lacking: what a run would lack here, a sentence; "": nothing.
+        decided_by: returns a text for one file of the output; see `Step.decided_by`.
     """
 
     step: str = ""
@@ -71,6 +72,7 @@ class PlannedStep(Handle):
     slot: str = ""
     devices: int = 1
     lacking: str = ""
+    decided_by: Callable[[str], str] | None = None
 
     @property
     def size(self) -> int:
@@ -95,6 +97,8 @@ class Planner:
         if not step.stage.is_within(self._until):
             return planned
         self.steps.append(planned)
+        if step.decided_by is not None:
+            planned.decided_by = partial(step.decided_by, config)
         known = {role: ref for role, given in inputs.items() if (ref := given.known) is not None}
         planned.inputs = frozenset(str(ref.tree) for ref in known.values())
         planned.after = tuple(given for given in inputs.values() if isinstance(given, PlannedStep))

@@ -92,6 +92,8 @@ class Step(Generic[C]):
         own_process: whether it needs a process of its own, because it runs while others do.
         foresee: writes into a folder what the settings alone say of the output, for the checks and
             estimates of a plan; returns whether they say anything.
+        decided_by: returns a text for one file of the output: of two uses with equal texts the file
+            is equal, although other settings may differ. A plan counts by it what reads that file.
         preview: whether it is cheap enough for a plan to compute it, so that the plan sees further.
         ready: refuses what the computation would lack; a plan asks where the result is not stored.
         retries: how often Prefect tries again after a network error.
@@ -113,6 +115,7 @@ class Step(Generic[C]):
     devices: Callable[[C], int] = _one_device
     own_process: bool = False
     foresee: Callable[[C, Path], bool] | None = None
+    decided_by: Callable[[C, str], str] | None = None
     preview: bool = False
     ready: Callable[[C], None] | None = None
     retries: int = 0

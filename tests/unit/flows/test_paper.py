@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,25 @@ def test_hours_are_work_over_rates(place: Path) -> None:
 def _one_cell(place: Path, *more: str) -> ComparePlan:
     config = paper("main", place, *RATES, *more)
     return make_compare_plan(narrowed(config, pairs=["llama3"], tasks=["gsm8k"]))
+
+
+def test_trainings_are_counted_once_where_only_the_questions_differ(place: Path) -> None:
+    """Of rows that are not here: examples stand before test questions alone."""
+    config = paper("main", place, *RATES)
+    both = make_compare_plan(narrowed(config, pairs=["qwen"], tasks=["gsm8k", "gsm8k-8"]))
+    one = make_compare_plan(narrowed(config, pairs=["qwen"], tasks=["gsm8k"]))
+    count = Counter(step.step for step in both.steps)
+    assert count["finetune"] == Counter(step.step for step in one.steps)["finetune"] == 6
+    assert (count["sensitivity"], count["evaluate"], count["acquire-data"]) == (1, 14, 2)
+    trained = [
+        "tasks.gsm8k-8.data.fewshot={count: 8, splits: [train, test]}",
+        "tasks.gsm8k-8.data.fewshot.joint=x",
+    ]
+    apart = narrowed(
+        paper("main", place, *RATES, *trained), pairs=["qwen"], tasks=["gsm8k", "gsm8k-8"]
+    )
+    found = Counter(step.step for step in make_compare_plan(apart).steps)
+    assert (found["finetune"], found["evaluate"]) == (12, 14)
 
 
 def test_sizes_from_the_config_are_those_of_the_weights(place: Path, tmp_path: Path) -> None:
