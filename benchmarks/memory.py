@@ -109,6 +109,7 @@ def _needed(cell: Cell, folder: Path) -> int:
         adapter_bytes=adapter,
         tokens=cell.rows * cell.tokens,
         predicted=cell.rows * cell.tokens // 2,
+        longest=cell.tokens,
         recomputed=cell.way == "checkpointed",
     )
 

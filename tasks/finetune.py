@@ -174,6 +174,7 @@ def _estimate(config: FinetuneConfig, known: Foreseen) -> Estimate:
             adapter_bytes=adapter,
             tokens=rows * longest_row(known, "train", cutoff=config.cutoff),
             predicted=answers_at_once(known, "train", rows=rows, cutoff=config.cutoff),
+            longest=longest_row(known, "train", cutoff=config.cutoff),
             recomputed=config.gradient_checkpointing,
             quantised=config.quantise != "none",
         ),

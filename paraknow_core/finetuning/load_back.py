@@ -1,7 +1,7 @@
 """The proof that the adapter on the disk computes what the trained model computed."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -59,20 +59,20 @@ def probe(model: Any, examples: Sequence[TokenisedExample]) -> list[Tensor]:
     Returns:
         Float32 logits on the CPU, (1, places, vocabulary) each.
     """
+    return list(_probes(model, examples))
+
+
+def _probes(model: Any, examples: Sequence[TokenisedExample]) -> Iterator[Tensor]:
+    """Yield the logits of ``probe``, so that those of one example are in memory at a time."""
     model.eval()
     vocabulary = vocabulary_of(model)
     most = max(1, places_at_once(vocabulary) // len(examples))
-    with torch.no_grad():
-        return [
-            next_token_logits(
-                model,
-                collate([example]),
-                places=_spread(len(example.input_ids), most)
-                if are_many(len(example.input_ids) * len(examples), vocabulary)
-                else None,
-            ).cpu()
-            for example in examples
-        ]
+    for example in examples:
+        length = len(example.input_ids)
+        has_many = are_many(length * len(examples), vocabulary)
+        places = _spread(length, most) if has_many else None
+        with torch.no_grad():
+            yield next_token_logits(model, collate([example]), places=places).cpu()
 
 
 def _spread(length: int, most: int) -> torch.Tensor:
@@ -116,8 +116,8 @@ def prove(
     student = load_model(student_folder, dtype=dtype, device=device, quantise=quantise)
     with quiet_peft():
         model = PeftModel.from_pretrained(student, adapter_folder)
-    found = probe(model, examples)
-    difference = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
+    found = _probes(model, examples)
+    difference = max(float(b.sub_(a).abs_().max()) for a, b in zip(expected, found, strict=True))
     largest = max(float(a.abs().max()) for a in expected)
     relative = difference / max(largest, torch.finfo(torch.float32).tiny)
     result = LoadBack(difference, relative, TOLERANCE[dtype], len(examples))

@@ -20,6 +20,7 @@ _FLOAT = 4  # bytes; even with bfloat16 weights, norms, adapters and losses are 
 _NF4 = 4.127 / 8  # bytes a value, its share of a block's twice quantised scale included
 _LOGITS = 3  # their values, log-probabilities and gradient
 _ADAPTER = 5  # copies: as read, as trained, its gradient, and two moments
+_PROBES = 4  # rows whose logits are compared after training
 _WITH_ANCHOR = 2  # adapters in the model where the start product is not subtracted once
 
 
@@ -225,13 +226,16 @@ def training_bytes(
     adapter_bytes: int,
     tokens: int,
     predicted: int,
+    longest: int = 0,
     recomputed: bool = False,
     quantised: bool = False,
 ) -> int:
     """Estimate the tensors in memory at the peak of training an adapter.
 
     The weights, what a forward pass keeps, the logits of the places where an answer's token is
-    predicted (the head runs nowhere else), and the adapter with its gradient and AdamW's moments.
+    predicted (the head runs nowhere else; where activations are computed again, they are gone by
+    then), and the adapter with its gradient and AdamW's moments. Or, if that is more, afterwards:
+    the logits of some rows that prove what is delivered, and one row's of the model loaded back.
 
     Args:
         model: that is adapted.
@@ -239,19 +243,23 @@ def training_bytes(
         adapter_bytes: of the start point, in float32.
         tokens: that go through at once, padding included.
         predicted: of these, how many predict an answer's token.
+        longest: tokens of the longest row.
         recomputed: gradient checkpointing.
         quantised: whether the matrices are held in 4 bits, embedding and head aside.
     """
     anchors = adapters_in_model(element_bytes, quantised=quantised) - 1
     ends = _elements(model.matrix(Role.EMBED).shape) * (1 if model.tied else 2)
     packed = model.num_parameters - ends if quantised else 0
-    return (
-        (model.num_parameters - packed) * element_bytes
-        + math.ceil(packed * _NF4)
-        + (_ADAPTER + anchors) * adapter_bytes
-        + activation_bytes(model, tokens, adapter=True, recomputed=recomputed)
-        + logits_bytes(model, predicted)
-    )
+    weights = (model.num_parameters - packed) * element_bytes + math.ceil(packed * _NF4)
+    logits = logits_bytes(model, predicted)
+    if recomputed:
+        inputs = _FLOAT * tokens * model.hidden_size * model.num_layers
+        layer = activation_bytes(model, tokens, adapter=True, recomputed=True) - inputs
+        training = inputs + max(layer, logits)
+    else:
+        training = activation_bytes(model, tokens, adapter=True) + logits
+    proof = sum(logits_bytes(model, n * longest) for n in (_PROBES, 1)) // _LOGITS
+    return weights + max((_ADAPTER + anchors) * adapter_bytes + training, 2 * adapter_bytes + proof)
 
 
 def logits_bytes(model: Architecture, tokens: int, *, whole: bool = False) -> int:
