@@ -15,7 +15,6 @@ from paraknow_core.alignment.layers import choose_layers
 from paraknow_core.extraction.window import Window, best_window
 from paraknow_core.sensitivity.accumulate import accumulate
 from paraknow_core.svd.truncated import Svd, truncated_svd
-from tasks.engine.freed_memory import GIVES_BACK
 
 PROJECTIONS = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
@@ -300,7 +299,7 @@ def _worst_product_error(
     return f"product error at most {worst[0]:.0e} / {worst[1]:.0e}"
 
 
-RETURNED_AT_ONCE = dict(GIVES_BACK)
+RETURNED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 """Read by glibc: blocks from 128 KiB on go back to the system when they are freed."""
 
 

@@ -8,7 +8,7 @@ kept, or ``gradient_checkpointing``), or its evaluation (likelihood and generati
 the rows, how many go through at once, and vocabulary. Printed are what the tensors need, the growth
 of the resident set, weights and maps included, and how the two compare: the goal is at most 1.3
 times, and no less than 0.7, where an estimate would be 30 % too high. Freed blocks go back to the
-system at once, as those of our worker processes do (``tasks.engine.freed_memory``).
+system as those of our worker processes do (``tasks.engine.freed_memory``).
 """
 
 import json
