@@ -19,6 +19,7 @@ from paraknow_core.svd.certificate import Certificate, Triplets, certify
 from paraknow_core.svd.lanczos import krylov_bases
 from paraknow_core.svd.limits import GRAM_BELOW, PADDING, largest_krylov_rank, takes_krylov
 from paraknow_core.svd.products import COPIED_ELEMENTS, gram_matrix, squared_norm, times
+from paraknow_core.svd.subspace import BEYOND, leading_eigenvectors
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def truncated_svd(weight_MN: Tensor, *, rank: int, driver: str = "auto") -> Svd:
         weight_MN: any float dtype, layout and device; float16 and bfloat16 are computed in float32.
         rank: R, in 1..min(M, N).
         driver: ``gram`` (float64 eigenvectors of AᵀA), ``krylov`` (block Lanczos in float32, then
-            a projection in float64), ``full`` (LAPACK's whole SVD in float64), or ``auto``: gram
-            below 1,000 on the smaller side, for a large rank and on a GPU, else krylov, and gram if
-            krylov's certificate does not hold.
+            a projection in float64), ``full`` (LAPACK's whole SVD in float64), ``subspace``
+            (Chebyshev-filtered iteration on AᵀA in float64, for GPUs), or ``auto``: gram below
+            1,000 on the smaller side and for a large rank, else krylov, or subspace on a GPU, and
+            gram if their certificate does not hold.
 
     Returns:
         The factors; their product is within 1e-5 (relative, Frobenius) of the best one of rank R.
@@ -116,10 +118,10 @@ def _is_small(matrix_PQ: Tensor) -> bool:
 
 def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
     size = matrix_PQ.shape[1]
-    if matrix_PQ.is_cuda:
-        return "gram", "on a GPU"
     if size < GRAM_BELOW:
         return "gram", f"smaller side {size} is below {GRAM_BELOW}"
+    if matrix_PQ.is_cuda:
+        return ("subspace" if rank <= largest_subspace_rank(size) else "gram"), "on a GPU"
     if not takes_krylov(size, rank):
         return "gram", f"rank {rank} is large for a smaller side of {size}"
     if not _fits_float32(matrix_PQ):
@@ -138,7 +140,12 @@ def _attempt(matrix_PQ: Tensor, rank: int, name: str, reason: str) -> tuple[Trip
     for trial_QK, problem in _DRIVERS[name](matrix_PQ, rank):
         triplets = _project(matrix_PQ, trial_QK)
         certificate = certify(
-            matrix_PQ, triplets, rank=rank, driver=name, reason=reason, direct=name != "krylov"
+            matrix_PQ,
+            triplets,
+            rank=rank,
+            driver=name,
+            reason=reason,
+            direct=name not in _ITERATIVE,
         )
         certificate = replace(certificate, failure=problem or certificate.failure)
         if not certificate.failure:
@@ -186,19 +193,39 @@ def _gram(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
     yield torch.from_numpy(vectors).flip(1), ""
 
 
+def _subspace(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
+    size = matrix_PQ.shape[1]
+    if rank > largest_subspace_rank(size):
+        raise RankError(
+            f"Rank {rank} is too large for the driver 'subspace' on a smaller side of {size}: it "
+            f"takes at most {largest_subspace_rank(size)}. Use the driver 'gram'."
+        )
+    gram_QQ = gram_matrix(matrix_PQ).tril()
+    gram_QQ += gram_QQ.tril(-1).T
+    # One more than the rank has to be right: the certificate tells the gap by it.
+    yield leading_eigenvectors(gram_QQ, rank=rank + 1, keep=rank + PADDING)
+
+
+def largest_subspace_rank(size: int) -> int:
+    """Return the largest rank that the driver ``subspace`` takes; below 1 for none."""
+    return size // 4 - BEYOND
+
+
 def _full(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
     vh_QQ = torch.linalg.svd(matrix_PQ.double(), full_matrices=False).Vh
     yield vh_QQ[: rank + 1].T, ""
 
 
 _DRIVERS: Mapping[str, Callable[[Tensor, int], Iterator[tuple[Tensor, str]]]] = MappingProxyType(
-    {"gram": _gram, "krylov": _krylov, "full": _full}
+    {"gram": _gram, "krylov": _krylov, "full": _full, "subspace": _subspace}
 )
 """Each yields orthonormal float64 vectors that span the leading right singular subspace, and a
 description of what is wrong with them ('' if nothing is).
 
 A driver that yields more than once yields better vectors each time.
 """
+_ITERATIVE = ("krylov", "subspace")
+"""Drivers that could miss a singular value."""
 
 
 def _canonical(

@@ -7,6 +7,7 @@ from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeError
+from paraknow_core.svd import subspace
 from paraknow_core.svd import truncated as lowrank
 from paraknow_core.svd.certificate import Triplets, deflated_sigma
 from paraknow_core.svd.lanczos import KrylovBasis, krylov_bases
@@ -77,6 +78,31 @@ def test_the_iterative_driver_gives_the_best_product_too(
     exact = error(found, large[kind], 16)
     assert exact < 1e-5
     assert found.certificate["product_error"] <= 1e-5
+
+
+@pytest.mark.parametrize("kind", ["flat", "spiked", "decaying", "steep"])
+def test_the_driver_of_gpus_gives_the_best_product_as_well(
+    large: dict[str, Tensor], kind: str
+) -> None:
+    found = truncated_svd(large[kind], rank=16, driver="subspace")
+    assert (found.certificate["driver"], found.certificate["fell_back"]) == ("subspace", False)
+    assert error(found, large[kind], 16) < 1e-6
+    assert found.certificate["product_error"] <= 1e-5
+
+
+@pytest.mark.parametrize("count", [12, 0])
+def test_the_driver_of_gpus_takes_a_matrix_of_lower_rank(count: int) -> None:
+    weight = with_spectrum(500, 480, torch.ones(count))
+    found = truncated_svd(weight, rank=16, driver="subspace")
+    assert error(found, weight, 16) < 1e-6 if count else not found.s_R.any()
+
+
+def test_the_driver_of_gpus_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RankError, match=r"Rank 40 .* 'subspace' .* at most 4"):
+        truncated_svd(gaussian(400, 400), rank=40, driver="subspace")
+    monkeypatch.setattr(subspace, "_ROUNDS", 1)
+    with pytest.raises(NumericsError, match="no convergence within 1 rounds"):
+        truncated_svd(gaussian(500, 480), rank=16, driver="subspace")
 
 
 def test_factors_are_orthonormal_sorted_and_of_canonical_sign(large: dict[str, Tensor]) -> None:
