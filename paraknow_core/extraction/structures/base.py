@@ -97,15 +97,15 @@ def each_matrix(
 
 
 def line_sums(scores: "ScoreMap") -> tuple["Tensor", "Tensor"]:
-    """Sum every row (M,) and every column (N,) of a map, in float64."""
+    """Sum every row (M,) and every column (N,) of a map, in float64, on the CPU."""
     import torch
 
     from paraknow_core.extraction.score_map import blocks
 
     rows_M, cols_N = [], torch.zeros(scores.shape[1], dtype=torch.float64)
     for _, values in blocks(scores):
-        rows_M.append(values.sum(1, dtype=torch.float64))
-        cols_N += values.sum(0, dtype=torch.float64)
+        rows_M.append(values.sum(1, dtype=torch.float64).cpu())
+        cols_N += values.sum(0, dtype=torch.float64).cpu()
     return torch.cat(rows_M), cols_N
 
 
