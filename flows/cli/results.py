@@ -143,11 +143,15 @@ def _means(table: "pd.DataFrame") -> Table:
     metrics = [METRICS[name] for name in metrics_in(table)]
     held = map(str, table.columns)
     scores = [name for name in held if f"{name}_sd" in table and name not in METRICS]
-    shown = Table(*columns, "no result", *(metric.label for metric in metrics), *scores)
+    about = {METRICS[name].label for name in set(table["primary"]) if name in METRICS}
+    first = [name for name in scores if name in about]  # benchmarks that verdicts are about
+    rest = [name for name in scores if name not in about]
+    shown = Table(*columns, "no result", *first, *(metric.label for metric in metrics), *rest)
     for row in table.to_dict("records"):
         lost = [f"{row[kind]} {kind}" for kind in ("failed", "diverged") if row[kind]]
-        values = [_spread(row[m.name], row[f"{m.name}_sd"], m.digits) for m in metrics]
-        values += [_spread(row[name], row[f"{name}_sd"], 4) for name in scores]
+        values = [_spread(row[name], row[f"{name}_sd"], 4) for name in first]
+        values += [_spread(row[m.name], row[f"{m.name}_sd"], m.digits) for m in metrics]
+        values += [_spread(row[name], row[f"{name}_sd"], 4) for name in rest]
         shown.add_row(*(_text(row[name]) for name in columns), ", ".join(lost), *values)
     return shown
 

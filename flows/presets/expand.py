@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from flows.presets.files import RecipeFile, TaskFile, read_preset
+from flows.presets.files import RecipeFile, TaskFile, own_benchmark_in, read_preset
 from paraknow_core.errors import ConfigError
 from tasks.harness.config import OWN_BENCHMARK
 
@@ -51,7 +51,7 @@ def _with_own_benchmark(found: dict[str, Any], own: str) -> dict[str, Any]:
             "task; name the benchmarks"
         )
         raise ValueError(msg)
-    return {**found, "evaluate": {**evaluate, "tasks": [own]}}
+    return dict(own_benchmark_in(found, own))
 
 
 def with_recipe(given: Any, *, among: Collection[str]) -> Any:

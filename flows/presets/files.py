@@ -24,6 +24,7 @@ from tasks.decompose import DecomposeConfig
 from tasks.evaluate import EvaluateConfig
 from tasks.extract import ExtractConfig
 from tasks.finetune import FinetuneConfig
+from tasks.harness.config import OWN_BENCHMARK
 from tasks.judging.config import JudgeConfig
 from tasks.rows.config import DataConfig
 from tasks.sensitivity import SensitivityConfig
@@ -45,6 +46,14 @@ class PresetFile(Settings):
         return self.model_dump(exclude_unset=True, exclude=set(_ABOUT))
 
 
+def own_benchmark_in(found: Any, own: str) -> Any:
+    """Put the harness task of a task's file in the place of ``own``, where that is one's name."""
+    evaluate = found.get("evaluate") if isinstance(found, Mapping) else None
+    if not own or not isinstance(evaluate, Mapping) or evaluate.get("tasks") != OWN_BENCHMARK:
+        return found
+    return {**found, "evaluate": {**evaluate, "tasks": [own]}}
+
+
 class TaskFile(PresetFile):
     """A task: its rows, their words, and how answers are measured."""
 
@@ -57,6 +66,12 @@ class TaskFile(PresetFile):
     data: DataConfig = Field(title="Data")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), title="Evaluate")
     judge: JudgeConfig | None = Field(None, title="Judge")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_own_benchmark(cls, given: Any) -> Any:
+        own = given.get("harness") if isinstance(given, Mapping) else ""
+        return own_benchmark_in(given, own if isinstance(own, str) else "")
 
     @model_validator(mode="after")
     def _has_rows(self) -> Self:

@@ -1,6 +1,7 @@
 """Tasks and recipes as files: those that are shipped, and what experiments make of them."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,20 @@ def mine(folder: Path, *, rows: int = 12) -> Path:
 
 def run(*arguments: str) -> Any:
     return CliRunner(env={"COLUMNS": "160"}).invoke(app, ["tasks", *arguments])
+
+
+def test_a_task_s_file_may_be_about_its_own_benchmark(tmp_path: Path) -> None:
+    text = mine(tmp_path).read_text() + "\nharness: gsm8k\n"
+    name = "gsm8k:exact_match,flexible-extract"
+    found = re.sub("evaluate: {.*", f"evaluate: {{tasks: own, primary: '{name}'}}", text)
+    task = tmp_path / "about.yaml"
+    task.write_text(found)
+    pair = {"teacher": {"model": "a"}, "student": {"model": "b"}}
+    how = TransferConfig.model_validate(pair | {"task": str(task)}).evaluate
+    assert (how.primary, [one.title for one in how.tasks]) == (name, ["gsm8k"])
+    task.write_text(found.replace("\nharness: gsm8k", ""))
+    with pytest.raises(ConfigError, match=r"about.yaml:.*own stands for the harness task"):
+        read_preset(TaskFile, str(task))
 
 
 def test_a_task_of_ones_own_is_checked(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey
 from artifacts.queries.lineage import Lineage
+from flows.cli.results import _means
 from flows.config.compare import CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.delivery.provenance import find_adapter, origin_of
@@ -167,6 +168,9 @@ def test_a_comparison_has_them_on_its_page_and_among_its_results(folder, tmp_pat
     assert set(names) < set(table.columns)
     assert table["facts 2-shot acc"].between(0, 1).all()
     assert set(table["primary"]) == {about}
+    heads = [str(column.header) for column in _means(table).columns]
+    first, *others = (heads.index(n) for n in ("facts 2-shot acc", "answer NLL", names[0]))
+    assert first < min(others)
     assert write_comparison(config.run.open_store(), "both", tmp_path / "items.parquet")
     again = read_comparison(tmp_path / "items.parquet")
     (pair,) = again.pairs
