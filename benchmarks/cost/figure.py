@@ -15,7 +15,7 @@ _POINT, _LAW, _GRID = "#1b6ca8", "#c2410c", "#dddddd"
 def draw(samples: Sequence[Sample], path: Path = IMAGE) -> None:
     """Draw seconds against each size, both on logarithmic scales."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
     laws = fitted(samples)
     figure = Figure(figsize=(13, 10), layout="constrained")
@@ -27,8 +27,8 @@ def draw(samples: Sequence[Sample], path: Path = IMAGE) -> None:
             axes.loglog(sizes, [laws[step].seconds(one.work) for one in found], color=_LAW)
             axes.loglog(sizes, [one.cpu for one in found], "o", color=_POINT, markersize=5)
             axes.grid(visible=True, color=_GRID, linewidth=0.6)
-            axes.set_xticks(values, labels=[f"{value:,}" for value in values], fontsize=7)
-            axes.xaxis.set_minor_locator(LogLocator(subs=[]))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(values, labels=[_size(value) for value in values], fontsize=7)
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(ScalarFormatter())
             axes.yaxis.set_minor_formatter(NullFormatter())
@@ -39,3 +39,7 @@ def draw(samples: Sequence[Sample], path: Path = IMAGE) -> None:
     for row, step in zip(grid, MEASURED, strict=True):
         row[0].set_ylabel(f"{step}, s")
     figure.savefig(path, dpi=80, metadata={"Software": None})
+
+
+def _size(value: int) -> str:
+    return str(value) if value < 1000 else f"{value / 1000:.0f}k"

@@ -1,6 +1,7 @@
 """The page of costs: the words of ``docs/cost/page.md.jinja``, and numbers that nobody wrote."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,6 @@ UNITS = {
     "moved": ("s / GB", 1e9),
 }
 """Term → how its constant is written, and by what it is multiplied for that."""
-FLAT = 0.02
-"""A law that grows by less than this power of a size is said not to depend on it."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,10 @@ def page(samples: Sequence[Sample]) -> str:
         keep_trailing_newline=True,
     )
     words.filters |= {"short": short, "exponent": interval_text}
-    grown = growths(samples, laws)
     return words.get_template("page.md.jinja").render(
         laws=laws,
         constants=constants(laws),
-        growths=grown,
-        flat=[one for one in grown if abs(one.law) < FLAT],
+        growths=growths(samples, laws),
         axes=AXES,
         base=Shape(),
         answer=ANSWER,
@@ -145,7 +142,12 @@ def page(samples: Sequence[Sample]) -> str:
             for shape in UNSEEN
         },
         worst=max(_apart(one.planned, one.measured) for one in told),
-        largest_memory=max(one.memory for one in samples),
+        shares={
+            step: statistics.median(
+                one.estimated / one.memory for one in samples if one.step == step
+            )
+            for step in MEASURED
+        },
         large=[one.estimated / one.memory for one in samples if one.memory >= 100e6],
     )
 
