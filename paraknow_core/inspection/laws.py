@@ -169,9 +169,7 @@ def _least_squares(amounts: Vector, times: Vector) -> tuple[Vector, Vector, Vect
     # Where every term takes the same part of the median time; none can become less than nothing.
     start = np.log(np.median(times) / amounts.shape[1] / np.median(amounts, axis=0))
     exactly = dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12)
-    found = least_squares(
-        left, start, jac=jacobian, bounds=(start - 40, start + 40), **exactly
-    )
+    found = least_squares(left, start, jac=jacobian, bounds=(start - 40, start + 40), **exactly)
     return np.asarray(found.x), jacobian(found.x), np.asarray(found.fun)
 
 
