@@ -1,6 +1,6 @@
 """How fast steps would be that never ran here: by operations and bytes, at given or measured rates.
 
-The work of a step is what its estimate says. SlotRates are given, or this machine was calibrated
+The work of a step is what its estimate says. Rates are given, or this machine was calibrated
 (`flows.calibration`), or it is measured for a moment.
 """
 

@@ -168,8 +168,10 @@ def _least_squares(amounts: Vector, times: Vector) -> tuple[Vector, Vector, Vect
 
     # Where every term takes the same part of the median time; none can become less than nothing.
     start = np.log(np.median(times) / amounts.shape[1] / np.median(amounts, axis=0))
-    exactly = dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12)
-    found = least_squares(left, start, jac=jacobian, bounds=(start - 40, start + 40), **exactly)
+    bounds, least = (start - 40, start + 40), 1e-12
+    found = least_squares(
+        left, start, jac=jacobian, bounds=bounds, ftol=least, xtol=least, gtol=least
+    )
     return np.asarray(found.x), jacobian(found.x), np.asarray(found.fun)
 
 
