@@ -18,6 +18,7 @@ from paraknow_core.progress import Progress
 from paraknow_core.setting_types import Tokens
 from tasks.checks.cut_rows import tell_cut
 from tasks.checks.divergence import DIVERGED
+from tasks.checks.preflight import check_processes
 from tasks.engine.devices.turn import gpus_of
 from tasks.engine.estimates import (
     Estimate,
@@ -112,6 +113,8 @@ def _train(job: Job[FinetuneConfig], **given: Any) -> "TrainingResult":
     count = job.config.processes
     if count == 1:
         return train(progress=job.progress, **given)
+    # Where a step is sent elsewhere, nobody has asked before what is there.
+    check_processes({}, {}, processes=count, run=job.run)
     found = run_in_ranks(
         _train_rank,
         count=count,

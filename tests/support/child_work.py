@@ -87,3 +87,16 @@ def second_fails(progress, folder, how):
     elif how == "breaks":
         break_down(progress)
     os.kill(os.getpid(), getattr(signal, how))
+
+
+def both_wait(progress, folder):
+    """What a training in two processes is doing when it is ended."""
+    arrive(folder)
+    time.sleep(3600)
+
+
+def begin_both(progress, folder):
+    """Start two processes from one that was itself started."""
+    from tasks.engine.devices.ranks import run_in_ranks
+
+    run_in_ranks(both_wait, count=2, progress=no_progress, folder=folder)

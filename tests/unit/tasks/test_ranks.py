@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from support.child_work import second_fails, whereabouts
+from support.child_work import begin_both, second_fails, whereabouts
 from support.patience import PATIENCE, wait_until
 from support.ranked import ROWS, loses_the_other, train, train_all
 from support.starts import token_examples, transfer_start
@@ -45,7 +45,7 @@ from tasks.engine.child import ChildCancelledError, ChildError
 from tasks.engine.devices.ranks import run_in_ranks
 from tasks.engine.devices.turn import device_names, gpus_of
 from tasks.engine.run import RunConfig
-from tasks.engine.workers import WorkerPool
+from tasks.engine.workers import WorkerPool, WorkersClosedError
 
 SAME: dict[str, dict[str, Any]] = {
     "accumulated": {"micro_batch_size": 2, "start": "plain"},
@@ -169,7 +169,39 @@ def test_what_fails_in_one_process_ends_all_and_is_told(
     pids = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert len(pids) == 2
     for pid in pids:
-        assert not Path(f"/proc/{pid}").exists()
+        assert has_ended(pid)
+
+
+def test_processes_end_with_the_worker_that_started_them(pool: WorkerPool, tmp_path: Path) -> None:
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with pool.worker("cpu") as worker:
+                worker.run(begin_both, progress=no_progress, folder=tmp_path)
+        except Exception as error:  # noqa: BLE001 - is looked at below
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    places = [tmp_path / "0", tmp_path / "1"]
+    wait_until("both have begun", lambda: all(p.is_file() for p in places) or failed)
+    assert not failed
+    pids = [int(place.read_text()) for place in places]
+    pool.close()
+    thread.join(PATIENCE)
+    assert [type(error) for error in failed] == [WorkersClosedError]
+    for pid in pids:
+        wait_until(f"{pid} has ended", lambda pid=pid: has_ended(pid))
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits for somebody to ask how it ended."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return told.rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.mark.parametrize("rows", [16, 17, 18, 21, 23, 3])
