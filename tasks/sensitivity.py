@@ -11,7 +11,7 @@ from paraknow_core.inspection.cost import sensitivity_work
 from paraknow_core.inspection.sensitivity_memory import SensitivityMemory, sensitivity_memory
 from paraknow_core.models.describe import Architecture
 from paraknow_core.sensitivity.streamed.choice import Streaming, boundary_room, streams
-from paraknow_core.setting_types import Seconds, Tokens
+from paraknow_core.setting_types import CountOrNone, Seconds, Tokens
 from paraknow_core.settings import Settings, execution, later
 from tasks.acquire_model import load_architecture
 from tasks.checks.cut_rows import tell_cut
@@ -53,6 +53,12 @@ class SensitivityConfig(Settings):
         30.0,
         title="Checkpoint every",
         description="Seconds between checkpoints; 0: each sample.",
+    )
+    batch_tokens: CountOrNone = execution(
+        0,
+        title="Tokens together",
+        description="Samples of like length go through the teacher together, up to so many tokens, "
+        "such as 1024; 0: one by one. Wide teachers gain most; the map changes by rounding alone.",
     )
     streaming: Streaming = execution(
         "auto",
@@ -103,6 +109,7 @@ def _at_once(
         model,
         samples,
         recompute_from=need.recompute_from,
+        batch_tokens=job.config.batch_tokens,
         progress=job.progress,
         checkpoint=SensitivityCheckpoint(job.partial, every_seconds=job.config.checkpoint_seconds),
     )
@@ -152,6 +159,7 @@ def _memory(
         element_bytes=bytes_each(config.compute_dtype),
         longest=max(lengths, default=0),
         tokens=sum(lengths),
+        batch_tokens=config.batch_tokens,
     )
 
 
@@ -180,6 +188,7 @@ def _estimate(config: SensitivityConfig, known: Foreseen) -> Estimate:
         element_bytes=bytes_each(config.compute_dtype),
         longest=longest,
         tokens=tokens or longest,
+        batch_tokens=config.batch_tokens,
     )
     there = known.memory() if config.streaming == "auto" else None
     available = need.whole * 2 if there is None else there

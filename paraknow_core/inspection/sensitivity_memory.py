@@ -7,6 +7,7 @@ from paraknow_core.models.describe import Architecture, Role
 
 _FLOAT = 4  # bytes of a map's element, and of what a tied head sets aside
 _KEPT_SHARE = 0.25
+_KEPT_AT_LEAST = 2**29  # of activations: a small teacher has many for its size, and gains the most
 _PIECE = 2**24  # of a file that is read, and of weights whose absolute values are taken
 _SMALL = 2**23  # tiles of gradients, norms, masks
 
@@ -16,11 +17,12 @@ class SensitivityMemory:
     """Bytes that a teacher's sensitivity takes, weights and maps included.
 
     Attributes:
-        whole: with the whole model and all maps in memory, and one sample's activations.
+        whole: with the whole model and all maps in memory, and one batch's activations.
         streamed: with one layer at a time and the weights of the next, and nothing of what passes
             between layers in memory.
         recompute_from: tokens from which on a sample's activations are computed again rather than
-            kept, so that they take no more than a quarter of what weights and maps take.
+            kept, so that they take no more than a quarter of what weights and maps take, or 512 MiB
+            if that is more. Batches have fewer tokens.
         boundaries: what passes between layers, of all samples: in memory or on disk.
     """
 
@@ -36,6 +38,7 @@ def sensitivity_memory(
     element_bytes: int,
     longest: int,
     tokens: int,
+    batch_tokens: int = 0,
     recompute: bool | None = None,
 ) -> SensitivityMemory:
     """Estimate the memory of a teacher's sensitivity.
@@ -45,12 +48,20 @@ def sensitivity_memory(
         element_bytes: of a weight in the compute dtype; a map has float32.
         longest: tokens of the longest sample, half of which its loss is of.
         tokens: of all samples.
-        recompute: whether activations are computed again; None: from ``recompute_from`` on.
+        batch_tokens: that go through the model together at most; 0: samples go one by one.
+        recompute: whether the longest sample's activations are computed again; None: from
+            ``recompute_from`` on.
     """
     tensors = (element_bytes + _FLOAT) * teacher.num_parameters
-    recompute_from = int(_KEPT_SHARE * tensors) // activation_bytes(teacher, 1) + 1
+    kept = max(int(_KEPT_SHARE * tensors), _KEPT_AT_LEAST)
+    recompute_from = kept // activation_bytes(teacher, 1) + 1
     is_long = longest >= recompute_from if recompute is None else recompute
     logits = logits_bytes(teacher, longest // 2)
+    together = 0 if recompute else min(batch_tokens, recompute_from - 1, tokens)
+    at_once = max(
+        activation_bytes(teacher, longest, recomputed=is_long) + logits,
+        activation_bytes(teacher, together) + logits_bytes(teacher, together // 2),
+    )
     each = element_bytes + _FLOAT
     layer = max(_parameters(teacher, layer=n) for n in range(teacher.num_layers))
     outside = _parameters(teacher, layer=None)
@@ -68,7 +79,7 @@ def sensitivity_memory(
     held = _FLOAT * (tokens * teacher.hidden_size + embedding) if teacher.tied else 0
     between = tokens * teacher.hidden_size * element_bytes * (teacher.num_layers + 2)
     return SensitivityMemory(
-        whole=tensors + activation_bytes(teacher, longest, recomputed=is_long) + logits,
+        whole=tensors + at_once,
         streamed=streamed + _SMALL,
         boundaries=between + held,
         recompute_from=recompute_from,

@@ -5,19 +5,21 @@ backward pass per sample, absolute values per sample. θ does not depend on the 
 ``S_i = |θ_i| · Σ_j |∂L(x_j)/∂θ_i|`` and the weights are multiplied in once, at the end.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import DataError, NumericsError
-from paraknow_core.models.chunked_logits import final_states
 from paraknow_core.models.modules import learned_positions
 from paraknow_core.progress import Progress, no_progress
-from paraknow_core.sensitivity.chunked_head import chunked_loss, goes_in_chunks
+from paraknow_core.sensitivity.batches import Batch
 from paraknow_core.sensitivity.gradient_sums import GradientSums
+from paraknow_core.sensitivity.grouping import batches
+from paraknow_core.sensitivity.losses import answer_loss, answer_losses
 from paraknow_core.sensitivity.maps import score_table, write_maps, write_score_table
 from paraknow_core.sensitivity.recompute import recomputed
 from paraknow_core.sensitivity.repeatable import repeatable
@@ -39,60 +41,22 @@ _PIECE = 2**22
 """Elements whose absolute values are in memory at a time."""
 
 
-def answer_loss(
-    model: "PreTrainedModel",
-    sample: TokenisedExample,
-    *,
-    device: str | torch.device | None = None,
-    sums: GradientSums | None = None,
-) -> Tensor:
-    """The mean cross-entropy of a sample's answer tokens, each given all tokens before it.
-
-    The head runs only where a token is predicted, and tokens after the last such place are left
-    out: neither changes the value.
-
-    Args:
-        model: a causal language model of Transformers.
-        sample: unshifted labels, ``NO_LOSS`` on the prompt.
-        device: where its tokens are put; None for where the model's parameters are.
-        sums: that the backward pass adds to; given them, many logits are never whole.
-
-    Returns:
-        A float32 scalar (float64 for a float64 model), whatever the compute dtype.
-    """
-    device = device or model.device
-    labels = torch.tensor(sample.labels[1:], device=device)  # position p predicts token p + 1
-    positions = (labels != NO_LOSS).nonzero().flatten()
-    ids = torch.tensor(sample.input_ids, device=device)[: int(positions[-1]) + 1]
-    if sums is not None and goes_in_chunks(model, len(positions), sums):
-        states_NH = final_states(model, input_ids=ids[None])[0, positions]
-        return chunked_loss(model, states_NH, labels[positions], sums)
-    output: Any = model(input_ids=ids[None], logits_to_keep=positions, use_cache=False)
-    logits = output.logits[0]
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return torch.nn.functional.cross_entropy(logits, labels[positions])
-
-
-def used_tokens(sample: TokenisedExample) -> int:
-    """How many tokens of a sample its loss depends on: up to the last place that predicts one."""
-    labels = sample.labels
-    return max(place for place in range(1, len(labels)) if labels[place] != NO_LOSS)
-
-
 def accumulate(
     model: "PreTrainedModel",
     samples: Sequence[TokenisedExample],
     *,
     recompute_from: int | None = None,
+    batch_tokens: int = 0,
     progress: Progress = no_progress,
     checkpoint: SensitivityCheckpoint | None = None,
 ) -> dict[str, Tensor]:
     """Compute the sensitivity of every parameter: SeeKing §3, Σ over samples of |θ · ∂L/∂θ|.
 
+    Samples of like length go through the model together; the absolute value is of each one's own
+    gradient, and how they are put together changes the maps by float32 rounding alone.
     Gradients are taken in the model's dtype (on a GPU in float32 at least: ``tile``) and added in
     float32. Peak memory is the weights, the maps, one tile of a gradient (``gradient_sums``), and
-    one sample's activations. The result is the same bit for bit in every run with the same number
+    one batch's activations. The result is the same bit for bit in every run with the same number
     of threads, or on the same kind of GPU, interrupted or not.
 
     Args:
@@ -100,9 +64,11 @@ def accumulate(
             evaluation mode, so that dropout does not blur the measurement.
         samples: the seed samples, tokenised, with at least one answer token each.
         recompute_from: samples of so many tokens and more run with ``recomputed``; None: none does.
-        progress: called before the first and after every sample.
-        checkpoint: where to keep the running sums; with one of the same samples and model, the
-            run goes on after its last whole sample.
+        batch_tokens: that go through the model together at most, padding included, if samples are
+            shorter; and fewer than ``recompute_from``. 0: every sample goes alone, in their order.
+        progress: called before the first and after every batch, with the number of samples.
+        checkpoint: where to keep the running sums; with one of the same samples, batches and model,
+            the run goes on after its last whole batch.
 
     Returns:
         Float32 maps by parameter name, each in its parameter's shape and on its device. A tied
@@ -117,49 +83,81 @@ def accumulate(
     check_samples(model, samples)
     model.train(mode=False)
     sums = GradientSums(model)
-    fingerprint = run_fingerprint(model, samples)
+    most = batch_tokens if recompute_from is None else min(batch_tokens, recompute_from - 1)
+    together = batches(samples, tokens=most if sums.separates else 0)
+    fingerprint = run_fingerprint(model, samples, together)
     done = checkpoint.restore(sums.sums, fingerprint) if checkpoint else 0
     progress(done, len(samples), f"resumed after sample {done}" if done else "sensitivity")
+    end = 0
     with repeatable(model.device), sums, torch.enable_grad():
-        for number in range(done, len(samples)):
-            is_long = (
-                recompute_from is not None and len(samples[number].input_ids) >= recompute_from
+        for numbers in together:
+            end += len(numbers)
+            if end <= done:
+                continue
+            is_long = recompute_from is not None and any(
+                len(samples[number].input_ids) >= recompute_from for number in numbers
             )
-            with recomputed(model, wanted=is_long):
-                loss = _add_sample(model, samples[number], number, sums)
+            with recomputed(model, wanted=is_long and len(numbers) == 1):
+                losses = _add_batch(model, [samples[n] for n in numbers], numbers, sums)
             if checkpoint:
-                checkpoint.save_if_due(sums.sums, number + 1, fingerprint)
-            progress(number + 1, len(samples), f"sample {number}: loss {loss:.3f}")
+                checkpoint.save_if_due(sums.sums, end, fingerprint)
+            told = zip(numbers, losses, strict=True)
+            progress(end, len(samples), ", ".join(f"sample {n}: loss {x:.3f}" for n, x in told))
     times_weights(model.named_parameters(), sums.sums)
     return sums.sums
 
 
-def _add_sample(
-    model: "PreTrainedModel", sample: TokenisedExample, number: int, sums: GradientSums
-) -> float:
-    loss = answer_loss(model, sample, sums=sums)
-    value = finite_loss(loss, number)
-    loss.backward()  # type: ignore[no-untyped-call]
-    refuse_broken(sums.end_sample(), number)
-    return value
+def _add_batch(
+    model: "PreTrainedModel",
+    samples: Sequence[TokenisedExample],
+    numbers: Sequence[int],
+    sums: GradientSums,
+) -> list[float]:
+    """Add samples to the sums, together; returns their losses."""
+    if len(samples) == 1:
+        sums.begin(None)
+        losses_B = answer_loss(model, samples[0], sums=sums)[None]
+    else:
+        batch = Batch.of(samples, model.device)
+        sums.begin(batch)
+        losses_B = answer_losses(model, batch, sums=sums)
+    values = finite_losses(losses_B, numbers)
+    losses_B.sum().backward()  # type: ignore[no-untyped-call]
+    refuse_broken(sums.end(), numbers)
+    return values
 
 
-def finite_loss(loss: Tensor, number: int) -> float:
-    """The value of a sample's loss; raises NumericsError if it is NaN or infinite."""
-    value = float(loss.detach())
-    if not -float("inf") < value < float("inf"):
+def finite_losses(losses_B: Tensor, numbers: Sequence[int]) -> list[float]:
+    """The values of samples' losses.
+
+    Args:
+        losses_B: one of each sample.
+        numbers: of the samples, for the message.
+
+    Raises:
+        NumericsError: if one is NaN or infinite; names the sample.
+    """
+    values: list[float] = losses_B.detach().tolist()
+    for number, value in zip(numbers, values, strict=True):
+        if not math.isfinite(value):
+            raise NumericsError(
+                f"Sample {number} has loss {value}; every loss must be finite. Compute in float32, "
+                "and look at this sample and at the weights for NaN."
+            )
+    return values
+
+
+def refuse_broken(broken: tuple[int, str] | None, numbers: Sequence[int]) -> None:
+    """Raise NumericsError for a parameter whose gradient in a sample was NaN or infinite.
+
+    Args:
+        broken: as ``GradientSums.end`` returns it.
+        numbers: of the batch's samples.
+    """
+    if broken is not None:
+        place, parameter = broken
         raise NumericsError(
-            f"Sample {number} has loss {value}; every loss must be finite. Compute in float32, and "
-            "look at this sample and at the weights for NaN."
-        )
-    return value
-
-
-def refuse_broken(parameter: str | None, number: int) -> None:
-    """Raise NumericsError for a parameter whose gradient in a sample was NaN or infinite."""
-    if parameter is not None:
-        raise NumericsError(
-            f"Sample {number} gives {parameter!r} a gradient with NaN or infinity. "
+            f"Sample {numbers[place]} gives {parameter!r} a gradient with NaN or infinity. "
             "Compute in float32, and look at this sample and at the weights."
         )
 

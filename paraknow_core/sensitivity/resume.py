@@ -28,8 +28,12 @@ _SAMPLE_BYTES = 4096
 """Bytes of each parameter that go into the fingerprint."""
 
 
-def run_fingerprint(model: "PreTrainedModel", samples: Sequence[TokenisedExample]) -> str:
-    """Hash what the sums depend on: samples in order, parameters' names, shapes, dtypes, values.
+def run_fingerprint(
+    model: "PreTrainedModel",
+    samples: Sequence[TokenisedExample],
+    together: Sequence[Sequence[int]],
+) -> str:
+    """Hash what the sums depend on: samples, their batches, names, shapes, dtypes, values.
 
     Of each parameter's values only the first 4 KiB are hashed: enough to tell models apart,
     without reading them all.
@@ -37,6 +41,7 @@ def run_fingerprint(model: "PreTrainedModel", samples: Sequence[TokenisedExample
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(json.dumps([sample.input_ids, sample.labels]).encode())
+    digest.update(json.dumps(together).encode())
     for name, parameter in model.named_parameters():
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
         first = parameter.detach().flatten()[: _SAMPLE_BYTES // parameter.element_size()]

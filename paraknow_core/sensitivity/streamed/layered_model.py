@@ -20,8 +20,8 @@ from paraknow_core.data.examples import TokenisedExample
 from paraknow_core.models.describe import Architecture, Role, TensorFacts, describe
 from paraknow_core.models.modules import decoder_layers, is_embedding
 from paraknow_core.models.unloaded import unloaded_model
-from paraknow_core.sensitivity.accumulate import answer_loss
 from paraknow_core.sensitivity.gradient_sums import GradientSums
+from paraknow_core.sensitivity.losses import answer_loss
 from paraknow_core.sensitivity.streamed.prefetch import Prefetch
 
 LayerCall = Callable[[Tensor], Tensor]

@@ -30,12 +30,12 @@ from paraknow_core.models.describe import TensorFacts
 from paraknow_core.progress import Progress, no_progress
 from paraknow_core.sensitivity.accumulate import (
     check_samples,
-    finite_loss,
+    finite_losses,
     refuse_broken,
     times_weights,
-    used_tokens,
 )
 from paraknow_core.sensitivity.gradient_sums import GradientSums
+from paraknow_core.sensitivity.grouping import used_tokens
 from paraknow_core.sensitivity.maps import role_sums
 from paraknow_core.sensitivity.repeatable import repeatable
 from paraknow_core.sensitivity.streamed.boundaries import Boundary, Budget
@@ -167,12 +167,12 @@ class _Stream:
             for number, sample in enumerate(self.samples):
                 hidden = _leaf(given.get(number), self.model.device)
                 loss = self.model.loss(sample, hidden, sums)
-                value = finite_loss(loss, number)
+                (value,) = finite_losses(loss[None], [number])
                 loss.backward()  # type: ignore[no-untyped-call]
-                refuse_broken(sums.end_sample(), number)
+                refuse_broken(sums.end(), [number])
                 gradient.put(number, _gradient(hidden))
                 for name in tied:
-                    self.kept["held"].put(number, sums.held(name))
+                    self.kept["held"].put(number, sums.held(name)[0])
                 tell(number, f"sample {number}: loss {value:.3f}")
             for name in tied:
                 self.kept["tied"].put(0, sums.sums[name])
@@ -185,7 +185,7 @@ class _Stream:
                 hidden = _leaf(given.get(number), self.model.device)
                 output = self.model.call(layer, sample)(hidden)
                 output.backward(gradient.get(number)[None].to(self.model.device))  # type: ignore[no-untyped-call]
-                refuse_broken(sums.end_sample(), number)
+                refuse_broken(sums.end(), [number])
                 gradient.put(number, _gradient(hidden))
                 tell(number, f"layer {layer} backward")
         self.fresh.add("gradient")
@@ -200,10 +200,10 @@ class _Stream:
             for number, sample in enumerate(self.samples):
                 hidden = self.model.entered(sample)
                 for name in tied:
-                    held = sums.held(name)
+                    (held,) = sums.held(name)
                     held.copy_(self.kept["held"].get(number, len(held)))
                 hidden.backward(self.kept["gradient"].get(number)[None].to(self.model.device))  # type: ignore[no-untyped-call]
-                refuse_broken(sums.end_sample(), number)
+                refuse_broken(sums.end(), [number])
                 tell(number, "embedding backward")
         for name in list(self.kept):
             self._drop(name)

@@ -14,7 +14,7 @@ from paraknow_core.inspection import available
 from paraknow_core.models.describe import describe
 from paraknow_core.settings import identity_of
 from tasks.engine.estimates import Foreseen
-from tasks.engine.json_files import write_json
+from tasks.engine.json_files import read_json, write_json
 from tasks.engine.ref import folder_of
 from tasks.engine.stage import Stage
 from tasks.sensitivity import SensitivityConfig, sensitivity
@@ -67,6 +67,28 @@ def test_streaming_is_no_part_of_the_key() -> None:
     plain = identity_of(SensitivityConfig())
     assert identity_of(SensitivityConfig(streaming="always")) == plain
     assert "streaming" not in plain
+
+
+def test_samples_together_give_the_same_cuts_under_the_same_key(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = []
+    for tokens in (0, 1000):
+        settings = pair_settings(folder, tmp_path / str(tokens))
+        settings["sensitivity"] = {"batch_tokens": tokens, "streaming": "never"}
+        refs = run_direct(settings, Stage.EXTRACT)
+        store = Store.open(tmp_path / str(tokens))
+        maps, cuts = (folder_of(store, refs[name]) for name in ("sensitivity", "extract"))
+        windows = [
+            {k: v for k, v in cut.items() if k not in ("score", "total")}
+            for cut in read_json(cuts / "windows.json")
+        ]
+        found.append((refs["sensitivity"].key, windows, maps))
+    assert found[0][:2] == found[1][:2]
+    for path in found[0][2].glob("*.safetensors"):
+        together = load_file(found[1][2] / path.name)
+        for name, scores in load_file(path).items():
+            assert (together[name] - scores).norm() <= 1e-5 * scores.norm(), name
 
 
 def test_the_estimate_is_of_what_would_be_chosen(folder: Path, tmp_path: Path) -> None:

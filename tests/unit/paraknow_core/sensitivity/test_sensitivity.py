@@ -113,8 +113,10 @@ def test_matrices_never_hold_a_gradient(tmp_path):
 def test_repeats_are_bit_equal_and_samples_are_reported(tmp_path):
     folder = tiny_model(tmp_path)
     seen = []
-    first = accumulate(load_model(folder), samples(3), progress=lambda *a: seen.append(a[:2]))
-    second = accumulate(load_model(folder), samples(3))
+    first = accumulate(
+        load_model(folder), samples(3), batch_tokens=0, progress=lambda *a: seen.append(a[:2])
+    )
+    second = accumulate(load_model(folder), samples(3), batch_tokens=0)
     assert all(torch.equal(first[n], second[n]) for n in first)
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
@@ -124,22 +126,38 @@ def test_a_broken_weight_names_the_sample(tmp_path, value):
     model = load_model(tiny_model(tmp_path))
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[0, 0] = value
-    with pytest.raises(NumericsError, match=r"Sample 0.*loss"):
+    with pytest.raises(NumericsError, match=r"Sample \d.*loss"):
         accumulate(model, samples())
 
 
-def test_a_broken_gradient_names_sample_and_parameter(tmp_path):
+@pytest.mark.parametrize("together", [0, 1000])
+def test_a_broken_gradient_names_sample_and_parameter(tmp_path, together):
     model = load_model(tiny_model(tmp_path))
-    module, calls = model.model.layers[1].self_attn.q_proj, []
+    broken = samples()[2].input_ids[:-1]  # the last predicts nothing
 
-    def poison(_module, _inputs, output):
-        calls.append(output)
-        if len(calls) == 3:
-            output.register_hook(lambda gradient: gradient * float("inf"))
+    def poison(_module, inputs, _output):
+        rows = [
+            number
+            for number, ids in enumerate(inputs[0].tolist())
+            if tuple(ids[: len(broken)]) == broken
+        ]
+        if rows:
+            hidden = model.model.layers[1].self_attn.q_proj
 
-    module.register_forward_hook(poison)
+            def spoil(gradient):
+                gradient = gradient.clone()
+                gradient[rows] = float("inf")
+                return gradient
+
+            def once(_module, _inputs, output):
+                handle.remove()
+                output.register_hook(spoil)
+
+            handle = hidden.register_forward_hook(once, prepend=True)
+
+    model.model.embed_tokens.register_forward_hook(poison)
     with pytest.raises(NumericsError, match=r"Sample 2 .*model\.layers\.1\."):
-        accumulate(model, samples())
+        accumulate(model, samples(), batch_tokens=together)
 
 
 def test_a_broken_weight_that_no_token_uses_is_found_at_the_end(tmp_path):
@@ -190,8 +208,13 @@ def test_a_module_that_runs_twice_is_refused(tmp_path):
 def test_long_samples_are_recomputed_to_the_same_bits(tmp_path, family):
     folder = tiny_model(tmp_path, family, tied=family in ("gemma2", "gpt2"))
     sizes = sorted(len(sample.input_ids) for sample in samples())
-    expected, model = accumulate(load_model(folder), samples()), load_model(folder)
-    maps = accumulate(model, samples(), recompute_from=sizes[2])  # some of them, and some not
+    expected, model = (
+        accumulate(load_model(folder), samples(), batch_tokens=0),
+        load_model(folder),
+    )
+    maps = accumulate(  # some of them, and some not
+        model, samples(), recompute_from=sizes[2], batch_tokens=0
+    )
     assert all(torch.equal(maps[name], each) for name, each in expected.items())
     assert not any("forward" in vars(module) for module in model.modules())
 

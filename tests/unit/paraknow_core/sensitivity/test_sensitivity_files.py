@@ -34,19 +34,30 @@ def stop_after(count):
     return progress
 
 
+@pytest.mark.parametrize(("together", "steps"), [(0, [3, 4, 5]), (16, [2, 3, 4, 5])])
 @pytest.mark.parametrize("tied", [False, True])
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, tied):
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, tied, together, steps):
     folder = tiny_model(tmp_path / "model", tied=tied)
-    expected = accumulate(load_model(folder), samples())
+    expected = accumulate(load_model(folder), samples(), batch_tokens=together)
     checkpoint = SensitivityCheckpoint(PartialResults(tmp_path / "run"), every_seconds=0)
     with pytest.raises(Stop):
-        accumulate(load_model(folder), samples(), progress=stop_after(3), checkpoint=checkpoint)
+        accumulate(
+            load_model(folder),
+            samples(),
+            batch_tokens=together,
+            progress=stop_after(steps[0]),
+            checkpoint=checkpoint,
+        )
     seen = []
     again = SensitivityCheckpoint(PartialResults(tmp_path / "run"), every_seconds=0)
     maps = accumulate(
-        load_model(folder), samples(), progress=lambda *a: seen.append(a[0]), checkpoint=again
+        load_model(folder),
+        samples(),
+        batch_tokens=together,
+        progress=lambda *a: seen.append(a[0]),
+        checkpoint=again,
     )
-    assert seen == [3, 4, 5]
+    assert seen == steps
     assert all(torch.equal(maps[n], expected[n]) for n in expected)
 
 

@@ -70,7 +70,7 @@ def test_is_that_of_the_whole_model(tmp_path, family, tied):
     )
     assert len(list(folder.glob("*.safetensors"))) > 1
     architecture = describe(folder)
-    maps = accumulate(load_model(folder), samples())
+    maps = accumulate(load_model(folder), samples(), batch_tokens=0)
     sums = streamed(folder, tmp_path, boundary_bytes=0 if tied else 2**14)
     write_maps(maps, tmp_path / "expected", architecture)
     found, expected = (tmp_path / name for name in ("out", "expected"))
@@ -90,7 +90,7 @@ def test_is_that_of_the_whole_model(tmp_path, family, tied):
 @pytest.mark.parametrize("family", ["gemma3_text", "gpt2"])
 def test_in_bfloat16_too(tmp_path, family):
     folder = tiny_model(tmp_path / "model", family, tied=True)
-    maps = accumulate(load_model(folder, dtype=torch.bfloat16), samples())
+    maps = accumulate(load_model(folder, dtype=torch.bfloat16), samples(), batch_tokens=0)
     streamed(folder, tmp_path, dtype=torch.bfloat16)
     for path in (tmp_path / "out").iterdir():
         for name, scores in load_file(path).items():
