@@ -54,6 +54,7 @@ class Registry(Mapping[str, T]):
         made: makes the choice that a name stands for which is not written out, such as a
             benchmark's metric; None for a name that stands for none. Such choices are found by
             name and never listed.
+        form: what such names look like, as a pattern, for those who cannot ask ``made``.
     """
 
     def __init__(
@@ -63,16 +64,13 @@ class Registry(Mapping[str, T]):
         *,
         error: type[ParaknowError] = ConfigError,
         made: Callable[[str], T | None] | None = None,
+        form: str = "",
     ) -> None:
         self.kind = kind
         self._entries = dict(entries)
         self._error = error
         self._made = made
-
-    @property
-    def is_open(self) -> bool:
-        """Whether names that are not written out may stand for a choice, too."""
-        return self._made is not None
+        self.form = form
 
     def choose(self, name: str) -> T:
         """Return what is registered under a name that a user gave.

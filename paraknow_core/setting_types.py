@@ -92,10 +92,10 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Let forms offer the names, beside free text where others may stand for a choice."""
+        """Let forms offer the names, beside those of a form that may stand for a choice too."""
         named = {**handler(schema), "enum": list(self._choices())}
-        is_open = isinstance(self.known, Registry) and self.known.is_open and self.fits is None
-        return {"anyOf": [named, handler(schema)]} if is_open else named
+        form = self.known.form if isinstance(self.known, Registry) and self.fits is None else ""
+        return {"anyOf": [named, {**handler(schema), "pattern": form}]} if form else named
 
     def _check(self, name: str) -> str:
         if not self._is_choice(name):

@@ -88,6 +88,7 @@ METRICS: Registry[Metric] = Registry(
         ),
     },
     made=metric_of_benchmark,
+    form="^.+:.+$",
 )
 
 
