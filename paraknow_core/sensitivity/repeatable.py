@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _REDUCED = "allow_bf16_reduced_precision_reduction"
@@ -51,12 +52,22 @@ def repeatable(device: str | torch.device) -> Iterator[None]:
 
 @cache
 def _refuses(device: torch.device) -> bool:
-    """Whether this process can no longer multiply in a fixed order; the answer stays the same."""
+    """Whether torch cannot compute in a fixed order in this process; the answer stays the same.
+
+    Asked by a small case of each operation that a decoder's backward pass is made of: better other
+    last bits than an error in the middle of a model.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     try:
-        ones = torch.ones(16, 16, device=device)
-        torch.mm(ones, ones)
+        with torch.enable_grad():
+            ones = torch.ones(16, 16, device=device, requires_grad=True)
+            places = torch.zeros(16, dtype=torch.long, device=device)
+            loss = functional.cross_entropy((ones @ ones)[places], places)
+            half = ones.bfloat16().expand(1, 2, 16, 16)
+            mixed = functional.scaled_dot_product_attention(half, half, half, is_causal=True)
+            torch.autograd.grad(loss + mixed.float().sum(), ones)
+        ones.detach().index_fill(1, places, 0)[places, places] = 1
     except RuntimeError:
         return True
     finally:

@@ -13,7 +13,7 @@ from support.tiny import tiny_samples as samples
 from paraknow_core.models.load import load_model
 from paraknow_core.sensitivity import gradient_sums, tile
 from paraknow_core.sensitivity.accumulate import accumulate
-from paraknow_core.sensitivity.repeatable import repeatable
+from paraknow_core.sensitivity.repeatable import _refuses, repeatable
 
 
 def drawn(*shape, seed=0):
@@ -65,6 +65,22 @@ def test_the_way_without_a_tile_gives_the_same_maps(tmp_path, monkeypatch, famil
 def test_a_cpu_needs_nothing_to_be_repeatable():
     with repeatable("cpu"):
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_what_a_process_can_do_in_a_fixed_order_is_asked_of_torch(monkeypatch):
+    """On the CPU here, which can do all of it, and where an operation refuses."""
+    cpu = torch.device("cpu")
+    assert not _refuses.__wrapped__(cpu)
+    asked = []
+
+    def refuse(*_args):
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        raise RuntimeError("does not have a deterministic implementation")
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", refuse)
+    assert _refuses.__wrapped__(cpu)
+    assert asked == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 # Of the interpreter's bfloat16 the factors would be their bit patterns, so here it is float16.
