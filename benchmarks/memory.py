@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import inputs
 from benchmarks.measure import peak_growth
 from paraknow_core.data.examples import NO_LOSS, Example, TokenisedExample
-from tasks.engine.freed_memory import GIVES_BACK
+from tasks.engine.freed_memory import GIVES_BACK, small_blocks_given_back
 
 SIZES = {"34M": inputs.SMALL.teacher, "3M": inputs.SMALL.student}
 """Models by their parameters without embedding and head."""
@@ -130,7 +130,8 @@ def _sensitivity(cell: Cell, folder: Path, *, tokens: int) -> object:
     samples, scratch = _rows(tokens, 2), folder / "scratch"
     if cell.way == "by layer":
         scratch.mkdir()
-        return stream(folder, samples, take=lambda *_: [], out=scratch, scratch=scratch)
+        with small_blocks_given_back():
+            return stream(folder, samples, take=lambda *_: [], out=scratch, scratch=scratch)
     need = sensitivity_memory(describe(folder), element_bytes=4, longest=tokens, tokens=2 * tokens)
     return accumulate(_own(load_model(folder)), samples, recompute_from=need.recompute_from)
 

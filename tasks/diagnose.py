@@ -26,6 +26,7 @@ from tasks.engine.estimates import (
     rows_of,
     tokens_of,
 )
+from tasks.engine.freed_memory import small_blocks_given_back
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
@@ -134,16 +135,17 @@ def _states(job: Job[LikenessConfig], who: str, rows: Sequence[Example]) -> list
             who,
             *(size_text(size) for size in (need.streamed, need.whole, available)),
         )
-        return streamed_states(
-            folder,
-            texts,
-            pool=pooling(texts, ignore=ignore),
-            scratch=job.partial.new_draft(),
-            dtype=dtype,
-            device=device,
-            boundary_bytes=boundary_room(need=need.streamed, available=available),
-            progress=job.progress,
-        )
+        with small_blocks_given_back():
+            return streamed_states(
+                folder,
+                texts,
+                pool=pooling(texts, ignore=ignore),
+                scratch=job.partial.new_draft(),
+                dtype=dtype,
+                device=device,
+                boundary_bytes=boundary_room(need=need.streamed, available=available),
+                progress=job.progress,
+            )
     return pooled_states(
         load_model(folder, dtype=dtype, device=device),
         texts,

@@ -23,6 +23,7 @@ from tasks.engine.estimates import (
     rows_of,
     tokens_of,
 )
+from tasks.engine.freed_memory import small_blocks_given_back
 from tasks.engine.progress import logger
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
@@ -83,7 +84,8 @@ def _compute(job: Job[SensitivityConfig]) -> Facts:
     need = _memory(job.config, load_architecture(job.inputs["teacher"]), lengths)
     available = available_bytes(pick_device(job.run.device))
     if streams(job.config.streaming, need=need.whole, available=available):
-        table = _streamed(job, samples.examples, need, available)
+        with small_blocks_given_back():
+            table = _streamed(job, samples.examples, need, available)
     else:
         table = _at_once(job, samples.examples, need)
     refuse_no_sensitivity(table)

@@ -6,7 +6,9 @@ holes stay the process's own and are often not what the next block fits into. A 
 that: it is read from the environment when a process starts, so whoever starts one has to give it.
 """
 
+import ctypes
 import os
+import platform
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ GIVES_BACK: Final[Mapping[str, str]] = MappingProxyType({"MALLOC_MMAP_THRESHOLD_
 student of 60M, the peak was 2.6 GB as glibc has it, 1.9 with 4 MiB and with 128 KiB, and the
 processor's time 28, 30 and 35 s. Other C libraries do not read it."""
 
+_SMALL_BLOCK = 131_072
+_MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 _OWN = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
 _STARTING = threading.Lock()
 
@@ -47,3 +51,22 @@ def giving_back() -> Iterator[None]:
         finally:
             for name in added:
                 del os.environ[name]
+
+
+@contextmanager
+def small_blocks_given_back() -> Iterator[None]:
+    """Give blocks from 128 KiB on back as well, in a process that was started by ``giving_back``.
+
+    For work that is done in pieces because there is little memory: their holes would add up to
+    more than the largest piece. It costs time, so it ends with the work.
+    """
+    name, size = next(iter(GIVES_BACK.items()))
+    if os.environ.get(name) != size or platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_THRESHOLD, _SMALL_BLOCK)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_THRESHOLD, int(size))

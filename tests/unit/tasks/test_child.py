@@ -15,8 +15,9 @@ from support.patience import PATIENCE, wait_until
 
 from paraknow_core.errors import DataError
 from paraknow_core.progress import no_progress
+from tasks.engine import freed_memory
 from tasks.engine.child import ChildError, Worker, run_in_child
-from tasks.engine.freed_memory import GIVES_BACK
+from tasks.engine.freed_memory import GIVES_BACK, small_blocks_given_back
 from tasks.engine.workers import WorkerPool, WorkersClosedError
 
 
@@ -179,3 +180,26 @@ def test_a_worker_gives_freed_memory_back_unless_the_user_has_chosen(monkeypatch
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     assert seen()[0] == "65536"
+
+
+def test_small_blocks_are_given_back_for_a_while_where_nobody_has_chosen(monkeypatch):
+    calls = []
+
+    class Libc:
+        @staticmethod
+        def mallopt(option, value):
+            calls.append((option, value))
+
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda _name: Libc)
+    monkeypatch.setattr(freed_memory.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    name, size = next(iter(GIVES_BACK.items()))
+    for chosen in (None, "65536"):
+        monkeypatch.setenv(name, chosen) if chosen else monkeypatch.delenv(name, raising=False)
+        with small_blocks_given_back():
+            pass
+    assert calls == []
+    monkeypatch.setenv(name, size)
+    with pytest.raises(ZeroDivisionError), small_blocks_given_back():
+        assert calls == [(-3, 131072)]
+        _ = 1 / 0
+    assert calls == [(-3, 131072), (-3, int(size))]
