@@ -123,11 +123,13 @@ def page(samples: Sequence[Sample]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    grown = growths(samples, laws)
     words.filters |= {"short": short, "exponent": interval_text}
     return words.get_template("page.md.jinja").render(
         laws=laws,
         constants=constants(laws),
-        growths=growths(samples, laws),
+        growths=grown,
+        outside=[one for one in grown if not one.time.low <= one.law <= one.time.high],
         axes=AXES,
         base=Shape(),
         answer=ANSWER,
