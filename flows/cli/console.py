@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from artifacts.disk.sizes import size_text
-from flows.cli.hours import hours_told, tell_rates, time_text
+from flows.cli.hours import hours_told, tell_rates
 from flows.planning.planner import PlannedStep, StepsPlan
 from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown
@@ -81,15 +81,13 @@ def watching(console: Terminal) -> Iterator[None]:
 
 def show_plan(console: Terminal, plan: Plan) -> None:
     """Print which steps would hit or run, and what they are estimated to need."""
-    heads = ("step", "would", "key", "time", "memory", "disk", "tokens")
-    table = Table(*heads, title="Plan: nothing is run")
+    table = Table("step", "would", "key", "memory", "disk", "tokens", title="Plan: nothing is run")
     for step in plan.steps:
         need = step.estimate
         table.add_row(
             step.label,
             _would(step),
             step.key[:12] or "depends on a step above",
-            "" if step.seconds is None else time_text(step.seconds, about=step.by_rates),
             _bytes(need.memory_bytes),
             _bytes(need.disk_bytes),
             "" if need.tokens is None else f"{need.tokens:,}",
