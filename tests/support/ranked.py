@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from support.child_work import arrive
 from support.starts import token_examples
 
 from paraknow_core.finetuning.finetune import TrainingResult, finetune
@@ -42,25 +41,26 @@ def train(
 
 
 def train_all(
-    progress: Progress, folder: Path, cases: dict[str, tuple[PartialResults, dict[str, Any]]]
+    progress: Progress,
+    folder: Path,
+    cases: dict[str, tuple[PartialResults, dict[str, Any]]],
+    dies_at: int = 0,
 ) -> dict[str, tuple[Any, ...]]:
-    """Train one after another; of each the log, the adapter's products, and where it went on."""
+    """Train one after another; of each the log, the adapter's products, and where it went on.
+
+    At a step ``dies_at`` the first process kills the second one, and then waits for its share.
+    """
+    (folder / f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+
+    def told(done: int, total: int, message: str) -> None:
+        progress(done, total, message)
+        if done == dies_at:
+            os.kill(int((folder / "1.pid").read_text()), signal.SIGKILL)
+
     gc.freeze()  # each training collects twice: hide what libraries have from it
     found = {}
     for out, (partial, changes) in cases.items():
-        result = train(folder, progress, partial, out, **changes)
+        result = train(folder, told, partial, out, **changes)
         deltas = {m: numpy.asarray(result.adapter.delta(m)) for m in result.adapter.factors}
         found[out] = result.rows, deltas, result.resumed_from, result.best_step
     return found
-
-
-def loses_the_other(progress: Progress, folder: Path, how: str) -> None:
-    """The second dies while the first sums with it."""
-    from paraknow_core.finetuning.ranks import join
-
-    arrive(folder)
-    ranks = join(2, device="cpu")
-    ranks.wait()
-    if not ranks.is_first:
-        os.kill(os.getpid(), getattr(signal, how))
-    ranks.wait()

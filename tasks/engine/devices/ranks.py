@@ -10,6 +10,7 @@ parent of its own to end with.
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -61,9 +62,9 @@ def run_in_ranks(
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // count)),
-        # None of this is for other machines to reach.
-        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
     }
+    if sys.platform == "linux":  # none of this is for other machines to reach
+        shared["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     if gpus:
         shared["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     places = [shared | {"RANK": str(n), "LOCAL_RANK": str(n)} for n in range(count)]

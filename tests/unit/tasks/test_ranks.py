@@ -1,7 +1,8 @@
 """One training in several processes: the same one, ended as a whole, gone on with as a whole."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from support.child_work import begin_both, second_fails, whereabouts
 from support.patience import PATIENCE, wait_until
-from support.ranked import ROWS, loses_the_other, train, train_all
+from support.ranked import ROWS, train, train_all
 from support.starts import token_examples, transfer_start
 from support.tiny import tiny_model
 from torch.utils.data import SequentialSampler
@@ -88,17 +89,11 @@ def settings_of(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def in_two(folder: Path) -> dict[str, tuple[Any, ...]]:
     """What two processes train, one after another; one training had been killed in its middle."""
-    stopped = PartialResults(folder / "killed work")
-
-    def stop(step: int, _total: int, _message: str) -> None:
-        if step == 3:
-            raise KeyboardInterrupt
-
     drawn = DRAWN | {"processes": 2}
-    with pytest.raises(KeyboardInterrupt):
-        run_in_ranks(
-            train_all, count=2, progress=stop, folder=folder, cases={"killed": (stopped, drawn)}
-        )
+    stopped = {"killed": (PartialResults(folder / "killed work"), drawn)}
+    begin = partial(run_in_ranks, train_all, count=2, folder=folder)
+    with pytest.raises(ChildError, match=r"^process 2 of 2 failed.*exit code -9"):
+        begin(progress=no_progress, cases=stopped, dies_at=3)
     assert not (folder / "killed" / WEIGHTS).exists()
     cases = {"killed": (PartialResults(folder / "killed work"), drawn)}
     cases["whole"] = PartialResults(folder / "whole work"), drawn
@@ -106,12 +101,8 @@ def in_two(folder: Path) -> dict[str, tuple[Any, ...]]:
         how = settings_of(case, folder) | {"processes": 2}
         cases[name] = PartialResults(folder / f"{name} work"), how
     seen: list[tuple[int, int]] = []
-    found: dict[str, tuple[Any, ...]] = run_in_ranks(
-        train_all,
-        count=2,
-        progress=lambda done, total, _: seen.append((done, total)),
-        folder=folder,
-        cases=cases,
+    found: dict[str, tuple[Any, ...]] = begin(
+        progress=lambda done, total, _: seen.append((done, total)), cases=cases
     )
     assert len(seen) == sum(len(rows) for rows, *_ in found.values()) - 2, "each step is told once"
     return found
@@ -153,19 +144,18 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    ("work", "how", "error", "message"),
+    ("how", "error", "message"),
     [
-        (second_fails, "refuses", DataError, r"^row 7 is empty$"),
-        (second_fails, "breaks", ChildError, r"^process 2 of 2 failed.*ZeroDivisionError: by zero"),
-        (second_fails, "SIGTERM", ChildCancelledError, "cancelled"),
-        (loses_the_other, "SIGKILL", ChildError, r"^process 2 of 2 failed.*exit code -9"),
+        ("refuses", DataError, r"^row 7 is empty$"),
+        ("breaks", ChildError, r"^process 2 of 2 failed.*ZeroDivisionError: by zero"),
+        ("SIGTERM", ChildCancelledError, "cancelled"),
     ],
 )
 def test_what_fails_in_one_process_ends_all_and_is_told(
-    work: Callable[..., None], how: str, error: type[Exception], message: str, tmp_path: Path
+    how: str, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
-        run_in_ranks(work, count=2, progress=no_progress, folder=tmp_path, how=how)
+        run_in_ranks(second_fails, count=2, progress=no_progress, folder=tmp_path, how=how)
     pids = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert len(pids) == 2
     for pid in pids:
