@@ -169,7 +169,7 @@ def _evaluation(cell: Cell, folder: Path, *, tokens: int) -> object:
     from paraknow_core.evaluation.evaluate import evaluate
     from paraknow_core.models.load import load_model
 
-    words = [f"w{10 + place % 1000}" for place in range(tokens)]
+    words = [f"w{10 + place % 1000}" for place in range(tokens - 4)]  # within 2,048 positions
     prompt, answer = " ".join(words[: tokens // 2]) + " ", " ".join(words[tokens // 2 :])
     rows = [Example(f"r{number}", prompt, answer) for number in range(cell.rows)]
     return evaluate(
@@ -186,10 +186,11 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {f"w{number}": number for number in range(inputs.VOCABULARY)}
+    words = {f"w{number}": number for number in range(inputs.VOCABULARY - 1)}
+    words["end"] = inputs.VOCABULARY - 1
     made = Tokenizer(models.WordLevel(words, unk_token="w0"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="w1", pad_token="w1")
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="end", pad_token="end")
 
 
 def _own(model: Any) -> Any:
