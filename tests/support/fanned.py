@@ -1,49 +1,17 @@
-"""A comparison that is fanned out to runs which compute in this process, without a server."""
+"""The flow compare-cells as the workers of a test run it: leases of the dead run out in seconds.
 
-import json
-from typing import Any
-from uuid import uuid4
+A deployment names ``support.fanned.compare_cells``; each run says on its output that it has begun.
+"""
 
-import pytest
-from prefect.client.schemas.objects import FlowRun, State, StateType
-from support.direct import compare_direct
+import os
+import sys
 
-from flows.config.compare import CompareConfig
-from flows.fan_out import fan_out
-from flows.graph.cell import CellOutcome
-from flows.results.report_inputs import inputs_of, report_of
-from paraknow_core.settings import identity_of
+from artifacts.remote import lease
+from flows.cells import compare_cells
 
+__all__ = ["compare_cells"]
 
-class RunsHere:
-    """Computes what a run would be sent, whole: it has to be all cells of the comparison."""
-
-    def __init__(self, _deployment: str) -> None:
-        pass
-
-    def run(self, _unit: Any, parameters: dict[str, Any]) -> FlowRun:
-        sent = json.loads(json.dumps(parameters["config"]))
-        compare_direct(CompareConfig.model_validate(sent))
-        state = State(type=StateType.COMPLETED)
-        return FlowRun(id=uuid4(), name="a run", flow_id=uuid4(), state=state)
-
-    def cancel(self) -> None:
-        raise AssertionError("a run failed")
-
-
-def fanned_out_here(config: CompareConfig, patch: pytest.MonkeyPatch) -> list[CellOutcome]:
-    """The outcomes as the comparison looks them up once its runs have ended."""
-    patch.setattr(fan_out, "check_deployment", lambda _name: None)
-    patch.setattr(fan_out, "ChildRuns", RunsHere)
-    away = {"fan_out": {"deployment": "compare-cells/cells"}}
-    return fan_out.fanned_out(
-        CompareConfig.model_validate(config.model_dump(exclude_unset=True) | away)
-    )
-
-
-def reported(config: CompareConfig, outcomes: list[CellOutcome]) -> tuple[Any, dict[str, str]]:
-    """What the report's key is made of: its settings, and the key of each of its inputs."""
-    handles = inputs_of(outcomes)
-    keys = {role: handle.ref.key for role, handle in handles.items() if handle.ref is not None}
-    assert keys.keys() == handles.keys()
-    return identity_of(report_of(config, outcomes)), keys
+SECONDS = 15.0
+lease.SECONDS = SECONDS  # type: ignore[misc]
+sys.stdout.write(f"begun on GPU {os.environ.get('CUDA_VISIBLE_DEVICES', 'any')}\n")
+sys.stdout.flush()

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.benchmarks import write_data, write_definitions
 from support.direct import DirectTrialRunner, compare_direct, computed, run_direct
-from support.fanned import fanned_out_here, reported
+from support.fanned_here import fanned_out_here, reported
 from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey

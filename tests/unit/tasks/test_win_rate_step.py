@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from support.direct import DirectTrialRunner, compare_direct, computed, run_direct
 from support.fake_judge import FakeJudge, Say, chosen, judging
-from support.fanned import fanned_out_here, reported
+from support.fanned_here import fanned_out_here, reported
 from support.pair import pair_settings, write_pair
 
 from artifacts.names import StepKey
