@@ -8,6 +8,7 @@ import gc
 import inspect
 import logging
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -50,10 +51,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_every_step_that_resumes_is_tried_here() -> None:
+    goes_on = re.compile(
+        r"job\.partial(?!\.new_draft)"
+    )  # a draft is scratch that ends with its run
     resuming = {
         name
         for name, step in STEPS.items()
-        if "job.partial" in inspect.getsource(sys.modules[step.compute.__module__])
+        if goes_on.search(inspect.getsource(sys.modules[step.compute.__module__]))
     }
     assert resuming == {case.step or name for name, case in CASES.items()}
 
