@@ -51,9 +51,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_every_step_that_resumes_is_tried_here() -> None:
-    goes_on = re.compile(
-        r"job\.partial(?!\.new_draft)"
-    )  # a draft ends with its run
+    goes_on = re.compile(r"job\.partial(?!\.new_draft)")  # a draft ends with its run
     resuming = {
         name
         for name, step in STEPS.items()
