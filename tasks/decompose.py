@@ -7,12 +7,13 @@ from pydantic import Field
 
 from paraknow_core.errors import NumericsError
 from paraknow_core.extraction.weights import cuts_by_module, module_weight
-from paraknow_core.inspection.cost import decomposition_work
+from paraknow_core.inspection.decomposition import decomposition_bytes, decomposition_work
 from paraknow_core.models.describe import describe
 from paraknow_core.partial_results import Saved
 from paraknow_core.setting_types import Rank
 from paraknow_core.settings import Settings
 from tasks.acquire_model import load_architecture
+from tasks.engine.devices.memory import memory_told
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.run import RunConfig
@@ -31,17 +32,21 @@ class DecomposeConfig(Settings):
         title="Maximum rank",
         description="Any LoRA rank up to this re-uses the decomposition.",
     )
-    driver: Literal["auto", "gram", "krylov", "full"] = Field(
-        "auto", title="SVD driver", description="auto chooses by size, checks, and falls back."
+    driver: Literal["auto", "gram", "krylov", "subspace", "full"] = Field(
+        "auto",
+        title="SVD driver",
+        description="auto chooses by size and device, checks, and falls back.",
     )
 
 
 def _compute(job: Job[DecomposeConfig]) -> Facts:
-    """Decompose each module's cut, reading only its slices of the teacher's files."""
+    """Decompose each module's cut on the run's device, reading only its slices of the files."""
     from safetensors.torch import load_file, save_file
 
     from paraknow_core.checkpoint.reader import Checkpoint
+    from paraknow_core.models.load import pick_device
 
+    device = pick_device(job.run.device)
     teacher = describe(job.locations["teacher"])
     student = load_architecture(job.inputs["student"])
     modules = cuts_by_module(read_cuts(job.inputs["windows"]))
@@ -54,7 +59,9 @@ def _compute(job: Job[DecomposeConfig]) -> Facts:
             saved = job.partial.find(done, module, [_FACTORS, _CERTIFICATE])
             if saved is None:
                 weight_MN = module_weight(weights, teacher, student, cuts, indices)
-                saved = _decompose_one(job, done, module, weight_MN)
+                need = decomposition_bytes([weight_MN.shape], device=job.run.device_type())
+                with memory_told(f"decomposing {module}", need=need):
+                    saved = _decompose_one(job, done, module, weight_MN.to(device))
             factors |= load_file(saved.folder / _FACTORS)
             certificates[module] = read_json(saved.folder / _CERTIFICATE)
     save_file(factors, job.out / _FACTORS)
@@ -81,28 +88,32 @@ def _decompose_one(job: Job[DecomposeConfig], number: int, module: str, weight_M
             "there. Look whether the teacher's files are complete, or leave its role out of "
             "extract.roles."
         )
-    factors = {"U": found.u_MR, "S": found.s_R, "Vh": found.vh_RN}
+    factors = {"U": found.u_MR.cpu(), "S": found.s_R.cpu(), "Vh": found.vh_RN.cpu()}
     draft = job.partial.new_draft()
     save_file({f"{module}.{name}": t.contiguous() for name, t in factors.items()}, draft / _FACTORS)
     write_json(draft / _CERTIFICATE, found.certificate | {"energy": found.energy})
     return job.partial.save(draft, number, module)
 
 
-def _numerics(config: DecomposeConfig, _run: RunConfig) -> Mapping[str, str | bool]:
-    return {"accumulate": "float64", "device": "cpu", "svd": config.driver}
+def _numerics(config: DecomposeConfig, run: RunConfig) -> Mapping[str, str | bool]:
+    return {"accumulate": "float64", "device": run.device_type(), "svd": config.driver}
 
 
 def _estimate(config: DecomposeConfig, known: Foreseen) -> Estimate:
-    """One module and its Gram matrix in float64; factors of every module on disk, twice over."""
+    """One module, its Gram matrix, and copies; factors of every module on disk, twice over.
+
+    On a GPU it is the GPU's memory: what is read of the files lies in the CPU's.
+    """
     student = known.architecture("student")
     sides = [matrix.whole for matrix, *_ in student.modules(student.roles).values()]
-    largest = max(rows * cols + min(rows, cols) ** 2 for rows, cols in sides)
+    device = known.device()
+    memory = decomposition_bytes(sides, device=device)
     factors = sum(4 * config.max_rank * (rows + cols + 1) for rows, cols in sides)
-    read = 0
-    if "teacher" in known.folders:  # scattered rows and columns are read with what lies between
-        read = max(4 * matrix.num_elements for matrix in known.architecture("teacher").matrices)
-    work = decomposition_work(sides, config.max_rank)
-    return Estimate(memory_bytes=8 * largest + read, disk_bytes=2 * factors, work=work)
+    if device == "cpu" and "teacher" in known.folders:
+        # Scattered rows and columns are read with what lies between.
+        memory += max(4 * matrix.num_elements for matrix in known.architecture("teacher").matrices)
+    work = decomposition_work(sides, config.max_rank, device=device)
+    return Estimate(memory_bytes=memory, disk_bytes=2 * factors, work=work)
 
 
 decompose = Step(

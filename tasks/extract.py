@@ -13,10 +13,11 @@ from paraknow_core.extraction.cuts import Cut, choose_cuts
 from paraknow_core.extraction.structures import STRUCTURES
 from paraknow_core.inspection.cost import extraction_work
 from paraknow_core.inspection.work import Work
-from paraknow_core.models.describe import MATRIX_ROLES, Role
+from paraknow_core.models.describe import MATRIX_ROLES, Architecture, Role
 from paraknow_core.setting_types import OneOf, Seed, Share, choose_setting
 from paraknow_core.settings import Settings, execution, later
 from tasks.acquire_model import load_architecture
+from tasks.engine.devices.memory import memory_told
 from tasks.engine.estimates import Estimate, Foreseen
 from tasks.engine.json_files import read_json, write_json
 from tasks.engine.ref import Ref
@@ -44,8 +45,8 @@ What its public code calls the embedding is ``vocabulary``: the embedding and th
 """
 
 
-_BLOCK_BYTES = 2**25
-"""Bytes that reading a map block by block takes, whatever its size."""
+_BLOCK_BYTES: Mapping[str, int] = {"cpu": 2**25, "cuda": 2**30}
+"""Bytes that reading a map block by block takes, whatever its size; a GPU takes larger blocks."""
 
 
 def expand_roles(names: Iterable[str]) -> tuple[str, ...]:
@@ -121,8 +122,12 @@ def _source(config: ExtractConfig, inputs: Mapping[str, Ref], _run: RunConfig) -
 
 
 def _compute(job: Job[ExtractConfig]) -> Facts:
-    """Choose rows and columns of every matrix; the output holds their indices, not the weights."""
+    """Choose rows and columns of every matrix; the output holds their indices, not the weights.
+
+    The maps are summed and searched on the run's device.
+    """
     from paraknow_core.checkpoint.reader import Checkpoint
+    from paraknow_core.models.load import pick_device
 
     teacher, student = (load_architecture(job.inputs[who]) for who in ("teacher", "student"))
     matches = match_matrices(
@@ -138,7 +143,11 @@ def _compute(job: Job[ExtractConfig]) -> Facts:
         check_share(tokens, least=job.config.min_vocabulary_share)
         facts = {"vocabulary_share": tokens.share, "vocabulary_matched": tokens.matched}
         write_json(job.out / "vocabulary.json", facts | {"vocabulary_tokens": tokens.tokens})
-    with Checkpoint(job.inputs["scores"]) as scores:
+    need = _memory(job.config, teacher, job.run.device_type())
+    with (
+        Checkpoint(job.inputs["scores"]) as scores,
+        memory_told("searching the sensitivity maps", need=need),
+    ):
         cuts, indices = choose_cuts(
             scores,
             matches,
@@ -147,6 +156,7 @@ def _compute(job: Job[ExtractConfig]) -> Facts:
             student=student,
             seed=job.config.seed,
             tokens=None if tokens is None else tokens.rows,
+            device=pick_device(job.run.device),
             progress=job.progress,
         )
     write_json(job.out / "windows.json", [cut.to_json() for cut in cuts])
@@ -183,12 +193,24 @@ def read_indices(folder: Path) -> "dict[str, Tensor]":
     return load_file(path) if path.exists() else {}
 
 
+def _numerics(_config: ExtractConfig, run: RunConfig) -> Mapping[str, str | bool]:
+    """A GPU adds float64 sums in another order; keys of a CPU say nothing, as they ever did."""
+    device = run.device_type()
+    return {} if device == "cpu" else {"accumulate": "float64", "device": device}
+
+
+def _memory(config: ExtractConfig, teacher: Architecture, device: str) -> int:
+    """What the structure holds of the largest matrix: of the device's memory."""
+    largest = max(tensor.num_elements for tensor in teacher.tensors)
+    held, block = largest * STRUCTURES[config.structure].element_bytes, _BLOCK_BYTES[device]
+    return max(held, block) if device == "cpu" else held + block
+
+
 def _estimate(config: ExtractConfig, known: Foreseen) -> Estimate:
     """What the structure holds of the largest matrix; a few hundred bytes a cut, and numbers."""
     teacher = known.architecture("teacher")
-    largest = max(tensor.num_elements for tensor in teacher.tensors)
     structure = STRUCTURES[config.structure]
-    memory = max(largest * structure.element_bytes, _BLOCK_BYTES)
+    memory = _memory(config, teacher, known.device())
     disk = 400 * len(teacher.tensors)
     if not structure.is_contiguous:
         sides = [matrix.shape for matrix in teacher.matrices]
@@ -215,6 +237,7 @@ extract = Step(
     },
     opens=("teacher", "student"),
     source=_source,
+    numerics=_numerics,
     estimate=_estimate,
     threaded=True,
     sized_by=("teacher",),

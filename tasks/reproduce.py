@@ -251,7 +251,8 @@ def _built(store: Store, model: Record) -> Path | None:
 
 
 def _run(store: Store, record: Record, made: Mapping[str, Any]) -> RunConfig:
-    device = record.payload.numerics.get("device", made["device"])
+    # A step whose numerics name no device computed on the CPU, whatever the run was set to.
+    device = record.payload.numerics.get("device", "cpu")
     fields = {"store": str(store.root), "device": device, "threads": made["threads"]}
     return RunConfig.model_validate(fields)
 

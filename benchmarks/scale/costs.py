@@ -66,7 +66,8 @@ def _needs(a: Assumptions) -> Mapping[str, StepNeed]:
         structure=settings.extract.structure,
         min_share=settings.extract.min_vocabulary_share,
     )
-    machine = Machine("cuda", 16, a.gpu_flops, a.cpu_flops64, a.gpu_bandwidth, 0, 0)
+    # With SVDs beside the GPU, on the CPU, as they are without double precision on it.
+    machine = Machine("cpu", 16, a.gpu_flops, a.cpu_flops64, a.gpu_bandwidth, 0, 0)
     found = needs(
         teacher,
         student,

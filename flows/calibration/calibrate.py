@@ -52,7 +52,7 @@ def calibrate(
     for shape in shapes:
         tell(shape)
         found += measure_steps([shape], run, dtype=dtype, repeats=repeats)
-    base = measured_rates(dtype, where.threads)
+    base = measured_rates(dtype, where.threads, run.device)
     # On one thread of a CPU, other programs lengthen the clock's seconds, and not the process's.
     alone = where.device == "cpu" and where.threads == 1
     laws = laws_of(found, by_clock=not alone)

@@ -49,12 +49,21 @@ class BudgetConfig(Settings):
     bandwidth: Speed = Field(
         0, title="Bytes a second", description="Of a slot's memory, such as 3e12; with flops."
     )
+    flops64: Speed = Field(
+        0,
+        title="Float64 operations a second",
+        description="That SVDs reach, such as 2e13 on a GPU with double precision; with flops. "
+        "0: 1e11, a CPU's.",
+    )
 
     @model_validator(mode="after")
     def _both_rates(self) -> Self:
         if bool(self.flops) != bool(self.bandwidth):
             given, lacking = ("flops", "bandwidth") if self.flops else ("bandwidth", "flops")
             msg = f"{given} is given without {lacking}; a plan's hours need both, or neither"
+            raise ValueError(msg)
+        if self.flops64 and not self.flops:
+            msg = "flops64 is given without flops; set flops and bandwidth as well, or none of them"
             raise ValueError(msg)
         if self.cost and not self.price:
             msg = f"cost is limited to {self.cost:g}, but there is no price of an hour; set price"

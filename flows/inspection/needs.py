@@ -115,7 +115,7 @@ def settings_of(
         raise ConfigError(explain(ExtractConfig, first_causes(error)[0])) from None
 
 
-def measured(dtype: str, threads: int = 0) -> "Machine":
+def measured(dtype: str, threads: int = 0, device: str = "auto") -> "Machine":
     """Measure the device that runs would use, with the threads that they would use."""
     import torch
 
@@ -123,12 +123,12 @@ def measured(dtype: str, threads: int = 0) -> "Machine":
     from paraknow_core.models.load import parse_dtype, pick_device
 
     torch.set_num_threads(threads or RunConfig().thread_count())
-    return measure(pick_device("auto"), parse_dtype(dtype))
+    return measure(pick_device(device), parse_dtype(dtype))
 
 
-def measured_rates(dtype: str, threads: int = 0) -> SlotRates:
+def measured_rates(dtype: str, threads: int = 0, device: str = "auto") -> SlotRates:
     """Measure this machine for a moment: of a product's rate whole steps reach a share."""
-    return rates_of(measured(dtype, threads), dtype)
+    return rates_of(measured(dtype, threads, device), dtype)
 
 
 def rates_of(machine: "Machine", dtype: str) -> SlotRates:
@@ -166,7 +166,9 @@ def needs(
         rates: of whole steps; by default as they follow from what was measured.
     """
     rates = rates or rates_of(machine, settings.dtype)
-    estimates = _estimates(teacher, student, settings, tokens, machine.memory_bytes)
+    estimates = _estimates(
+        teacher, student, settings, tokens, machine.memory_bytes, machine.device
+    )
     sizes = SizesConfig()
     works = step_work(
         teacher,
@@ -184,6 +186,7 @@ def needs(
         max_rank=settings.decompose.max_rank,
         adapter_parameters=(estimates["lora"].disk_bytes or 0) // 4,
         element_bytes=bytes_each(settings.dtype),
+        device=machine.device,
     )
     hashing = (teacher.weight_bytes + student.weight_bytes) / _hash_rate()
     found = [StepNeed("acquire", None, None, hashing)]
@@ -200,9 +203,10 @@ def memory_needs(
     *,
     tokens: int,
     memory_bytes: int,
+    device: str = "cpu",
 ) -> dict[str, int]:
     """Return how many bytes of memory each step is estimated to need, of those that there are."""
-    found = _estimates(teacher, student, settings, tokens, memory_bytes)
+    found = _estimates(teacher, student, settings, tokens, memory_bytes, device)
     return {name: estimate.memory_bytes or 0 for name, estimate in found.items()}
 
 
@@ -212,6 +216,7 @@ def _estimates(
     settings: EstimatedSettings,
     tokens: int,
     memory_bytes: int,
+    device: str,
 ) -> dict[str, Estimate]:
     """Ask the steps as a plan does: by the folders of acquired models."""
     found: dict[str, Estimate] = {}
@@ -224,7 +229,11 @@ def _estimates(
         for step in (sensitivity, extract, decompose, lora, finetune, evaluate):
             estimate: Any = step.estimate
             known = Foreseen(
-                folders, {"start": start}, row_tokens=tokens, memory=lambda: memory_bytes
+                folders,
+                {"start": start},
+                row_tokens=tokens,
+                memory=lambda: memory_bytes,
+                device=lambda: device,
             )
             found[step.name] = estimate(getattr(settings, step.name), known)
             start = found[step.name].disk_bytes or 0 if step is lora else start

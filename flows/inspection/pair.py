@@ -150,11 +150,17 @@ def inspect_pair(question: InspectionRequest) -> Inspection:
             chosen,
             tokens=question.tokens,
             memory_bytes=machine.memory_bytes,
+            device=machine.device,
         )
         for chosen in (least, least.in_bfloat16())
     )
     at_once = memory_needs(
-        teacher, student, settings, tokens=question.tokens, memory_bytes=_UNLIMITED
+        teacher,
+        student,
+        settings,
+        tokens=question.tokens,
+        memory_bytes=_UNLIMITED,
+        device=machine.device,
     )
     limits = [
         *memory_problems(least_memory, machine, question.dtype, max(in_half.values())),

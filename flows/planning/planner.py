@@ -115,7 +115,8 @@ class Planner:
             self._foresee(planned, step.foresee, config)
         if planned.status != "cached" and step.estimate and folders.keys() >= set(step.sized_by):
             sizes = {r: g.size for r, g in inputs.items() if isinstance(g, PlannedStep)}
-            planned.estimate = step.estimate(config, Foreseen(folders, sizes, memory=self._memory))
+            here = Foreseen(folders, sizes, memory=self._memory, device=self.run.device_type)
+            planned.estimate = step.estimate(config, here)
         if (processes := step.devices(config)) > 1:
             self._spread(planned, processes)
         return planned

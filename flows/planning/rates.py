@@ -13,19 +13,20 @@ from paraknow_core.methods import TRANSFER
 from tasks.engine.run import RunConfig
 
 CPU_FLOPS64: Final = 1e11
-"""What an SVD, in float64 on the CPU, is taken to reach beside a given device."""
+"""What an SVD is taken to reach in float64 where nothing is given: what a CPU does."""
 
 
 def given_rates(budget: BudgetConfig) -> SlotRates | None:
     """Return the rates that the settings give, or None if they give none."""
     if not budget.flops:
         return None
+    flops64 = budget.flops64 or CPU_FLOPS64
     told = (
         f"at rates as given: {budget.flops / 1e12:,.4g} TFLOP/s and "
         f"{budget.bandwidth / 1e9:,.4g} GB/s a slot (budget.flops, budget.bandwidth), SVDs at "
-        f"{CPU_FLOPS64 / 1e9:,.0f} GFLOP/s"
+        f"{flops64 / 1e9:,.0f} GFLOP/s"
     )
-    return SlotRates(budget.flops, CPU_FLOPS64, budget.bandwidth, told)
+    return SlotRates(budget.flops, flops64, budget.bandwidth, told)
 
 
 def rates_for(budget: BudgetConfig, run: RunConfig, dtype: str, *, at_once: int = 1) -> SlotRates:
@@ -45,7 +46,7 @@ def rates_for(budget: BudgetConfig, run: RunConfig, dtype: str, *, at_once: int 
 
     threads = run.threads or max(1, run.thread_count() // at_once)
     known = calibrated(Where(run.device_type(), threads, dtype))
-    return known or measured_rates(dtype, threads)
+    return known or measured_rates(dtype, threads, run.device)
 
 
 def rates_here(config: CompareConfig) -> SlotRates:

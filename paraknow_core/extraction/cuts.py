@@ -62,6 +62,7 @@ def choose_cuts(
     student: Architecture,
     seed: int = 0,
     tokens: Sequence[int] | None = None,
+    device: str = "cpu",
     progress: Progress = no_progress,
 ) -> tuple[list[Cut], dict[str, "Tensor"]]:
     """Choose the part of each teacher matrix that is taken.
@@ -75,6 +76,7 @@ def choose_cuts(
         seed: of structures that draw.
         tokens: the teacher's row for each row of the student's vocabulary, −1 for none; None if
             row i of the one is row i of the other.
+        device: where the maps are summed and searched, block by block.
         progress: called after each matrix.
 
     Returns:
@@ -84,7 +86,7 @@ def choose_cuts(
         ConfigError: if there is no such structure.
         ShapeError: if the structure cannot cut this pair.
     """
-    asked = [_request(scores, match, seed, tokens) for match in matches]
+    asked = [_request(scores, match, seed, tokens, device) for match in matches]
     found = STRUCTURES.choose(structure).find(asked, teacher, student)
     cuts: list[Cut] = []
     indices: dict[str, Tensor] = {}
@@ -95,7 +97,7 @@ def choose_cuts(
 
 
 def _request(
-    scores: "Checkpoint", match: Match, seed: int, tokens: Sequence[int] | None
+    scores: "Checkpoint", match: Match, seed: int, tokens: Sequence[int] | None, device: str
 ) -> Request:
     """Lay out one matrix's map, restricted to the student's tokens where rows are tokens."""
     import torch
@@ -112,9 +114,13 @@ def _request(
         # Sorted: neighbouring rows lie on the same pages, and sums do not depend on the order.
         present = torch.tensor(sorted(row for row in tokens if row >= 0))
         rows = len(present)
-        read = lambda wanted: read_matrix(scores, match.teacher, present[wanted], width)  # noqa: E731
     else:
-        read = lambda wanted: read_matrix(scores, match.teacher, wanted, width)  # noqa: E731
+        present = None
+
+    def read(wanted: slice) -> "Tensor":
+        taken = wanted if present is None else present[wanted]
+        return read_matrix(scores, match.teacher, taken, width).to(device)
+
     height = rows if match.role in VOCABULARY_ROLES else match.teacher.shape[0]
     return Request(match, ScoreMap((height, width.stop), read), rows, cols, own_seed)
 

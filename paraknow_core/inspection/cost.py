@@ -8,14 +8,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from paraknow_core.alignment.matrices import Match
+from paraknow_core.inspection.decomposition import decomposition_work
 from paraknow_core.inspection.work import Amounts, Work
 from paraknow_core.models.describe import Architecture, Role
 from paraknow_core.models.logit_chunks import places_at_once
-from paraknow_core.svd.limits import PADDING, takes_krylov
 
 _MAP_BYTES = 24  # a sample adds |g·θ| to the map: gradient, weight and map read, one written, twice
 _WINDOW_BYTES = 60  # of each element of a map: 6 ns an element at 10 GB/s
-_KRYLOV_PASSES = 16
 _FLOAT = 4  # bytes; even with bfloat16 weights, norms, adapters and losses are float32
 _NF4 = 4.127 / 8  # bytes a value, its share of a block's twice quantised scale included
 _LOGITS = 3  # their values, log-probabilities and gradient
@@ -33,6 +32,7 @@ def step_work(
     max_rank: int,
     adapter_parameters: int,
     element_bytes: int,
+    device: str = "cpu",
 ) -> Mapping[str, Work]:
     """Estimate the work of each step that computes with tensors.
 
@@ -44,6 +44,7 @@ def step_work(
         max_rank: of the decomposition.
         adapter_parameters: of the trained adapter.
         element_bytes: of a weight in the compute dtype.
+        device: ``cpu`` or ``cuda``.
 
     Returns:
         Step name → work of one run of it.
@@ -53,7 +54,9 @@ def step_work(
             teacher, samples=amounts.samples, tokens=amounts.samples * amounts.tokens
         ),
         "extract": extraction_work([match.teacher.shape for match in matches]),
-        "decompose": decomposition_work([match.student.shape for match in matches], max_rank),
+        "decompose": decomposition_work(
+            [match.student.shape for match in matches], max_rank, device=device
+        ),
         "finetune": training_work(
             student,
             rows=amounts.train * amounts.epochs,
@@ -89,12 +92,6 @@ def extraction_work(shapes: Iterable[Sequence[int]]) -> Work:
     """Work of looking for windows in maps of these shapes."""
     each = [_elements(shape) for shape in shapes]
     return Work(moved=float(_WINDOW_BYTES) * sum(each), launches=len(each))
-
-
-def decomposition_work(shapes: Iterable[Sequence[int]], max_rank: int) -> Work:
-    """Work of the truncated SVD of matrices of these shapes."""
-    each = [_svd(shape, max_rank) for shape in shapes]
-    return Work(flops64=sum(each), launches=len(each))
 
 
 def evaluation_work(
@@ -283,15 +280,3 @@ def _used(model: Architecture) -> int:
 def _elements(shape: Sequence[int]) -> int:
     rows, cols = shape
     return rows * cols
-
-
-def _svd(shape: Sequence[int], rank: int) -> float:
-    """Operations of the driver that ``truncated_svd`` chooses, counted in float64 operations.
-
-    Krylov, for large matrices, runs in float32: an operation counts half.
-    """
-    long, short = max(shape), min(shape)
-    if takes_krylov(short, rank):
-        width = rank + PADDING
-        return 0.5 * _KRYLOV_PASSES * 4.0 * long * short * width
-    return 2.0 * long * short**2 + 4.0 * short**3 + 4.0 * long * short * rank

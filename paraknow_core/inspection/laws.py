@@ -50,7 +50,7 @@ class SlotRates:
 
     Attributes:
         flops: floating-point operations in the compute dtype, of whole steps.
-        flops64: the same in float64, on the CPU.
+        flops64: the same in float64, where SVDs are computed.
         bandwidth: bytes read and written.
         told: how times come of them, such as "at rates measured here (…)".
         laws: step → its own law; the rates are for the others.

@@ -22,7 +22,7 @@ class Machine:
         device: ``cpu`` or ``cuda``.
         threads: torch's, on the CPU.
         flops: floating-point operations a second of a matrix product in the compute dtype.
-        flops64: the same in float64 on the CPU.
+        flops64: the same in float64.
         bandwidth: bytes a second, read and written, of a sum of two arrays.
         memory_bytes: of the device in all, as far as this process may use it.
         free_bytes: of that, free now.
@@ -48,13 +48,14 @@ def measure(device: str, dtype: torch.dtype, *, seconds: float = 0.2) -> Machine
     kind = device.partition(":")[0]
     memory, free = _memory(device)
     a, b = (torch.randn(_SIDE, _SIDE, dtype=dtype, device=device) for _ in range(2))
-    c, d = (torch.randn(_SIDE // 2, _SIDE // 2, dtype=torch.float64) for _ in range(2))
+    half = _SIDE // 2
+    c, d = (torch.randn(half, half, dtype=torch.float64, device=device) for _ in range(2))
     x, y = (torch.ones(_ELEMENTS, device=device) for _ in range(2))
     return Machine(
         device=kind,
         threads=torch.get_num_threads(),
         flops=2 * _SIDE**3 / _best(lambda: a @ b, device, seconds),
-        flops64=2 * (_SIDE // 2) ** 3 / _best(lambda: c @ d, "cpu", seconds),
+        flops64=2 * half**3 / _best(lambda: c @ d, device, seconds),
         bandwidth=3 * 4 * _ELEMENTS / _best(lambda: x.add_(y), device, seconds),
         memory_bytes=memory,
         free_bytes=free,

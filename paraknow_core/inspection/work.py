@@ -9,7 +9,7 @@ class Work:
 
     Attributes:
         flops: in the compute dtype, on the device.
-        flops64: in float64, on the CPU.
+        flops64: in float64, on the device: decompositions.
         moved: bytes read and written.
         launches: how often a layer is passed, or a matrix taken up: each time costs something,
             however small the layer is.

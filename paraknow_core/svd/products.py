@@ -10,18 +10,15 @@ import torch
 from torch import Tensor
 
 from paraknow_core.svd.blas_threads import linalg
-
-COPIED_ELEMENTS = 2**21
-"""Elements that are copied to float64 at a time: 16 MiB."""
+from paraknow_core.svd.limits import COPIED_ELEMENTS, DEVICE_ELEMENTS
 
 _CACHED_ELEMENTS = 2**18  # 1 MiB of float32: stays in a core's L2 for the second use of the block
-_DEVICE_ELEMENTS = 2**27  # a GPU is faster with a few large products
 
 
 def row_blocks(matrix_PQ: Tensor, elements: int = _CACHED_ELEMENTS) -> Iterator[Tensor]:
     """Cut into blocks of whole rows, views of the matrix, of about ``elements`` each."""
     if matrix_PQ.is_cuda:
-        elements = _DEVICE_ELEMENTS
+        elements = DEVICE_ELEMENTS
     yield from torch.split(matrix_PQ, max(16, elements // matrix_PQ.shape[1]))
 
 

@@ -13,8 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-BEYOND = 96
-"""Vectors beyond the rank that are iterated with: the more, the faster it converges."""
+from paraknow_core.svd.limits import BEYOND
 
 _DEGREE = 12  # of the polynomial; with 8 or 20 flat spectra take up to twice the products
 _GAIN = 1e8

@@ -17,9 +17,17 @@ from paraknow_core.errors import ConfigError, NumericsError, RankError, ShapeErr
 from paraknow_core.svd.blas_threads import linalg
 from paraknow_core.svd.certificate import Certificate, Triplets, certify
 from paraknow_core.svd.lanczos import krylov_bases
-from paraknow_core.svd.limits import GRAM_BELOW, PADDING, largest_krylov_rank, takes_krylov
-from paraknow_core.svd.products import COPIED_ELEMENTS, gram_matrix, squared_norm, times
-from paraknow_core.svd.subspace import BEYOND, leading_eigenvectors
+from paraknow_core.svd.limits import (
+    COPIED_ELEMENTS,
+    GRAM_BELOW,
+    PADDING,
+    largest_krylov_rank,
+    largest_subspace_rank,
+    takes_krylov,
+    takes_subspace,
+)
+from paraknow_core.svd.products import gram_matrix, squared_norm, times
+from paraknow_core.svd.subspace import leading_eigenvectors
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def _choose(matrix_PQ: Tensor, rank: int) -> tuple[str, str]:
     if size < GRAM_BELOW:
         return "gram", f"smaller side {size} is below {GRAM_BELOW}"
     if matrix_PQ.is_cuda:
-        return ("subspace" if rank <= largest_subspace_rank(size) else "gram"), "on a GPU"
+        return ("subspace" if takes_subspace(size, rank) else "gram"), "on a GPU"
     if not takes_krylov(size, rank):
         return "gram", f"rank {rank} is large for a smaller side of {size}"
     if not _fits_float32(matrix_PQ):
@@ -204,11 +212,6 @@ def _subspace(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:
     gram_QQ += gram_QQ.tril(-1).T
     # One more than the rank has to be right: the certificate tells the gap by it.
     yield leading_eigenvectors(gram_QQ, rank=rank + 1, keep=rank + PADDING)
-
-
-def largest_subspace_rank(size: int) -> int:
-    """Return the largest rank that the driver ``subspace`` takes; below 1 for none."""
-    return size // 4 - BEYOND
 
 
 def _full(matrix_PQ: Tensor, rank: int) -> Iterator[tuple[Tensor, str]]:

@@ -49,12 +49,14 @@ class Foreseen:
         sizes: role → bytes, for inputs whose size at least is known or estimated.
         row_tokens: tokens of a row, where there is no data to count them in.
         memory: asks how many bytes the step may use; None where that is not known.
+        device: asks what the run computes on, ``cpu`` or ``cuda``: whose memory is estimated.
     """
 
     folders: Mapping[str, Path] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     row_tokens: int | None = None
     memory: Callable[[], int | None] = lambda: None
+    device: Callable[[], str] = lambda: "cpu"
 
     def architecture(self, role: str) -> Architecture:
         """Return an acquired model's sizes; the step must be sized by this role."""
