@@ -126,7 +126,7 @@ def test_a_broken_weight_names_the_sample(tmp_path, value):
     model = load_model(tiny_model(tmp_path))
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[0, 0] = value
-    with pytest.raises(NumericsError, match=r"Sample \d.*loss"):
+    with pytest.raises(NumericsError, match=r"Sample 0\b.*loss"):
         accumulate(model, samples())
 
 
