@@ -10,6 +10,7 @@ import torch
 
 from paraknow_core.models.families import Role
 from paraknow_core.signals.activations import kept_inputs
+from paraknow_core.signals.parts import TeacherSays, student_parts
 from paraknow_core.signals.reduced_rank import CrossProducts, reduced_rank
 from paraknow_core.signals.request import SignalRequest, Signals
 
@@ -30,14 +31,15 @@ def head_regression(request: SignalRequest) -> Signals:
     with ExitStack() as stack:
         inputs = kept_inputs(student, [head], stack)
         for text, read, order_T in request.each():
-            theirs_TP = request.log_probs(request.teacher_folder, read)[order_T]
-            ours_TP = request.log_probs(request.student_folder, text)
-            x_TN = inputs[head][text.counts_T]
-            e_TO = torch.zeros(len(x_TN), width, device=x_TN.device)
-            lacking_TP = (theirs_TP.exp() - ours_TP.exp())[text.counts_T]
-            e_TO[:, request.shared_P.to(x_TN.device)] = lacking_TP
-            sums = sums or CrossProducts.zeros(width, x_TN.shape[1])
-            sums.add(e_TO, x_TN)
+            theirs = TeacherSays(request, read, order_T)
+            for part, ours_TP in student_parts(request, text, theirs):
+                counts_T = text.counts_T[part]
+                x_TN = inputs[head][counts_T]
+                e_TO = torch.zeros(len(x_TN), width, device=x_TN.device)
+                lacking_TP = (theirs.part(part).exp() - ours_TP.exp())[counts_T]
+                e_TO[:, request.shared_P.to(x_TN.device)] = lacking_TP
+                sums = sums or CrossProducts.zeros(width, x_TN.shape[1])
+                sums.add(e_TO, x_TN)
     if sums is None:
         return {}
     return {

@@ -150,12 +150,22 @@ class SignalRequest:
             yield text, read, order.repeat(-(-size // len(order)))[:size]
 
     def log_probs(self, folder: Path, text: SharedText) -> Tensor:
-        """A model's next-token log-probabilities among the shared tokens, T×P in float32."""
-        own = folder == self.student_folder
-        model, ids_T = self.model(folder), text.student_T if own else text.teacher_T
-        logits_TV: Tensor = model(input_ids=ids_T[None].to(self.device)).logits[0].float()
-        tokens_P = self.shared_P if own else self.teachers_P
-        return logits_TV[:, tokens_P.to(logits_TV.device)].log_softmax(-1)
+        """A model's next-token log-probabilities among the shared tokens, T×P in float32.
+
+        Of a text that may be long, take them in parts (`parts`).
+        """
+        ids_T = self.tokens(folder, text)
+        logits_TV: Tensor = self.model(folder)(input_ids=ids_T[None].to(self.device)).logits[0]
+        return self.among_shared(logits_TV, folder)
+
+    def tokens(self, folder: Path, text: SharedText) -> Tensor:
+        """A text's token numbers as a model reads them."""
+        return text.student_T if folder == self.student_folder else text.teacher_T
+
+    def among_shared(self, logits_TV: Tensor, folder: Path) -> Tensor:
+        """Turn a model's logits into log-probabilities among the shared tokens, T×P in float32."""
+        tokens_P = self.shared_P if folder == self.student_folder else self.teachers_P
+        return logits_TV.float()[:, tokens_P.to(logits_TV.device)].log_softmax(-1)
 
 
 def both_read(

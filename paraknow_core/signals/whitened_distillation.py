@@ -9,14 +9,14 @@ whose output metric is the identity (K-FAC, arXiv 1503.05671, §2, with that met
 from contextlib import ExitStack
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from paraknow_core.errors import NumericsError
 from paraknow_core.models.modules import is_embedding
 from paraknow_core.signals.activations import kept_inputs
+from paraknow_core.signals.parts import TeacherSays, divergence
 from paraknow_core.signals.reduced_rank import CrossProducts, reduced_rank
-from paraknow_core.signals.request import SharedText, SignalRequest, Signals
+from paraknow_core.signals.request import SignalRequest, Signals
 
 # Nats a position; less is the rounding of float32.
 _LEAST_DIVERGENCE = 1e-6
@@ -70,9 +70,7 @@ def distillation_sums(request: SignalRequest) -> dict[str, CrossProducts]:
         )
         whole, positions = 0.0, 0
         for text, read, order_T in request.each():
-            with torch.no_grad():
-                theirs_TP = request.log_probs(request.teacher_folder, read)[order_T]
-            lost = divergence(request, text, theirs_TP)
+            lost = divergence(request, text, TeacherSays(request, read, order_T))
             lost.backward()  # type: ignore[no-untyped-call]
             whole += float(lost.detach())
             positions += int(text.counts_T.sum())
@@ -82,10 +80,3 @@ def distillation_sums(request: SignalRequest) -> dict[str, CrossProducts]:
             "is nothing to write. A student in its own teacher's place gives this."
         )
     return sums
-
-
-def divergence(request: SignalRequest, text: SharedText, theirs_TP: Tensor) -> Tensor:
-    """KL(p_T ‖ p_S) of one text, in nats, summed over the positions that count."""
-    ours_TP = request.log_probs(request.student_folder, text)
-    kl_T = (theirs_TP.exp() * (theirs_TP - ours_TP)).sum(-1)
-    return kl_T[text.counts_T.to(kl_T.device)].sum()

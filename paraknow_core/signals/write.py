@@ -17,10 +17,11 @@ from paraknow_core.registry import Registry
 from paraknow_core.seeding import random_state_kept
 from paraknow_core.signals.embedding_rows import embedding_rows
 from paraknow_core.signals.head_regression import head_regression
+from paraknow_core.signals.parts import TeacherSays, divergence
 from paraknow_core.signals.request import SignalRequest, Signals
 from paraknow_core.signals.residual_regression import residual_regression
 from paraknow_core.signals.scales import at_scales, best_scale
-from paraknow_core.signals.whitened_distillation import divergence, whitened_distillation
+from paraknow_core.signals.whitened_distillation import whitened_distillation
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def divergences(request: SignalRequest, update: Signals) -> dict[float, float]:
     """
     student = request.model(request.student_folder)
     theirs = [
-        (text, request.log_probs(request.teacher_folder, read)[order_T])
+        (text, TeacherSays(request, read, order_T))
         for text, read, order_T in request.each()
     ]
     positions = sum(int(text.counts_T.sum()) for text, _ in theirs)

@@ -17,11 +17,10 @@ from torch import Tensor
 from paraknow_core.data.examples import NO_LOSS, TokenisedExample
 from paraknow_core.errors import ArchitectureError
 from paraknow_core.models.architecture import Architecture
+from paraknow_core.models.chunked_logits import final_states
 from paraknow_core.models.families import Role
+from paraknow_core.models.logit_chunks import places_at_once
 from paraknow_core.transport.places import weight_of
-
-_CHUNK_ELEMENTS = 2**24
-"""Logits that are looked at together."""
 
 
 def located(
@@ -104,7 +103,7 @@ def _run(
     ids = torch.tensor([sample.input_ids[: position + 1]], device=model.device)
     try:
         with torch.no_grad():
-            model(input_ids=ids, use_cache=False)
+            final_states(model, input_ids=ids)  # up to the head: nobody asks for the row's logits
     finally:
         for handle in handles:
             handle.remove()
@@ -121,7 +120,7 @@ def _gains(
     model: Any, stream_D: Tensor, coefficients_J: Tensor, values_DJ: Tensor, token: int
 ) -> Tensor:
     """How much each neuron raises the token's log-probability on its own."""
-    rows = max(1, _CHUNK_ELEMENTS // model.config.vocab_size)
+    rows = places_at_once(model.config.vocab_size)
     with torch.no_grad():
         before = _log_probability(model, stream_D[None], token)
         after = [

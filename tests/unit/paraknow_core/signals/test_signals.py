@@ -12,6 +12,7 @@ from paraknow_core.alignment.layers import layer_runs
 from paraknow_core.alignment.tokens import TokenMatch
 from paraknow_core.errors import ArchitectureError, DataError, NumericsError, ShapeError
 from paraknow_core.lora.adapter import LoraFactors
+from paraknow_core.models import logit_chunks
 from paraknow_core.models.describe import Role, describe
 from paraknow_core.models.load import load_model
 from paraknow_core.signals.embedding_rows import embedding_rows, rows_change
@@ -23,6 +24,7 @@ from paraknow_core.signals.write import divergences, modules_with_roles, signal_
 
 SHARED = TokenMatch(tuple(range(60)) + (-1,) * 4, 64)
 """Of 64 tokens the teacher lacks four."""
+EVERY = TokenMatch(tuple(range(64)), 64)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,47 @@ def test_the_head_by_regression_is_the_gradient_of_the_head(folder) -> None:
         gram + 0.01 * gram.diagonal().mean() * torch.eye(32).double(), big_x.T @ big_e
     ).T
     torch.testing.assert_close((by_states.b @ by_states.a)[:60], full, rtol=1e-4, atol=1e-5)
+
+
+def test_long_texts_give_the_same_in_parts_and_never_all_logits(folder, monkeypatch) -> None:
+    def found():
+        asked = request(folder)
+        sums = distillation_sums(asked)
+        written = head_regression(request(folder, rank=60))["lm_head"]
+        return sums, written, divergences(asked, {"lm_head": written})
+
+    sums, written, told = found()
+    few = 64 * 3
+    monkeypatch.setattr(logit_chunks, "CHUNK_ELEMENTS", few)
+    sizes: list[int] = []
+    loaded = SignalRequest.model
+
+    def watched(self, place):
+        model = loaded(self, place)
+        model.get_output_embeddings().register_forward_hook(
+            lambda _module, _inputs, output: sizes.append(output.numel())
+        )
+        return model
+
+    monkeypatch.setattr(SignalRequest, "model", watched)
+    in_parts, its_head, its_told = found()
+    assert 0 < max(sizes) <= few
+    assert in_parts.keys() == sums.keys()
+    for name, each in sums.items():
+        torch.testing.assert_close(in_parts[name].ex_ON, each.ex_ON, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(in_parts[name].xx_NN, each.xx_NN, rtol=1e-4, atol=1e-5)
+        assert in_parts[name].positions == each.positions
+    torch.testing.assert_close(
+        its_head.b @ its_head.a, written.b @ written.a, rtol=1e-4, atol=1e-5
+    )
+    assert its_told == pytest.approx(told, rel=1e-4)
+
+
+def test_a_student_in_its_own_teachers_place_is_taken_whole(folder, monkeypatch) -> None:
+    monkeypatch.setattr(logit_chunks, "CHUNK_ELEMENTS", 64)
+    itself = folder / "student"
+    with pytest.raises(NumericsError, match="nothing to write"):
+        distillation_sums(request(folder, teacher_folder=itself, match=EVERY))
 
 
 def test_residual_contributions_are_those_of_a_map_of_the_other_half(folder) -> None:
