@@ -144,7 +144,9 @@ class MeasuringRunner:
             taken.append(times)
         if is_measured:
             sizes = {role: ref.size for role, ref in given.items()}
-            self._note(computation, Foreseen(dict(folders), sizes, device=self.run.device_type), taken)
+            self._note(
+                computation, Foreseen(dict(folders), sizes, device=self.run.device_type), taken
+            )
         found.known = self._ref(computation, found.folder)
         return found
 

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from artifacts.disk.sizes import size_text
 from flows.cli.options import Rebuild, Strict
-from flows.config.load import drift_overrides, load_config
 from flows.terminal import Terminal, markdown, say
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def compare_command(
     """
     began = time.monotonic()
     from flows.config.compare import CompareConfig
+    from flows.config.load import drift_overrides, load_config
     from flows.config.narrow import narrowed
     from flows.planning.compare import make_compare_plan
     from flows.planning.rates import rates_here

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import ConsoleRenderable
 from rich.logging import RichHandler
@@ -15,10 +15,12 @@ from flows.cli.hours import hours_told, tell_rates
 from flows.planning.planner import PlannedStep, StepsPlan
 from flows.planning.transfer import Plan
 from flows.terminal import Terminal, markdown
-from flows.transfer import StepResult, TransferResult
 from paraknow_core.printable import shown
 from tasks.engine.code.drift import warn
 from tasks.engine.progress import logger, ticks
+
+if TYPE_CHECKING:
+    from flows.transfer import StepResult, TransferResult
 
 
 class LogLines(RichHandler):
@@ -151,7 +153,7 @@ def _bytes(count: int | None) -> str:
     return "" if count is None else size_text(count)
 
 
-def show_result(console: Terminal, result: TransferResult) -> None:
+def show_result(console: Terminal, result: "TransferResult") -> None:
     """Print every step with its key and artifact, then the report's table and words."""
     table = Table("step", "", "key", "artifact", "seconds")
     for step in result.steps:
@@ -169,5 +171,5 @@ def show_result(console: Terminal, result: TransferResult) -> None:
             console.print(note, soft_wrap=True)
 
 
-def _seconds(step: StepResult) -> str:
+def _seconds(step: "StepResult") -> str:
     return f"{step.seconds:.1f}" if step.status == "computed" else f"({step.seconds:.1f} once)"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
 
 from artifacts.disk.files import full_error
 from artifacts.errors import StoreError
@@ -28,7 +27,6 @@ from flows.cli.streams import encoding_hint, prepare_streams
 from flows.cli.submit import submit_command
 from flows.cli.tasks import tasks_app
 from flows.cli.up import up_command
-from flows.config.load import drift_overrides, load_config
 from flows.server.prefect_home import replace_unusable_home
 from flows.server.server_settings import NO_ADDRESS, ServerError, shown_address, wrong_settings
 from flows.terminal import Terminal, say, store_warnings, warn
@@ -170,6 +168,7 @@ def transfer_command(
     - `paraknow transfer --task gsm8k --recipe seeking --set teacher.model=./big --set
       student.model=./small`
     """
+    from flows.config.load import drift_overrides, load_config
     from flows.config.transfer import TransferConfig
     from flows.planning.rates import rates_for
     from flows.planning.transfer import make_plan
@@ -260,15 +259,15 @@ def run_command() -> None:
             app()
         except (ParaknowError, StoreError) as error:
             _fail(str(error))
-        except ValidationError as error:
-            sentence = wrong_settings(error)
-            if not sentence:
-                raise
-            _fail(sentence)
         except UnicodeEncodeError as error:  # a name that the file system's encoding lacks
             if error.encoding != sys.getfilesystemencoding():
                 raise
             _fail(f"The name {error.object!r} cannot be used")
+        except ValueError as error:  # pydantic's are such; its import takes longer than --help
+            sentence = wrong_settings(error)
+            if not sentence:
+                raise
+            _fail(sentence)
         except OSError as error:
             full = full_error(error, Path.cwd())
             if full is None:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.config.load import read_overrides
 from flows.server.server_settings import ServerError, server_is_set, server_problem
 from flows.terminal import say
 
@@ -40,6 +39,7 @@ def submit_command(
     - `paraknow submit transfer/demo --set lora.rank=4 --set finetune.seed=1`
     - `paraknow submit compare/nightly --watch`
     """
+    from flows.config.load import read_overrides
     from flows.operation.submit import submit
 
     overrides = read_overrides(set_ or [])

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from prefect.exceptions import Abort, CancelledRun
-
 from flows.config.compare import ArmConfig, CompareConfig
 from flows.config.transfer import TransferConfig
 from flows.graph.pair import ModelPair
@@ -216,9 +214,13 @@ def reason_of(work: Callable[[], None]) -> str:
     """Do the work; return why it failed, or nothing. A cancelled run is not a failed one."""
     try:
         work()
-    except (CancelledRun, Abort, WorkersClosedError):
+    except WorkersClosedError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other cells go on
+    except Exception as error:
+        from prefect.exceptions import Abort, CancelledRun  # plans go without Prefect
+
+        if isinstance(error, Abort | CancelledRun):
+            raise
         return f"{type(error).__name__}: {error}"
     return ""
 

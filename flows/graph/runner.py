@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from prefect.futures import PrefectFuture
+from typing import TYPE_CHECKING, Any, Protocol
 
 from artifacts.names import StepKey
 from flows.graph.task_runners import SUBMIT, check_task_runner
 from paraknow_core.finetuning.reporters import check_reporters
 from tasks.checks.preflight import Check
-from tasks.engine.prefect_task import arguments_of, task_of
 from tasks.engine.ref import Ref, folder_of
 from tasks.engine.run import RunConfig
 from tasks.engine.stage import Stage
 from tasks.engine.step import C, Step
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
 
 
 @dataclass
@@ -88,6 +88,8 @@ class PrefectRunner:
 
     def start(self, step: Step[C], config: C, *, label: str, **inputs: Handle) -> Handle:
         """Submit the step, unless it lies beyond the last stage."""
+        from tasks.engine.prefect_task import arguments_of, task_of  # plans go without Prefect
+
         handle = Handle(label)
         if step.stage.is_within(self.until):
             given = {role: asked.future or asked.known for role, asked in inputs.items()}

@@ -167,7 +167,12 @@ def needs(
     """
     rates = rates or rates_of(machine, settings.dtype)
     estimates = _estimates(
-        teacher, student, settings, tokens, machine.memory_bytes, machine.device
+        teacher,
+        student,
+        settings,
+        tokens,
+        memory_bytes=machine.memory_bytes,
+        device=machine.device,
     )
     sizes = SizesConfig()
     works = step_work(
@@ -206,7 +211,7 @@ def memory_needs(
     device: str = "cpu",
 ) -> dict[str, int]:
     """Return how many bytes of memory each step is estimated to need, of those that there are."""
-    found = _estimates(teacher, student, settings, tokens, memory_bytes, device)
+    found = _estimates(teacher, student, settings, tokens, memory_bytes=memory_bytes, device=device)
     return {name: estimate.memory_bytes or 0 for name, estimate in found.items()}
 
 
@@ -215,6 +220,7 @@ def _estimates(
     student: Architecture,
     settings: EstimatedSettings,
     tokens: int,
+    *,
     memory_bytes: int,
     device: str,
 ) -> dict[str, Estimate]:

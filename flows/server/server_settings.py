@@ -3,8 +3,6 @@
 from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from paraknow_core.errors import ParaknowError
 
 _SECONDS: Final = 10.0
@@ -53,11 +51,15 @@ def server_problem() -> str:
     return _sentence(shown, error) if error else ""
 
 
-def wrong_settings(error: ValidationError) -> str:
+def wrong_settings(error: ValueError) -> str:
     """Say which of Prefect's settings is wrong; "" if the error is not of these.
 
     No value is quoted: it may hold a password.
     """
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return ""
     if not error.title.endswith("Settings"):  # as all of Prefect's are called, and none of ours
         return ""
     places = {".".join([error.title, *map(str, found["loc"])]) for found in error.errors()}

@@ -6,11 +6,12 @@ keep their values.
 """
 
 from importlib.util import find_spec
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from paraknow_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 Quantisation = Literal["none", "nf4"]
 
@@ -28,7 +29,7 @@ def check_quantisation(quantise: Quantisation) -> None:
         )
 
 
-def loading(quantise: Quantisation, *, dtype: torch.dtype, device: str) -> dict[str, Any]:
+def loading(quantise: Quantisation, *, dtype: "torch.dtype", device: str) -> dict[str, Any]:
     """Return what Transformers' ``from_pretrained`` is told of it; nothing for ``none``.
 
     Args:

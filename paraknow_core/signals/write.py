@@ -171,10 +171,7 @@ def divergences(request: SignalRequest, update: Signals) -> dict[float, float]:
         Scale → KL(p_T ‖ p_S) in nats, a mean over the positions that count.
     """
     student = request.model(request.student_folder)
-    theirs = [
-        (text, TeacherSays(request, read, order_T))
-        for text, read, order_T in request.each()
-    ]
+    theirs = [(text, TeacherSays(request, read, order_T)) for text, read, order_T in request.each()]
     positions = sum(int(text.counts_T.sum()) for text, _ in theirs)
 
     def measure() -> float:

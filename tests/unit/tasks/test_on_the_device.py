@@ -135,7 +135,9 @@ def test_a_gpu_without_room_is_told_by_module_and_the_finished_ones_are_kept(
 
     monkeypatch.setattr(truncated, "truncated_svd", full)
     need = computation(decompose, folder, on_cpu, "cuda")
-    with pytest.raises(DeviceMemoryError, match=r"decomposing \S+, which takes about .*device: cpu"):
+    with pytest.raises(
+        DeviceMemoryError, match=r"decomposing \S+, which takes about .*device: cpu"
+    ):
         computed(need, tmp_path / "work")
     monkeypatch.setattr(truncated, "truncated_svd", true_svd)
     before = len(gpu)
@@ -145,7 +147,7 @@ def test_a_gpu_without_room_is_told_by_module_and_the_finished_ones_are_kept(
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(RuntimeError, match="^other$"), memory_told("anything", need=1):
+    with pytest.raises(RuntimeError, match=r"^other$"), memory_told("anything", need=1):
         raise RuntimeError("other")
 
 

@@ -120,9 +120,7 @@ def test_long_texts_give_the_same_in_parts_and_never_all_logits(folder, monkeypa
         torch.testing.assert_close(in_parts[name].ex_ON, each.ex_ON, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(in_parts[name].xx_NN, each.xx_NN, rtol=1e-4, atol=1e-5)
         assert in_parts[name].positions == each.positions
-    torch.testing.assert_close(
-        its_head.b @ its_head.a, written.b @ written.a, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(its_head.b @ its_head.a, written.b @ written.a, rtol=1e-4, atol=1e-5)
     assert its_told == pytest.approx(told, rel=1e-4)
 
 
