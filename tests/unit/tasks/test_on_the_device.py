@@ -1,5 +1,6 @@
 """Windows and SVDs follow ``run.device``: their keys, their estimates, and where they compute."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from support.direct import run_direct
 from support.pair import pair_settings, write_pair
 
+from artifacts.names import StepKey
 from artifacts.store import Store
 from flows.config.transfer import TransferConfig
 from flows.graph.stored import ElsewhereRun
@@ -26,6 +28,7 @@ from tasks.engine.source_files import Source
 from tasks.engine.stage import Stage
 from tasks.engine.step import Step
 from tasks.extract import ExtractConfig, extract
+from tasks.reproduce import reproduce
 
 CONFIGS: dict[Step[Any], Any] = {extract: ExtractConfig(), decompose: DecomposeConfig()}
 INPUTS = {
@@ -117,6 +120,17 @@ def test_on_a_cpu_nothing_is_sent(
         assert need.payload.key() == on_cpu[step.name].key
         computed(need, tmp_path / step.name)
     assert gpu == []
+
+
+def test_what_a_gpu_run_computed_on_the_cpu_is_reproduced_there(
+    folder: Path, on_cpu: dict[str, Ref], tmp_path: Path
+) -> None:
+    """As both steps did before: the record of such a run says cuda, and its key no device."""
+    store = Store.open(folder / "store")
+    record = store.lookup(StepKey(on_cpu["extract"].key))
+    assert record is not None
+    told = replace(record, provenance={**record.provenance, "device": "cuda"})
+    assert reproduce(store, told, work=tmp_path).equal
 
 
 def test_a_gpu_without_room_is_told_by_module_and_the_finished_ones_are_kept(
