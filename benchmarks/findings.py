@@ -13,8 +13,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import jinja2
-
+from benchmarks.words import words
 from flows.results.items import read_comparison
 from paraknow_core.report.comparison_markdown import as_markdown
 from paraknow_core.report.page.data import Comparison, Pair
@@ -31,15 +30,8 @@ def page(folder: Path = FOLDER) -> str:
         DataError: if a file of items cannot be read.
         LookupError: if the words speak of a pair or method that no comparison has.
     """
-    words = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    words.globals |= {
+    page_words = words(folder)
+    page_words.globals |= {
         "comparison": lambda name: stored(folder / f"{name}.parquet"),
         "table": score_table,
         "report": report,
@@ -60,7 +52,7 @@ def page(folder: Path = FOLDER) -> str:
         "most": lambda values: f"{max(values):.3f}",
         "percents": lambda values: f"{', '.join(f'{100 * value:.0f}' for value in values)} %",
     }
-    return words.get_template("page.md.jinja").render()
+    return page_words.get_template("page.md.jinja").render()
 
 
 @cache

@@ -5,9 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jinja2
-
 from benchmarks.cost.points import FOLDER, of_step
+from benchmarks.words import words
 from flows.calibration.calibrate import laws_of
 from flows.calibration.measure import MEASURED, Sample
 from flows.calibration.shapes import ANSWER, AXES, UNSEEN, Shape, all_shapes, along
@@ -115,17 +114,10 @@ def page(samples: Sequence[Sample]) -> str:
     """
     laws = fitted(samples)
     told = foretold(samples, laws)
-    words = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    page_words = words(FOLDER)
     grown = growths(samples, laws)
-    words.filters |= {"short": short, "exponent": interval_text}
-    return words.get_template("page.md.jinja").render(
+    page_words.filters |= {"short": short, "exponent": interval_text}
+    return page_words.get_template("page.md.jinja").render(
         laws=laws,
         constants=constants(laws),
         growths=grown,

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from artifacts.disk.sizes import size_text
 from benchmarks.scale.assumptions import Assumptions
 from benchmarks.scale.costs import unit
 from benchmarks.scale.counts import CONTROLS, METHODS, RATES, SAMPLE, SEEDS, Law, Size
 from benchmarks.scale.requests import FILES, Requests, count_requests
+from benchmarks.words import words
 from paraknow_core.statistics.rate_search import RateSearch
 
 FOLDER = Path(__file__).parents[2] / "docs" / "scale"
@@ -82,16 +81,9 @@ def page(laws: Mapping[str, Law], a: Assumptions) -> str:
     """
     requests = count_requests()
     totals = {name: total(law, WHOLE, a, requests) for name, law in laws.items()}
-    words = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    words.filters |= {"number": number, "size": lambda n: size_text(round(n)), "plain": plain}
-    return words.get_template("page.md.jinja").render(
+    page_words = words(FOLDER)
+    page_words.filters |= {"number": number, "size": lambda n: size_text(round(n)), "plain": plain}
+    return page_words.get_template("page.md.jinja").render(
         a=a,
         assumptions=a.rows(),
         size=WHOLE,

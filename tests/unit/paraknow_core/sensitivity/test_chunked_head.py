@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.naive_sensitivity import assert_close, naive
 from support.tiny import FAMILIES, tiny_model
 from support.tiny import tiny_samples as samples
 
@@ -29,26 +30,6 @@ def rows_taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(GradientSums, "add_rows", noted)
     monkeypatch.setattr(logit_chunks, "CHUNK_ELEMENTS", FEW)
     return taken
-
-
-def naive(model, examples):
-    """The method as written: full logits, one whole gradient per sample, everything in float64."""
-    model = model.double()
-    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    for example in examples:
-        model.zero_grad()
-        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
-        model(input_ids=ids, labels=labels).loss.double().backward()
-        for name, parameter in model.named_parameters():
-            total[name] += (parameter.detach() * parameter.grad).abs()
-    return total
-
-
-def assert_close(maps, reference, tolerance):
-    assert maps.keys() == reference.keys()
-    for name, expected in reference.items():
-        error = (maps[name].double() - expected.double()).norm() / expected.norm().clamp_min(1e-30)
-        assert error < tolerance, (name, float(error))
 
 
 @pytest.mark.parametrize("tied", [False, True])

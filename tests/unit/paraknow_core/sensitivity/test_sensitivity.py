@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support.naive_sensitivity import assert_close, naive
 from support.tiny import FAMILIES, tiny_model
 from support.tiny import tiny_samples as samples
 
@@ -9,26 +10,6 @@ from paraknow_core.models.load import load_model
 from paraknow_core.sensitivity.accumulate import accumulate, answer_loss
 from paraknow_core.sensitivity.gradient_sums import GradientSums
 from paraknow_core.sensitivity.recompute import recomputed
-
-
-def naive(model, examples):
-    """The method as written: full logits, one whole gradient per sample, everything in float64."""
-    model = model.double()
-    total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    for example in examples:
-        model.zero_grad()
-        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
-        model(input_ids=ids, labels=labels).loss.double().backward()
-        for name, parameter in model.named_parameters():
-            total[name] += (parameter.detach() * parameter.grad).abs()
-    return total
-
-
-def assert_close(maps, reference, tolerance):
-    assert maps.keys() == reference.keys()
-    for name, expected in reference.items():
-        error = (maps[name].double() - expected).norm() / expected.norm().clamp_min(1e-30)
-        assert error < tolerance, (name, float(error))
 
 
 @pytest.mark.parametrize("tied", [False, True])
